@@ -1,0 +1,148 @@
+//! Step 02: a command that is PID 1 of a PID namespace of its own, and still sees the host's /proc.
+
+use std::path::Path;
+
+use assert_cmd::cargo::cargo_bin;
+use assert_cmd::prelude::*;
+use insta::assert_snapshot;
+use lab::{Step, Transcript, Watch, callers, snapshots};
+use predicates::prelude::*;
+
+fn step() -> &'static Path {
+    cargo_bin!("02-init-pid1")
+}
+
+lab::contract_tests!(step());
+
+fn shell(step: &Step) -> Watch {
+    step.watch(["run", "--ti", "/bin/sh"])
+}
+
+/// What the original lesson shows. `init PID: 1` is printed before the exec; that the shell is PID 1
+/// only the shell can say.
+#[test]
+fn init_says_that_it_is_pid_1_and_so_does_the_shell_that_it_becomes() {
+    for step in callers(step()) {
+        let (narration, ended) = Transcript::typed(shell(&step), &["echo $$", "echo $PPID"]);
+        ended.nothing_left();
+        // The shell's parent is outside, and has no number in here.
+        assert!(
+            narration.text.ends_with("\n# echo $$\n1\n# echo $PPID\n0\n"),
+            "{}",
+            narration.text
+        );
+        assert_ne!(narration.numbers(r"run PID: (\d+)"), [1]);
+        snapshots(|| assert_snapshot!("narration", narration.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+#[test]
+fn the_command_is_pid_1_inside_and_another_pid_outside() {
+    for step in callers(step()) {
+        let mut shell = step.session(["run", "--ti", "/bin/sh"]);
+        let tree = shell.tree();
+        let [run, command] = tree.processes()[..] else { panic!("not two: {}", tree.text()) };
+        let [run_outside] = run.pids[..] else { panic!("run is in one PID namespace") };
+        let [outside, inside] = command.pids[..] else { panic!("the command is in two") };
+        assert_eq!(inside, 1);
+        assert_ne!(outside, 1);
+        assert_ne!(outside, run_outside);
+        assert_ne!(run.namespaces["pid"], command.namespaces["pid"]);
+        assert_eq!(command.argv, ["/bin/sh"], "init is gone: the command has taken its place");
+        assert_eq!(shell.ask("echo $$ $PPID"), "1 0");
+        // This /proc is the host's, and shows both numbers.
+        assert_eq!(shell.ask("grep NSpid /proc/self/status | wc -w"), "3");
+        shell.end().0.nothing_left();
+        snapshots(|| assert_snapshot!("tree", tree.renamed()));
+    }
+}
+
+/// The namespaces that `run` makes: for root the PID namespace alone.
+#[test]
+fn root_needs_a_pid_namespace_and_others_a_user_namespace_too() {
+    for step in callers(step()) {
+        let shell = step.session(["run", "--ti", "/bin/sh"]);
+        let tree = shell.tree();
+        let ours =
+            lab::ProcessTree::of(std::process::id().cast_signed()).expect("this process").root;
+        let [_, command] = tree.processes()[..] else { panic!("not two: {}", tree.text()) };
+        let root = step.caller() == lab::Caller::Root;
+        for (namespace, shared) in [("pid", false), ("user", root), ("mnt", true), ("net", true)] {
+            let same = command.namespaces[namespace] == ours.namespaces[namespace];
+            assert_eq!(same, shared, "{namespace}");
+        }
+        shell.end().0.nothing_left();
+        let id =
+            step.command(["run", "sh", "-c", "id -u; id -g; cat /proc/self/setgroups"]).assert();
+        id.stdout(if root { "0\n0\nallow\n" } else { "0\n0\ndeny\n" });
+    }
+}
+
+/// The PID namespace is new, but /proc is still the one that the host mounted: it has the host's
+/// numbers.
+#[test]
+fn proc_is_still_the_hosts() {
+    for step in callers(step()) {
+        let (proc, _) = Transcript::typed(shell(&step), &["echo $$", "readlink /proc/self"]);
+        let run = proc.numbers(r"run PID: (\d+)")[0];
+        assert!(proc.text.contains("\n# echo $$\n1\n"), "{}", proc.text);
+        // The readlink that asks is a later process than run, and has a number of the host's.
+        let readlink = proc.numbers(r"(?m)^(\d+)$")[1];
+        assert!(readlink > run, "{}", proc.text);
+        // And it lists what is outside, and could not be seen from inside: this test.
+        let line = format!("test -e /proc/{}", std::process::id());
+        step.command(["run", "sh", "-c", &line]).assert().code(0);
+        let pids = [r"run PID: (\d+)", r"readlink /proc/self\n(\d+)"];
+        snapshots(|| assert_snapshot!("proc_is_the_hosts", proc.renamed(&pids)));
+    }
+}
+
+#[test]
+fn ps_shows_the_host() {
+    for step in callers(step()) {
+        let mut shell = step.session(["run", "--ti", "/bin/sh"]);
+        let run = shell.pid().to_string();
+        assert_eq!(shell.ask(&format!("ps -o args= -p {run}")), "02-init-pid1 run --ti /bin/sh");
+        let host_init = std::fs::read_to_string("/proc/1/comm").expect("the host's PID 1");
+        assert_eq!(shell.ask("ps -o comm= -p $$"), host_init.trim(), "$$ is 1, and 1 is not us");
+        shell.end().0.nothing_left();
+    }
+}
+
+#[test]
+fn init_outside_is_refused_before_it_touches_anything() {
+    for step in callers(step()) {
+        let refusal = step.transcript(["init", "/bin/sh"]);
+        assert_eq!(refusal.status.code(), Some(125));
+        snapshots(|| assert_snapshot!("init_outside", refusal.renamed(&[r"this is PID (\d+)"])));
+    }
+}
+
+#[test]
+fn what_is_not_found_is_named() {
+    for step in callers(step()) {
+        let not_found = step.transcript(["run", "nosuch"]);
+        assert_eq!(not_found.status.code(), Some(127));
+        snapshots(|| assert_snapshot!("not_found", not_found.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+/// PID 1 gets no signal that it has no handler for: from inside, not even KILL.
+#[test]
+fn the_kernel_protects_pid_1_from_signals() {
+    for step in callers(step()) {
+        let (deaf, _) =
+            Transcript::typed(shell(&step), &["kill -KILL 1", "kill -TERM 1", "echo $$"]);
+        assert!(
+            deaf.text.ends_with("\n# kill -KILL 1\n# kill -TERM 1\n# echo $$\n1\n"),
+            "{}",
+            deaf.text
+        );
+        let line = "trap 'exit 42' TERM; kill -TERM $$; echo unreached";
+        step.command(["run", "sh", "-c", line])
+            .assert()
+            .code(42)
+            .stdout(predicate::str::is_empty());
+        snapshots(|| assert_snapshot!("deaf_pid_1", deaf.renamed(&[r"run PID: (\d+)"])));
+    }
+}

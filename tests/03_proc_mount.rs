@@ -1,0 +1,166 @@
+//! Step 03: a /proc of the container's own, and nothing of it on the host.
+
+use std::path::Path;
+
+use assert_cmd::cargo::cargo_bin;
+use assert_cmd::prelude::*;
+use insta::assert_snapshot;
+use lab::{Step, Transcript, Watch, callers, snapshots};
+use predicates::prelude::*;
+
+fn step() -> &'static Path {
+    cargo_bin!("03-proc-mount")
+}
+
+lab::contract_tests!(step());
+
+fn shell(step: &Step) -> Watch {
+    step.watch(["run", "--ti", "/bin/sh"])
+}
+
+#[test]
+fn ps_shows_the_container_and_nothing_else() {
+    for step in callers(step()) {
+        let (ps, ended) = Transcript::typed(shell(&step), &["ps -e -o pid,ppid,args"]);
+        ended.nothing_left();
+        let pids: Vec<_> = ps.numbers(r"(?m)^ +(\d+) ");
+        assert_eq!(pids, [1, 2], "{}", ps.text);
+        snapshots(|| assert_snapshot!("ps", ps.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+#[test]
+fn proc_lists_the_containers_processes_by_the_containers_numbers() {
+    for step in callers(step()) {
+        let lines = ["echo $$", "echo /proc/[0-9]*", "readlink /proc/self"];
+        let (list, ended) = Transcript::typed(shell(&step), &lines);
+        ended.nothing_left();
+        assert!(
+            list.text.ends_with("\n1\n# echo /proc/[0-9]*\n/proc/1\n# readlink /proc/self\n2\n"),
+            "{}",
+            list.text
+        );
+        step.command(["run", "grep", "NSpid", "/proc/self/status"]).assert().stdout("NSpid:\t1\n");
+        snapshots(|| assert_snapshot!("proc_lists", list.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+#[test]
+fn the_new_proc_allows_no_programs_no_devices_no_set_user_id() {
+    for step in callers(step()) {
+        let (options, _) =
+            Transcript::typed(shell(&step), &["grep '^proc /proc ' /proc/mounts | tail -n 1"]);
+        let last = options.text.lines().last().expect("a line");
+        assert_eq!(last, "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0");
+        snapshots(|| assert_snapshot!("mount_options", options.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+#[test]
+fn the_command_is_pid_1_in_its_own_mount_namespace() {
+    for step in callers(step()) {
+        let mut shell = step.session(["run", "--ti", "/bin/sh"]);
+        let tree = shell.tree();
+        let [run, command] = tree.processes()[..] else { panic!("not two: {}", tree.text()) };
+        assert_eq!(command.pids[1..], [1]);
+        assert_ne!(run.namespaces["mnt"], command.namespaces["mnt"]);
+        assert_ne!(run.namespaces["pid"], command.namespaces["pid"]);
+        assert_eq!(
+            shell.ask("readlink /proc/self/ns/pid"),
+            format!("pid:[{}]", command.namespaces["pid"])
+        );
+        shell.end().0.nothing_left();
+        snapshots(|| assert_snapshot!("tree", tree.renamed()));
+    }
+}
+
+/// On a host whose `/` is shared, as systemd makes it.
+#[test]
+fn the_hosts_proc_is_unharmed() {
+    for step in callers(step()) {
+        let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
+        let lines = ["03-proc-mount run true", "ps -o comm= -p $$"];
+        let (host, ended) = Transcript::typed(shell, &lines);
+        ended.nothing_left();
+        assert!(host.text.ends_with("\n$ ps -o comm= -p $$\nsh\n"), "{}", host.text);
+        snapshots(|| assert_snapshot!("host_unharmed", host.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+/// Root of a scratch host: of the machine, or of a user namespace, for those who are not root.
+fn root_of_a_scratch_host() -> Option<Step> {
+    callers(step()).into_iter().next()
+}
+
+/// The same without making the copies private, as in an early version of the original: the procfs of
+/// the container lands on the host, and stays there when the container is gone.
+#[test]
+fn without_the_private_mount_the_hosts_proc_is_lost() {
+    let Some(step) = root_of_a_scratch_host() else { return };
+    let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
+    let container = "unshare --mount --propagation unchanged --pid --fork";
+    let (host, ended) = Transcript::typed(
+        shell,
+        &[
+            "grep -c ' /proc ' /proc/self/mountinfo",
+            &format!("{container} sh -c 'mount -t proc proc /proc; echo $$'"),
+            "ps",
+            "umount /proc",
+            "ps -o comm= -p $$",
+        ],
+    );
+    ended.nothing_left();
+    assert!(
+        host.text.contains("$ ps\nError, do this: mount -t proc proc /proc\n"),
+        "{}",
+        host.text
+    );
+    assert!(host.text.ends_with("\n$ ps -o comm= -p $$\nsh\n"), "{}", host.text);
+    snapshots(|| assert_snapshot!("host_harmed", host.text));
+}
+
+/// A private `/` alone is not enough: without MS_REC, /proc, a mount of its own, stays shared.
+#[test]
+fn private_without_rec_leaks_all_the_same() {
+    let Some(step) = root_of_a_scratch_host() else { return };
+    let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
+    let container = "unshare --mount --propagation unchanged --pid --fork";
+    let mounts = "mount --make-private /; mount -t proc proc /proc";
+    let (host, ended) =
+        Transcript::typed(shell, &[&format!("{container} sh -c '{mounts}; echo $$'"), "ps"]);
+    assert!(
+        host.text.contains("$ ps\nError, do this: mount -t proc proc /proc\n"),
+        "{}",
+        host.text
+    );
+    let [leak] = &ended.mounts[..] else { panic!("one mount more: {:?}", ended.mounts) };
+    assert!(leak.starts_with('+') && leak.contains(" /proc "), "{leak}");
+    snapshots(|| assert_snapshot!("private_without_rec", host.text));
+}
+
+/// Where the mount namespace belongs to a user namespace of its own, the kernel itself makes the
+/// copies slaves: what is mounted there never comes back. Rootless, the mistake does no harm.
+#[test]
+fn rootless_the_mistake_does_no_harm() {
+    let Some(step) = root_of_a_scratch_host() else { return };
+    let line = "mount -t tmpfs none /mnt; grep -c ' /mnt ' /proc/self/mountinfo";
+    let args =
+        ["--user", "--map-root-user", "--mount", "--propagation", "unchanged", "sh", "-c", line];
+    let (inside, ended) = Transcript::and_end(step.watch_other("unshare", args).on_scratch_host());
+    assert_eq!(inside.printed, "1\n", "mounted inside");
+    ended.nothing_left();
+}
+
+#[test]
+fn a_step_that_cannot_mount_says_so() {
+    for step in callers(step()) {
+        // Under a /proc part of which is covered, as in a container, only real root may mount another.
+        let cover = "mount -t tmpfs none /proc/sys; exec setpriv --bounding-set -sys_admin \"$@\"";
+        let path = step.path().to_string_lossy();
+        let args =
+            ["--user", "--map-root-user", "--mount", "sh", "-c", cover, "sh", &path, "run", "true"];
+        { step.other("unshare", args) }.assert().code(125).stderr(predicate::str::contains(
+            "03-proc-mount: mount(proc, /proc): Operation not permitted (EPERM)\nhint: ",
+        ));
+    }
+}

@@ -1,0 +1,408 @@
+//! What every step from 02 on promises, whatever its lesson: one function a promise, used by the
+//! steps' tests.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+
+use nix::sys::signal::Signal;
+use predicates::prelude::*;
+use signal_hook::consts::{SIGPIPE, SIGUSR1};
+
+use crate::{Step, Watch};
+
+/// A promise that was not kept.
+#[derive(Debug)]
+pub struct Broken {
+    /// The command line, or what else was tried.
+    pub tried: String,
+    /// What should have been.
+    pub expected: String,
+    /// What was.
+    pub seen: String,
+}
+
+/// A promise kept, or not.
+pub type Kept = Result<(), Broken>;
+
+/// Fails with what was expected and seen, unless `kept`.
+///
+/// # Errors
+/// Not `kept`.
+pub fn expect(
+    kept: bool,
+    tried: impl Into<String>,
+    expected: impl Into<String>,
+    seen: impl Into<String>,
+) -> Kept {
+    match kept {
+        true => Ok(()),
+        false => Err(Broken { tried: tried.into(), expected: expected.into(), seen: seen.into() }),
+    }
+}
+
+/// Tests of the promises, for the step whose program is `$program`.
+#[macro_export]
+macro_rules! contract_tests {
+    ($program:expr) => {
+        mod contract {
+            use super::*;
+            $crate::contract_tests! { $program =>
+                run_says_who_it_is_and_init_is_pid_1
+                exit_statuses_are_the_commands_own
+                what_cannot_be_started_is_126_or_127
+                a_wrong_command_line_is_2
+                arguments_arrive_byte_for_byte
+                ti_gives_the_command_our_standard_input
+                with_no_subcommand_it_is_a_shell
+                the_command_finds_its_surroundings_as_they_were
+                closed_standard_streams_are_no_reason_to_stop
+                init_outside_is_refused
+                when_run_is_killed_the_container_dies
+                ctrl_c_leaves_nothing
+                a_hundred_runs_leave_nothing
+                where_unshare_is_refused_it_says_so
+            }
+        }
+    };
+    ($program:expr => $($promise:ident)*) => {
+        $(
+            #[test]
+            fn $promise() {
+                for step in $crate::callers($program) {
+                    if let Err(broken) = $crate::contract::$promise(&step) {
+                        panic!(
+                            "{:?}: {}\nexpected: {}\nseen:     {}",
+                            step.caller(), broken.tried, broken.expected, broken.seen
+                        );
+                    }
+                }
+            }
+        )*
+    };
+}
+
+/// What a command line came to.
+struct Said {
+    line: String,
+    status: u8,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Said {
+    fn of(line: impl Into<String>, command: &mut Command) -> Result<Self, Broken> {
+        let line = line.into();
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.map_err(|error| Broken {
+            tried: line.clone(),
+            expected: "it starts".into(),
+            seen: error.to_string(),
+        })?;
+        let Ok(status) = u8::try_from(shell_status(output.status)) else {
+            unreachable!("an exit status is a byte")
+        };
+        Ok(Said { line, status, stdout: output.stdout, stderr: output.stderr })
+    }
+
+    fn status(self, expected: u8) -> Result<Self, Broken> {
+        let seen = || format!("{}; {}", self.status, String::from_utf8_lossy(&self.stderr));
+        expect(self.status == expected, &self.line, format!("exit status {expected}"), seen())?;
+        Ok(self)
+    }
+
+    fn stdout(self, expected: &[u8]) -> Result<Self, Broken> {
+        let kept = predicate::eq(expected).eval(&self.stdout[..]);
+        let [expected, seen] = [expected, &self.stdout].map(|text| text.escape_ascii().to_string());
+        expect(kept, &self.line, format!("standard output: {expected}"), seen)?;
+        Ok(self)
+    }
+
+    fn stderr(self, expected: impl Predicate<str>) -> Result<Self, Broken> {
+        let seen = String::from_utf8_lossy(&self.stderr).into_owned();
+        let kept = expected.eval(&seen);
+        expect(kept, &self.line, format!("standard error: {expected}"), seen)?;
+        Ok(self)
+    }
+}
+
+/// The status as a shell has it: 128 + N when signal N ended it.
+pub fn shell_status(status: ExitStatus) -> i32 {
+    status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
+}
+
+fn say<S: AsRef<OsStr>>(step: &Step, args: impl IntoIterator<Item = S>) -> Result<Said, Broken> {
+    let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    Said::of(format!("{} {}", step.name(), words.join(" ")), &mut step.command(&args))
+}
+
+/// `run PID: N`, `init PID: 1`, and the first command, on standard error and nowhere else.
+///
+/// # Errors
+/// The promise is broken; so for every function here.
+pub fn run_says_who_it_is_and_init_is_pid_1(step: &Step) -> Kept {
+    let lines = "^run PID: [0-9]+\ninit PID: 1\ninit: first command of the container: echo a b\n$";
+    say(step, ["run", "echo", "a", "b"])?
+        .status(0)?
+        .stdout(b"a b\n")?
+        .stderr(predicate::str::is_match(lines).expect("a regular expression"))?;
+    Ok(())
+}
+
+/// 0, 7, 255; and 128+N for signal N.
+pub fn exit_statuses_are_the_commands_own(step: &Step) -> Kept {
+    for status in [0, 7, 255] {
+        say(step, ["run", "sh", "-c", &format!("exit {status}")])?.status(status)?;
+    }
+    // The shell is not PID 1 here, for the kernel protects PID 1 from such signals. It says 128+N.
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGSEGV] {
+        let signal = signal as i32;
+        let line = format!("sh -c 'kill -{signal} $$'; exit $?");
+        let status = u8::try_from(128 + signal).unwrap_or(u8::MAX);
+        say(step, ["run", "sh", "-c", &line])?.status(status)?;
+    }
+    Ok(())
+}
+
+/// 127 is "not found", 126 "found, but it cannot be executed"; both say which call was refused.
+pub fn what_cannot_be_started_is_126_or_127(step: &Step) -> Kept {
+    let said = |what: &str| predicate::str::ends_with(format!("{}: exec {what}\n", step.name()));
+    say(step, ["run", "nosuch"])?
+        .status(127)?
+        .stderr(said("nosuch: No such file or directory (ENOENT)"))?;
+    say(step, ["run", "/no/such"])?.status(127)?;
+    say(step, ["run", "/etc/passwd"])?
+        .status(126)?
+        .stderr(said("/etc/passwd: Permission denied (EACCES)"))?;
+    say(step, ["run", "/"])?.status(126)?;
+    say(step, ["run", ""])?.status(127)?;
+    Ok(())
+}
+
+/// The command line's own mistakes are 2.
+pub fn a_wrong_command_line_is_2(step: &Step) -> Kept {
+    for args in [&["--odd"] as &[&str], &["nosuch"], &["run", "--odd"], &["init"]] {
+        say(step, args)?.status(2)?.stderr(predicate::str::contains("Usage: "))?;
+    }
+    let help = say(step, ["--help"])?.status(0)?;
+    let text = String::from_utf8_lossy(&help.stdout);
+    let warns = text.contains("Do not call it outside");
+    expect(warns, &help.line, "a warning not to call `init`", text.clone())?;
+    Ok(())
+}
+
+/// Spaces, nothing, leading dashes, what is not UTF-8: all as given.
+pub fn arguments_arrive_byte_for_byte(step: &Step) -> Kept {
+    let args =
+        ["run", "printf", "[%s]", "a  b", "", "-x", "--", "--ti", "--help", "$HOME", "'\"\n"];
+    say(step, args)?.status(0)?.stdout(b"[a  b][][-x][--][--ti][--help][$HOME]['\"\n]")?;
+    say(step, ["run", "sh", "-c", "echo \"a  b\""])?.stdout(b"a  b\n")?;
+    let bytes: [&[u8]; 4] = [b"run", b"printf", b"%s", b"\xff\xfe\x01"];
+    say(step, bytes.map(OsStr::from_bytes))?.status(0)?.stdout(b"\xff\xfe\x01")?;
+    // A command with a dash in front, and one that is called like the end of our options.
+    for odd in ["-odd", "--", "--help"] {
+        say(step, ["run", "--", odd])?
+            .status(127)?
+            .stderr(predicate::str::contains(format!("exec {odd}: No such file")))?;
+    }
+    Ok(())
+}
+
+/// With --ti, in any of its spellings, standard input is ours; without it, /dev/null.
+pub fn ti_gives_the_command_our_standard_input(step: &Step) -> Kept {
+    let with_input = |args: &[&str]| {
+        let line = "echo input | \"$@\"";
+        let path = step.path().to_string_lossy();
+        let all = [&["-c", line, "sh", &path], args].concat();
+        Said::of(
+            format!("echo input | {} {}", step.name(), args.join(" ")),
+            &mut step.other("sh", all),
+        )
+    };
+    for ti in ["--ti", "--it", "-ti", "-it"] {
+        with_input(&["run", ti, "cat"])?.status(0)?.stdout(b"input\n")?;
+    }
+    with_input(&["run", "--ti", "--it", "cat"])?.status(0)?.stdout(b"input\n")?;
+    with_input(&["run", "cat"])?.status(0)?.stdout(b"")?;
+    with_input(&["run", "readlink", "/dev/fd/0"])?.stdout(b"/dev/null\n")?;
+    Ok(())
+}
+
+/// No subcommand is `run --ti /bin/sh`; no CMD is /bin/sh.
+pub fn with_no_subcommand_it_is_a_shell(step: &Step) -> Kept {
+    for args in [&[] as &[&str], &["run", "--ti"]] {
+        let mut shell = step.session(args);
+        let answer = shell.ask("echo $0");
+        let (ended, said) = shell.end();
+        let tried = format!("{} {}", step.name(), args.join(" "));
+        expect(answer == "/bin/sh", &tried, "/bin/sh", answer)?;
+        let status = ended.status.to_string();
+        expect(
+            ended.status.success(),
+            &tried,
+            "exit status 0 when the shell's input ends",
+            status,
+        )?;
+        let lines = "init: first command of the container: /bin/sh\n";
+        expect(said.ends_with(lines), &tried, lines, said)?;
+    }
+    Ok(())
+}
+
+/// Environment, working directory, umask, open files, signal mask and dispositions are what they
+/// would have been without the step.
+pub fn the_command_finds_its_surroundings_as_they_were(step: &Step) -> Kept {
+    let path = step.path().to_string_lossy();
+    let printed = |watch: Watch| {
+        let printed = crate::Transcript::of(watch).printed;
+        let own = |line: &&str| !line.starts_with("run PID") && !line.starts_with("init");
+        printed.lines().filter(own).map(str::to_owned).collect::<Vec<_>>().join("\n")
+    };
+    let question = "pwd; umask; env | sort; ls -l /proc/self/fd/7 | sed 's/.* //'; \
+        grep '^SigIgn' /proc/self/status";
+    let prepare = "umask 027; trap '' USR1; exec 7</etc; exec \"$@\"";
+    let asked = |with: &[&str]| {
+        let args = [&["-c", prepare, "sh"], with, &["sh", "-c", question]].concat();
+        printed(step.watch_other("sh", args).env("ODD", "a  b"))
+    };
+    let without = asked(&[]);
+    for line in ["0027\n", "\nODD=a  b\n", "\n/etc\n"] {
+        expect(without.contains(line), "the same without the step", line, &without)?;
+    }
+    // SIGUSR1 is ignored, SIGPIPE is not.
+    let ignored =
+        without.split_once("SigIgn:\t").and_then(|(_, mask)| u64::from_str_radix(mask, 16).ok());
+    let bits = ignored.map(|mask| mask & (1 << (SIGPIPE - 1) | 1 << (SIGUSR1 - 1)));
+    expect(
+        bits == Some(1 << (SIGUSR1 - 1)),
+        "the same without the step",
+        "SIGUSR1 ignored",
+        &without,
+    )?;
+    let with = asked(&[&path, "run"]);
+    expect(with == without, format!("{} run sh -c {question:?}", step.name()), without, with)?;
+    // A shell would clear the signal mask.
+    let with = printed(
+        step.watch(["run", "grep", "^SigBlk", "/proc/self/status"]).blocking(Signal::SIGUSR2),
+    );
+    let tried = format!("{} run grep ^SigBlk /proc/self/status", step.name());
+    expect(with == "SigBlk:\t0000000000000800", tried, "SIGUSR2 is blocked", with)
+}
+
+/// Nobody need read what the step says.
+pub fn closed_standard_streams_are_no_reason_to_stop(step: &Step) -> Kept {
+    for (streams, args, status) in [
+        ("2>&-", &["run", "sh", "-c", "exit 7"] as &[&str], 7),
+        ("2>/dev/full", &["run", "sh", "-c", "exit 7"], 7),
+        ("<&- >&- 2>&-", &["run", "--ti", "sh", "-c", "exit 7"], 7),
+        ("2>&-", &["run", "nosuch"], 127),
+        ("2>/dev/full", &["init", "sh"], 125),
+    ] {
+        let line = format!("exec \"$@\" {streams}");
+        let path = step.path().to_string_lossy();
+        let all = [&["-c", &line, "sh", &path], args].concat();
+        let tried = format!("{} {} {streams}", step.name(), args.join(" "));
+        Said::of(tried, &mut step.other("sh", all))?.status(status)?;
+    }
+    Ok(())
+}
+
+/// `init` is for `run`. On the host, and as PID 1 of somebody else's PID namespace, it refuses before
+/// it touches anything.
+pub fn init_outside_is_refused(step: &Step) -> Kept {
+    let refused = |watch: Watch, reason: &str| {
+        let tried = watch.line();
+        let (transcript, ended) = crate::Transcript::and_end(watch.on_scratch_host());
+        let status = shell_status(ended.status);
+        expect(
+            status == 125,
+            &tried,
+            "exit status 125",
+            format!("{status}: {}", transcript.printed),
+        )?;
+        let line = format!("{}: init: {reason}", step.name());
+        expect(transcript.printed.contains(&line), &tried, line, &transcript.printed)?;
+        let silent = !transcript.printed.contains("unreached");
+        expect(silent, &tried, "the command does not run", transcript.printed)?;
+        expect(ended.mounts.is_empty(), &tried, "no mount changed", ended.mounts.join("\n"))
+    };
+    refused(step.watch(["init", "echo", "unreached"]), "this is PID ")?;
+    // A PID namespace with a /proc of its own, as a container engine makes it: PID 1, but not ours.
+    let engine = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+    let inside = [step.path().as_os_str(), "init".as_ref(), "echo".as_ref(), "unreached".as_ref()];
+    let args = engine.iter().map(OsStr::new).chain(inside);
+    refused(step.watch_other("unshare", args), "the parent is not `run`")
+}
+
+/// However `run` is killed, nothing of the container is left.
+pub fn when_run_is_killed_the_container_dies(step: &Step) -> Kept {
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let tried = format!("{} run --ti sh, and {signal} to run", step.name());
+        let mut shell = step.session(["run", "--ti", "sh"]);
+        // A job in the background, which would go on.
+        shell.ask("sleep 1000 </dev/null >/dev/null 2>&1 &");
+        let tree = shell.tree();
+        let processes = tree.processes().len();
+        expect(processes >= 3, &tried, "run, sh, sleep", tree.text())?;
+        shell.signal(signal);
+        let (ended, _) = shell.wait();
+        expect(ended.left.is_empty(), &tried, "no process is left", ended.left.join("\n"))?;
+        let (status, expected) = (shell_status(ended.status), 128 + signal as i32);
+        expect(status == expected, &tried, format!("status {expected}"), status.to_string())?;
+    }
+    Ok(())
+}
+
+/// Ctrl-C in a terminal ends `run sleep`, and all that belongs to it.
+pub fn ctrl_c_leaves_nothing(step: &Step) -> Kept {
+    let mut terminal = step.terminal(["run", "--ti", "sh", "-c", "echo running; exec sleep 1000"]);
+    terminal.wait_for("running\r\n");
+    terminal.press("\u{3}");
+    let (ended, _) = terminal.end();
+    let tried = format!("{} run sleep 1000, and Ctrl-C", step.name());
+    expect(ended.left.is_empty(), &tried, "no process is left", ended.left.join("\n"))?;
+    let status = shell_status(ended.status);
+    expect(status == 130, &tried, "status 130", status.to_string())
+}
+
+/// No process, no mount, no file, where `/` is shared.
+pub fn a_hundred_runs_leave_nothing(step: &Step) -> Kept {
+    let program = step.path().to_string_lossy();
+    let line =
+        "n=0; while [ $n -lt 100 ]; do \"$0\" run true || exit; n=$((n+1)); done 2>/dev/null";
+    let watch = step.watch_other("sh", ["-c", line, &program]).on_scratch_host();
+    let files = || std::fs::read_dir(step.directory()).map(Iterator::count).unwrap_or_default();
+    let before = files();
+    let (transcript, ended) = crate::Transcript::and_end(watch);
+    let tried = format!("a hundred times: {} run true", step.name());
+    let status = shell_status(ended.status);
+    expect(status == 0, &tried, "exit status 0", format!("{status}: {}", transcript.printed))?;
+    expect(ended.left.is_empty(), &tried, "no process is left", ended.left.join("\n"))?;
+    expect(ended.mounts.is_empty(), &tried, "no mount is left", ended.mounts.join("\n"))?;
+    expect(files() == before, &tried, "no file is left", files().to_string())
+}
+
+/// Where the kernel refuses, the step names the call, the errno, and a way out.
+pub fn where_unshare_is_refused_it_says_so(step: &Step) -> Kept {
+    for (limit, call) in [
+        ("max_pid_namespaces", "unshare(CLONE_NEWPID)"),
+        ("max_user_namespaces", "unshare(CLONE_NEWUSER|CLONE_NEWPID)"),
+    ] {
+        // Limits are counted per user namespace: in a new one, they are ours to set.
+        let line = format!(
+            "echo 0 >/proc/sys/user/{limit}; exec {} \"$@\"",
+            if limit == "max_user_namespaces" { "setpriv --bounding-set -sys_admin" } else { "" },
+        );
+        let program = step.path().to_string_lossy();
+        let args = ["--user", "--map-root-user", "sh", "-c", &line, "sh", &program, "run", "true"];
+        let tried = format!("{} run true, with user.{limit} at 0", step.name());
+        let expected = format!("{}: {call}: No space left on device (ENOSPC)\nhint: ", step.name());
+        Said::of(tried, &mut step.other("unshare", args))?
+            .status(125)?
+            .stderr(predicate::str::contains(expected))?
+            .stderr(predicate::str::contains("just doctor"))?;
+    }
+    Ok(())
+}

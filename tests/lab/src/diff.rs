@@ -1,0 +1,82 @@
+//! What one step adds to the step before.
+
+use std::fmt::Write;
+use std::fs;
+
+use anyhow::{Context, Result};
+use similar::{ChangeTag, TextDiff};
+
+use crate::workspace::root;
+
+/// The difference between the sources of two steps, in the form of a unified diff. The lines that mark
+/// where the book cuts (`// ANCHOR`) are no part of it; the head of a hunk names the function that it
+/// is in, not line numbers.
+///
+/// # Errors
+/// The sources cannot be read.
+pub fn steps(old: &str, new: &str) -> Result<String> {
+    let mut names = sources(old)?;
+    names.extend(sources(new)?);
+    names.sort();
+    names.dedup();
+    let mut text = String::new();
+    for name in names {
+        let (before, after) = (source(old, &name)?, source(new, &name)?);
+        if before == after {
+            continue;
+        }
+        let side = |step: &str, source: &Option<String>| match source {
+            Some(_) => format!("{step}/src/{name}"),
+            None => "/dev/null".to_owned(),
+        };
+        let _ = writeln!(text, "--- {}", side(old, &before));
+        let _ = writeln!(text, "+++ {}", side(new, &after));
+        hunks(&before.unwrap_or_default(), &after.unwrap_or_default(), &mut text);
+    }
+    Ok(text)
+}
+
+fn hunks(before: &str, after: &str, text: &mut String) {
+    let diff = TextDiff::from_lines(before, after);
+    let lines: Vec<_> = before.lines().collect();
+    for group in diff.grouped_ops(3) {
+        let start = group.first().map_or(0, |first| first.old_range().start);
+        let heads = |line: &&&str| !line.starts_with([' ', '}', '/', '#']) && line.contains("fn ");
+        let head = lines[..start.min(lines.len())].iter().rev().find(heads).unwrap_or(&"");
+        let _ = writeln!(text, "{}", format!("@@ {head}").trim_end());
+        for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+            let sign = match change.tag() {
+                ChangeTag::Delete => '-',
+                ChangeTag::Insert => '+',
+                ChangeTag::Equal => ' ',
+            };
+            let _ = writeln!(text, "{}", format!("{sign}{}", change.value()).trim_end());
+        }
+    }
+}
+
+/// The lines by which two texts differ, `-` or `+` in front.
+pub fn lines(before: &str, after: &str) -> Vec<String> {
+    let diff = TextDiff::from_lines(before, after);
+    let changes = diff.iter_all_changes().filter(|change| change.tag() != ChangeTag::Equal);
+    changes
+        .map(|change| format!("{}{}", change.tag(), change.value()).trim_end().to_owned())
+        .collect()
+}
+
+fn sources(step: &str) -> Result<Vec<String>> {
+    let directory = root().join("steps").join(step).join("src");
+    let entries = fs::read_dir(&directory).with_context(|| format!("read {step}/src"))?;
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+fn source(step: &str, name: &str) -> Result<Option<String>> {
+    let path = root().join("steps").join(step).join("src").join(name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("read {step}/src/{name}"))?;
+    let lines =
+        text.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("// ANCHOR"));
+    Ok(Some(lines.collect()))
+}

@@ -1,0 +1,195 @@
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::{Uid, geteuid};
+use tempfile::TempDir;
+
+use crate::{Ability, Session, Terminal, Transcript, Watch};
+
+/// The ordinary user for whom root starts the rootless half of a test: nobody, by the number that
+/// Linux gives to whoever has no name.
+const NOBODY: u32 = 65534;
+
+/// Who calls a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// One who has CAP_SYS_ADMIN.
+    Root,
+    /// One who has no capability: whoever runs the tests or, where that is root, uid 65534.
+    Rootless,
+}
+
+impl Caller {
+    pub(crate) fn place(self, program: &Path) -> Place {
+        let directory = tempfile::Builder::new().prefix("lab-").tempdir();
+        let directory = directory.expect("make a temporary directory");
+        let mut place = Place { program: program.to_owned(), uid: None, directory };
+        if self == Caller::Rootless && geteuid().is_root() {
+            // An ordinary user cannot enter every directory of root's. What it runs must lie where
+            // it can go.
+            let copy = place.directory.path().join(program.file_name().expect("a program's path"));
+            fs::copy(program, &copy).expect("copy the program");
+            let open = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(place.directory.path(), open).expect("open the directory");
+            place.program = copy;
+            place.uid = Some(Uid::from_raw(NOBODY));
+        }
+        place
+    }
+}
+
+/// Where a caller finds the program, and stands while it runs it.
+pub(crate) struct Place {
+    program: PathBuf,
+    uid: Option<Uid>,
+    directory: TempDir,
+}
+
+impl Place {
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The uid, and the gid of the same number, that the caller changes to, if any.
+    pub(crate) fn uid(&self) -> Option<u32> {
+        self.uid.map(Uid::as_raw)
+    }
+
+    pub(crate) fn enter(&self, command: &mut Command) {
+        if let Some(uid) = self.uid() {
+            command.uid(uid).gid(uid);
+        }
+        self.surround(command);
+    }
+
+    /// The same surroundings on every machine: a directory, and an environment with a PATH that every
+    /// user can search, and messages in English.
+    pub(crate) fn surround(&self, command: &mut Command) {
+        command.current_dir(self.directory()).env_clear();
+        command.env("HOME", self.directory()).env("TERM", "dumb");
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("LC_ALL", "C");
+    }
+}
+
+/// A step's program, and who calls it.
+pub struct Step {
+    name: String,
+    caller: Caller,
+    place: Place,
+}
+
+/// `program` once for each caller that this machine can have: root, and an ordinary user. A test does
+/// the same for both, and holds both against the same snapshot.
+///
+/// # Panics
+/// `LAB_REQUIRE` names a caller's ability that this machine lacks.
+pub fn callers(program: impl AsRef<Path>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (caller, ability) in [(Caller::Root, Ability::Root), (Caller::Rootless, Ability::Userns)] {
+        if ability.or_report() {
+            steps.push(Step::new(program.as_ref(), caller));
+        }
+    }
+    steps
+}
+
+impl Step {
+    /// The program at `program` with `caller` as its caller.
+    ///
+    /// # Panics
+    /// There is no such program, or no temporary directory to put it in.
+    pub fn new(program: &Path, caller: Caller) -> Self {
+        let name = program.file_name().expect("a program's path").to_string_lossy().into_owned();
+        Step { name, caller, place: caller.place(program) }
+    }
+
+    /// The program's name: `02-init-pid1`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Who calls it.
+    pub fn caller(&self) -> Caller {
+        self.caller
+    }
+
+    /// Where the program is, for its caller.
+    pub fn path(&self) -> &Path {
+        self.place.program()
+    }
+
+    /// The temporary directory in which it is started.
+    pub fn directory(&self) -> &Path {
+        self.place.directory()
+    }
+
+    /// The command line `name arg…`, to be started by whoever holds it, as the caller.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(self.path());
+        command.arg0(&self.name).args(args);
+        self.place.enter(&mut command);
+        command
+    }
+
+    /// Any other program, to be started as the caller, in the same surroundings.
+    pub fn other<S: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = Command::new(program);
+        command.args(args);
+        self.place.enter(&mut command);
+        command
+    }
+
+    /// The command line `name arg…`, to be run under a watch.
+    pub fn watch<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Watch {
+        Watch::new(&self.place, self.path(), &self.name, args)
+    }
+
+    /// Any other program, to be run as the caller and under a watch. The step is in its PATH.
+    pub fn watch_other<S: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Watch {
+        let mut watch = Watch::new(&self.place, Path::new(program), program, args);
+        watch.also_in_path(self.path().parent().expect("a program's path"));
+        watch
+    }
+
+    /// Runs `name arg…` to its end, with no input.
+    ///
+    /// # Panics
+    /// It leaves a process or a mount behind, or does not end.
+    pub fn transcript<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Transcript {
+        Transcript::of(self.watch(args))
+    }
+
+    /// Starts `name arg…`, which must end up in a shell that reads its commands from standard input,
+    /// and waits until that shell answers.
+    ///
+    /// # Panics
+    /// No shell answers.
+    pub fn session<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Session {
+        Session::start(self.watch(args))
+    }
+
+    /// Starts `name arg…` in a pseudo-terminal of its own.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn terminal<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Terminal {
+        Terminal::start(self.watch(args))
+    }
+}
