@@ -1,1 +1,163 @@
-//! x
+//! The course about itself: that the steps are one lesson apart, that one thing has one name, and that
+//! what is read is what runs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use insta::assert_snapshot;
+use lab::{root, snapshots, steps};
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The names of the files in a directory.
+fn files(directory: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(root().join(directory));
+    let entries = entries.unwrap_or_else(|error| panic!("{directory}: {error}"));
+    entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// `02-init-pid1` and `03-proc-mount`: the pairs of neighbours.
+fn neighbours() -> Vec<(String, String)> {
+    let steps = steps().expect("steps/");
+    steps.windows(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+}
+
+fn number(step: &str) -> &str {
+    step.split_once('-').expect("a number and a name").0
+}
+
+/// A snapshot without its header, as the book shows it.
+fn body(snapshot: &str) -> String {
+    read(&format!("tests/snapshots/{snapshot}.snap"))
+        .splitn(4, '\n')
+        .nth(3)
+        .expect("a body")
+        .to_owned()
+}
+
+#[test]
+fn each_step_is_one_lesson_away_from_the_step_before() {
+    for (old, new) in neighbours() {
+        let diff = lab::diff::steps(&old, &new).expect("the sources");
+        assert!(diff.contains("\n+"), "{new} adds nothing to {old}");
+        let name = format!("diff_{}_{}", number(&old), number(&new));
+        snapshots(|| assert_snapshot!(name, diff));
+    }
+}
+
+/// Between 02 and 03 only what PID 1 does has changed.
+#[test]
+fn a_proc_of_ones_own_is_inits_affair() {
+    let diff = lab::diff::steps("02-init-pid1", "03-proc-mount").expect("the sources");
+    let files: Vec<_> = diff.lines().filter(|line| line.starts_with("+++ ")).collect();
+    assert_eq!(files, ["+++ 03-proc-mount/src/init.rs"]);
+}
+
+#[test]
+fn whoever_knows_one_name_of_a_step_knows_them_all() {
+    let steps = steps().expect("steps/");
+    let mut tests: BTreeSet<_> = ["course.rs", "lab", "snapshots"].map(str::to_owned).into();
+    for (index, step) in steps.iter().enumerate() {
+        assert_eq!(number(step), format!("{:02}", index + 1), "steps are numbered without a gap");
+        let manifest = read(&format!("steps/{step}/Cargo.toml"));
+        let test = step.replace('-', "_");
+        for line in [
+            format!("[package]\nname = \"step-{step}\"\n"),
+            format!("[[bin]]\nname = \"{step}\"\n"),
+            format!("[[test]]\nname = \"{test}\"\npath = \"../../tests/{test}.rs\"\n"),
+        ] {
+            assert!(manifest.contains(&line), "steps/{step}/Cargo.toml lacks:\n{line}");
+        }
+        tests.insert(format!("{test}.rs"));
+    }
+    tests.extend(files("tests").into_iter().filter(|name| name == "browser"));
+    assert_eq!(files("tests"), tests);
+}
+
+#[test]
+fn a_step_depends_on_nix_and_clap_and_nothing_else() {
+    for step in steps().expect("steps/") {
+        let manifest = read(&format!("steps/{step}/Cargo.toml"));
+        let dependencies = manifest.split("\n[dependencies]\n").nth(1).expect("dependencies");
+        let dependencies = dependencies.split("\n\n").next().expect("a section");
+        assert_eq!(dependencies, "clap.workspace = true\nnix.workspace = true", "{step}");
+        assert!(
+            manifest.contains("\n[lints]\nworkspace = true\n"),
+            "{step}: `unsafe` is forbidden"
+        );
+    }
+    assert!(read("Cargo.toml").contains("\nunsafe_code = \"forbid\"\n"));
+}
+
+#[test]
+fn each_source_file_says_first_who_runs_it() {
+    for step in steps().expect("steps/") {
+        for file in files(&format!("steps/{step}/src")) {
+            let text = read(&format!("steps/{step}/src/{file}"));
+            assert!(text.starts_with("//! Run by "), "steps/{step}/src/{file}");
+        }
+    }
+}
+
+#[test]
+fn every_snapshot_belongs_to_a_test_that_exists() {
+    let diffs: Vec<_> = neighbours()
+        .iter()
+        .map(|(old, new)| format!("course__diff_{}_{}.snap", number(old), number(new)))
+        .collect();
+    let snapshots = files("tests/snapshots");
+    assert!(snapshots.len() > diffs.len());
+    for file in snapshots {
+        let (test, name) =
+            file.split_once("__").unwrap_or_else(|| panic!("{file}: no test's name"));
+        let name = name.strip_suffix(".snap").unwrap_or_else(|| panic!("{file}: is it pending?"));
+        if test == "course" {
+            assert!(diffs.contains(&file), "{file}: no such pair of steps");
+        } else {
+            let test = read(&format!("tests/{test}.rs"));
+            assert!(
+                test.contains(&format!("assert_snapshot!(\"{name}\"")),
+                "{file}: no test makes it"
+            );
+        }
+    }
+}
+
+/// `{file}` is named in a comment, and the block after it says the same as the file.
+#[test]
+fn the_readme_shows_what_the_tests_saw() {
+    let readme = read("README.md");
+    let mut shown = 0;
+    for (index, _) in readme.match_indices("```console\n") {
+        let (before, after) = readme.split_at(index);
+        let block = after["```console\n".len()..].split("```").next().expect("an end of the block");
+        let source =
+            before.trim_end().lines().last().and_then(|line| {
+                line.strip_prefix("<!-- tests/snapshots/")?.strip_suffix(".snap -->")
+            });
+        let source = source.unwrap_or_else(|| panic!("which snapshot is this from?\n{block}"));
+        assert_eq!(block.trim_end(), body(source).trim_end(), "{source}");
+        shown += 1;
+    }
+    assert!(shown >= 2, "a transcript and a tree");
+}
+
+#[test]
+fn the_readme_names_only_files_that_exist() {
+    let readme = read("README.md");
+    let mut named = 0;
+    for link in readme.split("](").skip(1) {
+        let target = link.split([')', '#']).next().expect("a target");
+        if target.is_empty() || target.contains("://") {
+            continue;
+        }
+        assert!(Path::new(root()).join(target).exists(), "README.md: {target}");
+        named += 1;
+    }
+    assert!(named > 10, "the table from idea to file");
+}

@@ -1,0 +1,114 @@
+# The verbs of the course. `just` alone lists them.
+# A step is 02, 2 or 02-init-pid1; its arguments are its own, word for word.
+
+set positional-arguments := true
+
+# The words of a transcript are the same on every machine.
+export LC_ALL := "C.UTF-8"
+
+[private]
+default:
+    @'{{ just_executable() }}' --list --unsorted
+
+# Run a step: just run 02, just run 02 run ps -ef, just run 01 exec /bin/sh
+[group('learn')]
+[no-exit-message]
+run step *args:
+    #!/bin/sh
+    bin=$('{{ just_executable() }}' _step "$1") || exit
+    shift
+    exec cargo run --quiet --bin "$bin" -- "$@"
+
+# Start a step that runs a shell, and show who is whose child
+[group('learn')]
+[no-exit-message]
+tree step *args:
+    @cargo run --quiet -p lab -- tree "$@"
+
+# Show what a step adds to the step before: just diff 02 03
+[group('learn')]
+[no-exit-message]
+diff old new:
+    @cargo run --quiet -p lab -- diff "$@"
+
+# Show the system calls of a step, with strace: just trace 02 [run /bin/true]
+[group('learn')]
+[no-exit-message]
+trace step *args:
+    #!/bin/sh
+    bin=$('{{ just_executable() }}' _step "$1") || exit
+    shift
+    if ! command -v strace >/dev/null; then
+        echo "just trace: strace is not installed; your distribution has a package of that name" >&2
+        exit 127
+    fi
+    case $#$bin in
+        001-*) set -- command /bin/true ;;
+        0*) set -- run /bin/true ;;
+    esac
+    cargo build --quiet --bin "$bin" || exit
+    target=$(cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+    calls=execve,clone,clone3,fork,vfork,unshare,mount,prctl,getpid,wait4,waitid,exit_group
+    exec strace --follow-forks --quiet=attach,exit,path-resolution --string-limit=60 --signal=none \
+        --trace="$calls" "$target/debug/$bin" "$@"
+
+# Say what this machine can do for the course, and what not, and why
+[group('learn')]
+[no-exit-message]
+doctor:
+    @cargo run --quiet -p lab -- doctor
+
+# Run all tests, or those of one step: just test 02
+[group('test')]
+[no-exit-message]
+test step='all':
+    #!/bin/sh
+    if [ "$1" = all ]; then
+        exec cargo test
+    fi
+    bin=$('{{ just_executable() }}' _step "$1") || exit
+    exec cargo test -p "step-$bin"
+
+# Look at snapshots that tests would change, and accept or reject each
+[group('test')]
+[no-exit-message]
+review:
+    #!/bin/sh
+    if cargo insta --version >/dev/null 2>&1; then
+        exec cargo insta review
+    fi
+    found=0
+    for new in tests/snapshots/*.snap.new; do
+        [ -e "$new" ] || continue
+        found=1
+        diff -u "${new%.new}" "$new" | tail -n +3
+        printf '%s: accept? [y/N/q] ' "${new%.new}"
+        read -r answer || exit 1
+        case $answer in
+            y) sed '/^assertion_line: /d' "$new" >"${new%.new}" && rm "$new" ;;
+            q) exit ;;
+            *) rm "$new" ;;
+        esac
+    done
+    [ "$found" = 1 ] || echo "no snapshot is pending"
+
+# Check all that must hold before a change lands
+[group('test')]
+[no-exit-message]
+ci:
+    @bash .ci/run
+
+[private]
+[no-exit-message]
+_step word:
+    #!/bin/sh
+    for path in steps/*; do
+        name=${path#steps/}
+        number=${name%%-*}
+        case $1 in
+            "$name" | "$number" | "${number#0}") echo "$name"; exit ;;
+        esac
+    done
+    echo "just: there is no step '$1'; the steps are:" >&2
+    for path in steps/*; do echo "  ${path#steps/}" >&2; done
+    exit 1
