@@ -99,6 +99,26 @@ fn cargo_run_execs_the_step_and_go_run_does_not() {
     });
 }
 
+/// The calls behind the two ways: exec lacks the child and the wait.
+#[test]
+fn command_makes_a_process_and_waits_and_exec_does_neither() {
+    let lesson = [r"^(execve|clone3?|v?fork|wait4|exit_group)\("];
+    for step in callers(step()) {
+        let Some(command) = step.trace(&["command", "/bin/true"], &lesson) else { return };
+        let [ours, childs] = command.by_process();
+        assert_eq!(ours.len(), 4, "execve, clone, wait4, exit_group: {ours:?}");
+        assert!(childs[0].starts_with("execve(\"/bin/true\""), "{childs:?}");
+        let exec = step.trace(&["exec", "/bin/true"], &lesson).expect("strace is there");
+        let [ours, others] = exec.by_process();
+        assert_eq!(others, [""; 0], "no other process");
+        assert!(ours[1].starts_with("execve(\"/bin/true\""), "{ours:?}");
+        snapshots(|| {
+            assert_snapshot!("command_trace", command.renamed());
+            assert_snapshot!("exec_trace", exec.renamed());
+        });
+    }
+}
+
 #[test]
 fn the_exit_status_is_the_programs_own() {
     for step in callers(step()) {

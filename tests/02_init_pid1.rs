@@ -146,3 +146,107 @@ fn the_kernel_protects_pid_1_from_signals() {
         snapshots(|| assert_snapshot!("deaf_pid_1", deaf.renamed(&[r"run PID: (\d+)"])));
     }
 }
+
+/// Everything that is left in the namespace ends with its PID 1.
+#[test]
+fn when_pid_1_ends_all_end() {
+    for step in callers(step()) {
+        let line = "sleep 1000 </dev/null >/dev/null 2>&1 & exit 7";
+        let (_, ended) = Transcript::and_end(step.watch(["run", "sh", "-c", line]));
+        assert_eq!(ended.nothing_left().status.code(), Some(7));
+    }
+}
+
+/// The uid is 0 inside, and what it may do to the host's files is what its owner may.
+#[test]
+fn root_inside_may_read_what_the_caller_may_read() {
+    for step in callers(step()) {
+        let root = step.caller() == lab::Caller::Root;
+        let code = if root { 0 } else { 1 };
+        step.command(["run", "sh", "-c", "id -u; test -r /etc/shadow"])
+            .assert()
+            .code(code)
+            .stdout("0\n");
+    }
+}
+
+/// A process has a number in each PID namespace from its own up.
+#[test]
+fn a_container_in_a_container_has_three_numbers() {
+    for step in callers(step()) {
+        let outer = ["run", "--ti", step.name(), "run", "--ti", "/bin/sh"];
+        let mut shell = lab::Session::start(step.watch_other(step.name(), outer));
+        let tree = shell.tree();
+        let pids: Vec<_> = tree.processes().iter().map(|process| process.pids.len()).collect();
+        assert_eq!(pids, [1, 2, 3], "{}", tree.text());
+        let [_, run, command] = tree.processes()[..] else { panic!("not three: {}", tree.text()) };
+        assert_eq!(run.pids[1..], [1]);
+        assert_eq!(command.pids[2..], [1]);
+        assert_eq!(shell.ask("echo $$"), "1");
+        shell.end().0.nothing_left();
+        snapshots(|| assert_snapshot!("nested_tree", tree.renamed()));
+    }
+}
+
+/// At a terminal, Ctrl-C goes to the job in the foreground, and not to the shell that started it.
+#[test]
+fn at_a_terminal_ctrl_c_ends_the_shells_job_and_not_the_shell() {
+    for step in callers(step()) {
+        let mut terminal = step.terminal(["run", "--ti", "/bin/sh"]);
+        terminal.wait_for("/bin/sh\r\n");
+        terminal.wait_for("# ");
+        terminal.press("sh -c 'echo \"running\"; exec sleep 1000'\r");
+        terminal.wait_for("\r\nrunning\r\n");
+        terminal.press("\u{3}");
+        terminal.wait_for("# ");
+        terminal.press("echo I am $$\r");
+        terminal.wait_for("I am 1\r\n");
+        terminal.press("exit\r");
+        let (ended, shown) = terminal.end();
+        assert_eq!(ended.left, [""; 0]);
+        // dash wants to give the terminal back to those from whom it has it. They have no number here.
+        let dash = std::fs::canonicalize("/bin/sh").is_ok_and(|shell| shell.ends_with("dash"));
+        let complains = shown.contains("Cannot set tty process group (No such process)");
+        assert_eq!(complains, dash, "{shown}");
+        assert_eq!(ended.status.code(), Some(if dash { 2 } else { 0 }));
+    }
+}
+
+/// `init` asks whether its parent's children are born in this namespace. That is so of `run`, and of
+/// whoever else made a namespace for it alone.
+#[test]
+fn init_takes_any_parent_that_has_made_the_namespace_for_it() {
+    for step in callers(step()) {
+        let path = step.path().to_string_lossy();
+        let args = ["--user", "--map-root-user", "--pid", "--fork", &path, "init", "echo", "hi"];
+        step.other("unshare", args).assert().code(0).stdout("hi\n");
+    }
+}
+
+/// The calls of the lesson. Without root there are more: the refusal, and the user namespace.
+#[test]
+fn the_calls_are_those_of_the_lesson() {
+    let lesson = [
+        r"^(execve|clone3?|v?fork|unshare|prctl|wait4|exit_group)\(",
+        r"^write\(.*/(setgroups|uid_map|gid_map)>",
+        r"^readlink.*/ns/pid",
+        r"^openat.*/proc/self/status",
+        r"^getpid",
+    ];
+    for step in callers(step()) {
+        let Some(trace) = step.trace(&["run", "/bin/true"], &lesson) else { return };
+        let [run, init] = trace.by_process();
+        let tries = run.iter().filter(|call| call.starts_with("unshare(")).count();
+        assert!(init.iter().any(|call| call.starts_with("getpid()") && call.ends_with("= 1")));
+        match step.caller() {
+            lab::Caller::Root => {
+                assert_eq!(tries, 1);
+                snapshots(|| assert_snapshot!("trace_root", trace.renamed()));
+            }
+            lab::Caller::Rootless => {
+                assert_eq!(tries, 2);
+                snapshots(|| assert_snapshot!("trace_rootless", trace.renamed()));
+            }
+        }
+    }
+}

@@ -164,3 +164,59 @@ fn a_step_that_cannot_mount_says_so() {
         ));
     }
 }
+
+/// The mount namespace is for more than /proc.
+#[test]
+fn what_the_command_mounts_stays_inside() {
+    for step in callers(step()) {
+        let line = "mount -t tmpfs none /mnt && grep -c ' /mnt ' /proc/self/mountinfo";
+        let watch = step.watch(["run", "sh", "-c", line]).on_scratch_host();
+        let (inside, ended) = Transcript::and_end(watch);
+        assert!(inside.printed.ends_with("\n1\n"), "{}", inside.printed);
+        ended.nothing_left();
+    }
+}
+
+/// What /proc tells of the machine, and not of processes, is the host's as before.
+#[test]
+fn proc_still_tells_of_the_hosts_memory_and_kernel() {
+    for step in callers(step()) {
+        for file in ["/proc/version", "/proc/cpuinfo", "/proc/meminfo"] {
+            let first = |text: &str| text.lines().next().expect("a line").to_owned() + "\n";
+            let host = first(&std::fs::read_to_string(file).expect("it can be read"));
+            step.command(["run", "head", "-n", "1", file]).assert().stdout(host);
+        }
+    }
+}
+
+/// The line that a reader types to try the mistake without harm.
+#[test]
+fn a_reader_can_make_a_scratch_host() {
+    let container = "unshare --mount --propagation unchanged --pid --fork";
+    let line = format!(
+        "{container} sh -c 'mount -t proc proc /proc'; ps; umount /proc; ps -o comm= -p $$"
+    );
+    for step in callers(step()) {
+        let scratch =
+            ["--user", "--map-root-user", "--mount", "--propagation", "shared", "sh", "-c"];
+        let watch = step.watch_other("unshare", [&scratch[..], &[&line]].concat());
+        let host = Transcript::of(watch);
+        assert_eq!(host.printed, "Error, do this: mount -t proc proc /proc\nsh\n");
+    }
+}
+
+/// The calls of the lesson: what is new is PID 1's.
+#[test]
+fn the_calls_are_those_of_the_lesson() {
+    let lesson =
+        [r"^(execve|clone3?|v?fork|prctl|mount|wait4|exit_group)\(", r"^unshare\(CLONE_NEWNS\)"];
+    for step in callers(step()) {
+        let Some(trace) = step.trace(&["run", "/bin/true"], &lesson) else { return };
+        let [run, init] = trace.by_process();
+        let calls =
+            ["execve", "prctl", "unshare", "mount", "mount", "execve", "exit_group"].map(Some);
+        let seen: Vec<_> = init.iter().map(|call| call.split('(').next()).collect();
+        assert_eq!(seen, calls, "{run:?}");
+        snapshots(|| assert_snapshot!("trace", trace.renamed()));
+    }
+}

@@ -9,6 +9,7 @@ use std::process::{self, Command, ExitCode};
 use clap::{Arg, ArgMatches, value_parser};
 use nix::errno::Errno;
 
+// ANCHOR: main
 fn main() -> ExitCode {
     match command_line().get_matches().subcommand() {
         Some(("command", args)) => command(&words(args)),
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         _ => both(),
     }
 }
+// ANCHOR_END: main
 
 // ANCHOR: command
 /// Start the program as a child and wait for it. Now there are two processes.
@@ -51,6 +53,7 @@ fn both() -> ExitCode {
 }
 // ANCHOR_END: both
 
+// ANCHOR: command_line
 fn command_line() -> clap::Command {
     let cmd = Arg::new("CMD").help("The program and its arguments").num_args(1..);
     // Everything after CMD belongs to CMD, options too, and need not be UTF-8.
@@ -67,13 +70,17 @@ fn command_line() -> clap::Command {
 fn words(args: &ArgMatches) -> Vec<OsString> {
     args.get_many("CMD").unwrap_or_default().cloned().collect()
 }
+// ANCHOR_END: command_line
 
+// ANCHOR: say
 /// One line of our own, on standard error: standard output is the program's.
 fn say(line: String) {
     // `eprintln!` would panic where standard error is closed.
     let _ = io::stderr().write_all((line + "\n").as_bytes());
 }
+// ANCHOR_END: say
 
+// ANCHOR: failed
 /// The program did not start. The exit status is the shell's: 127 is "not
 /// found", 126 "found, but it cannot be executed".
 fn failed(program: &OsString, error: &io::Error) -> ExitCode {
@@ -82,3 +89,4 @@ fn failed(program: &OsString, error: &io::Error) -> ExitCode {
     say(format!("{name}: exec {program}: {} ({errno:?})", errno.desc()));
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
+// ANCHOR_END: failed

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use nix::errno::Errno;
 
+// ANCHOR: main
 fn main() -> ExitCode {
     let outcome = match command_line().get_matches().subcommand() {
         Some(("init", args)) => init::init(&words(args)),
@@ -25,7 +26,9 @@ fn main() -> ExitCode {
         ExitCode::from(failure.status)
     })
 }
+// ANCHOR_END: main
 
+// ANCHOR: command_line
 fn command_line() -> Command {
     // -ti is two short options in one word; here they are two names of one option.
     let ti = Arg::new("ti").long("ti").visible_alias("it").short('t').visible_short_alias('i');
@@ -46,13 +49,17 @@ fn command_line() -> Command {
 fn words(args: &ArgMatches) -> Vec<OsString> {
     args.get_many("CMD").unwrap_or_default().cloned().collect()
 }
+// ANCHOR_END: command_line
 
+// ANCHOR: say
 /// One line of our own, on standard error: standard output is the command's.
 fn say(line: String) {
     // `eprintln!` would panic where standard error is closed.
     let _ = io::stderr().write_all((line + "\n").as_bytes());
 }
+// ANCHOR_END: say
 
+// ANCHOR: failed
 /// Why there is no container: what was tried, and what the kernel answered.
 struct Failure {
     message: String,
@@ -74,3 +81,4 @@ fn failed<E: Into<io::Error>>(tried: &str) -> impl FnOnce(E) -> Failure {
         Failure { message, hint, status: 125 }
     }
 }
+// ANCHOR_END: failed

@@ -4,6 +4,7 @@
 //! - [`Session`]: a step that runs a shell, held still, so that it can be looked at.
 //! - [`ProcessTree`]: who is whose child, with all the PIDs that each process has.
 //! - [`Transcript`]: a command line, what it printed, and its exit status.
+//! - [`Trace`]: the system calls of a run, as strace saw them.
 //! - [`Ended`]: what a run left behind: processes, mounts.
 //! - [`diff`]: what one step adds to the step before.
 //!
@@ -16,6 +17,7 @@ pub mod diff;
 mod session;
 mod step;
 pub mod subreaper;
+mod trace;
 mod transcript;
 mod tree;
 mod watch;
@@ -24,6 +26,7 @@ mod workspace;
 pub use ability::{Ability, attempts};
 pub use session::{Held, Session, Terminal};
 pub use step::{Caller, Step, callers};
+pub use trace::Trace;
 pub use transcript::Transcript;
 pub use tree::{Process, ProcessTree};
 pub use watch::{Ended, Watch};
