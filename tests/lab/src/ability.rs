@@ -12,6 +12,8 @@ pub enum Ability {
     Root,
     /// An ordinary user makes a user namespace, is root in it, and makes a PID namespace from there.
     Userns,
+    /// A program is in PATH.
+    Tool(&'static str),
 }
 
 impl Ability {
@@ -20,6 +22,7 @@ impl Ability {
         match self {
             Ability::Root => "root",
             Ability::Userns => "userns",
+            Ability::Tool(program) => program,
         }
     }
 
@@ -34,6 +37,7 @@ impl Ability {
         match self {
             Ability::Root => ROOT.get_or_init(|| attempt(Caller::Root, self)).clone(),
             Ability::Userns => USERNS.get_or_init(|| attempt(Caller::Rootless, self)).clone(),
+            Ability::Tool(program) => in_path(program),
         }
     }
 
@@ -55,6 +59,14 @@ impl Ability {
         let line = format!("not tested: {test}, for want of {name}: {reason}\n");
         let _ = std::io::stderr().write_all(line.as_bytes());
         false
+    }
+}
+
+fn in_path(program: &str) -> Result<(), String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match std::env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
+        true => Ok(()),
+        false => Err(format!("{program} is not installed")),
     }
 }
 
