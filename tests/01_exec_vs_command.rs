@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{ProcessTree, Transcript, callers, snapshots};
+use lab::{ProcessTree, Transcript, callers, picture, snapshots};
 use nix::sys::signal::Signal;
 use predicates::prelude::*;
 
@@ -48,7 +48,13 @@ fn while_command_runs_there_are_two_processes() {
         let (ended, said) = shell.end();
         assert_eq!(said, format!("pid: {}\n", parent.pids[0]));
         assert_eq!(ended.nothing_left().status.code(), Some(0));
-        snapshots(|| assert_snapshot!("command_tree", tree.renamed()));
+        let before = tree.before(["01-exec-vs-command", "command", "/bin/sh"]);
+        let moments = [("before", &before), ("while the shell runs", &tree)];
+        snapshots(|| {
+            assert_snapshot!("command_tree", tree.renamed());
+            let caption = "command: a second process, with a PID of its own";
+            assert_snapshot!("command_picture", picture(caption, &moments));
+        });
     }
 }
 
@@ -67,7 +73,13 @@ fn while_exec_runs_there_is_one_process_and_the_step_is_gone_from_it() {
             "said before exec, and the same PID"
         );
         assert_eq!(ended.nothing_left().status.code(), Some(0));
-        snapshots(|| assert_snapshot!("exec_tree", tree.renamed()));
+        let before = tree.before(["01-exec-vs-command", "exec", "/bin/sh"]);
+        let moments = [("before exec", &before), ("after exec", &tree)];
+        snapshots(|| {
+            assert_snapshot!("exec_tree", tree.renamed());
+            let caption = "exec: the same process, with another program in it";
+            assert_snapshot!("exec_picture", picture(caption, &moments));
+        });
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Step, Transcript, Watch, callers, snapshots};
+use lab::{Step, Transcript, Watch, callers, picture, snapshots};
 use predicates::prelude::*;
 
 fn step() -> &'static Path {
@@ -53,7 +53,13 @@ fn the_command_is_pid_1_inside_and_another_pid_outside() {
         // This /proc is the host's, and shows both numbers.
         assert_eq!(shell.ask("grep NSpid /proc/self/status | wc -w"), "3");
         shell.end().0.nothing_left();
-        snapshots(|| assert_snapshot!("tree", tree.renamed()));
+        let before = tree.before(["02-init-pid1", "run", "--ti", "/bin/sh"]);
+        let moments = [("before", &before), ("while the shell runs", &tree)];
+        snapshots(|| {
+            assert_snapshot!("tree", tree.renamed());
+            let caption = "run, and the command: one process with two PIDs";
+            assert_snapshot!("picture", picture(caption, &moments));
+        });
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Step, Transcript, Watch, callers, snapshots};
+use lab::{Step, Transcript, Watch, callers, picture, snapshots};
 use predicates::prelude::*;
 
 fn step() -> &'static Path {
@@ -70,7 +70,13 @@ fn the_command_is_pid_1_in_its_own_mount_namespace() {
             format!("pid:[{}]", command.namespaces["pid"])
         );
         shell.end().0.nothing_left();
-        snapshots(|| assert_snapshot!("tree", tree.renamed()));
+        let before = tree.before(["03-proc-mount", "run", "--ti", "/bin/sh"]);
+        let moments = [("before", &before), ("while the shell runs", &tree)];
+        snapshots(|| {
+            assert_snapshot!("tree", tree.renamed());
+            let caption = "run, and the command with mounts of its own";
+            assert_snapshot!("picture", picture(caption, &moments));
+        });
     }
 }
 

@@ -6,11 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use predicates::prelude::*;
 use signal_hook::consts::{SIGPIPE, SIGUSR1};
 
-use crate::{Step, Watch};
+use crate::{Caller, Step, Transcript, Watch};
 
 /// A promise that was not kept.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ macro_rules! contract_tests {
                 closed_standard_streams_are_no_reason_to_stop
                 init_outside_is_refused
                 when_run_is_killed_the_container_dies
+                when_pid_1_is_killed_run_says_by_which_signal
                 ctrl_c_leaves_nothing
                 a_hundred_runs_leave_nothing
                 where_unshare_is_refused_it_says_so
@@ -256,7 +258,7 @@ pub fn with_no_subcommand_it_is_a_shell(step: &Step) -> Kept {
 pub fn the_command_finds_its_surroundings_as_they_were(step: &Step) -> Kept {
     let path = step.path().to_string_lossy();
     let printed = |watch: Watch| {
-        let printed = crate::Transcript::of(watch).printed;
+        let printed = Transcript::of(watch).printed;
         let own = |line: &&str| !line.starts_with("run PID") && !line.starts_with("init");
         printed.lines().filter(own).map(str::to_owned).collect::<Vec<_>>().join("\n")
     };
@@ -314,7 +316,7 @@ pub fn closed_standard_streams_are_no_reason_to_stop(step: &Step) -> Kept {
 pub fn init_outside_is_refused(step: &Step) -> Kept {
     let refused = |watch: Watch, reason: &str| {
         let tried = watch.line();
-        let (transcript, ended) = crate::Transcript::and_end(watch.on_scratch_host());
+        let (transcript, ended) = Transcript::and_end(watch.on_scratch_host());
         let status = shell_status(ended.status);
         expect(
             status == 125,
@@ -333,7 +335,37 @@ pub fn init_outside_is_refused(step: &Step) -> Kept {
     let engine = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
     let inside = [step.path().as_os_str(), "init".as_ref(), "echo".as_ref(), "unreached".as_ref()];
     let args = engine.iter().map(OsStr::new).chain(inside);
-    refused(step.watch_other("unshare", args), "the parent is not `run`")
+    refused(step.watch_other("unshare", args), "the parent is not `run`")?;
+    // Here PID 1 has outlived the process that made its namespace, as when `run` is killed before
+    // init has asked to die with it.
+    let orphaned = "dir=$(mktemp -d); cd \"$dir\"; mkfifo up go; \
+        unshare $1 --pid --fork \
+            sh -c 'echo >up; read _ <go; exec \"$0\" init echo unreached' \"$0\" & \
+        read _ <up; kill -KILL $!; wait $!; echo >go; cd /; rm -r \"$dir\"";
+    let path = step.path().to_string_lossy();
+    let user = if step.caller() == Caller::Root { "" } else { "--user --map-root-user" };
+    let watch = step.watch_other("sh", ["-c", orphaned, &path, user]);
+    let (transcript, ended) = Transcript::and_end(watch);
+    let tried = format!("{} init, when its parent is dead", step.name());
+    let line = format!("{}: init: the parent is not `run`", step.name());
+    expect(transcript.printed.contains(&line), &tried, line, &transcript.printed)?;
+    expect(ended.left.is_empty(), &tried, "no process is left", ended.left.join("\n"))
+}
+
+/// A signal leaves no exit status. `run` makes it 128+N, as a shell does.
+pub fn when_pid_1_is_killed_run_says_by_which_signal(step: &Step) -> Kept {
+    let shell = step.session(["run", "--ti", "sh"]);
+    let tree = shell.tree();
+    let tried = format!("{} run --ti sh, and SIGKILL to PID 1 from outside", step.name());
+    let first = tree.processes().into_iter().find(|process| process.pids.last() == Some(&1));
+    let pid = first.map_or(0, |first| first.pids[0]);
+    expect(pid > 1, &tried, "a process with the PID 1 inside", tree.text())?;
+    let killed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    expect(killed.is_ok(), &tried, "it can be killed from outside", format!("{killed:?}"))?;
+    let (ended, _) = shell.wait();
+    let code = ended.status.code();
+    expect(code == Some(137), &tried, "exit status 137", format!("{}", ended.status))?;
+    expect(ended.left.is_empty(), &tried, "no process is left", ended.left.join("\n"))
 }
 
 /// However `run` is killed, nothing of the container is left.
@@ -375,7 +407,7 @@ pub fn a_hundred_runs_leave_nothing(step: &Step) -> Kept {
     let watch = step.watch_other("sh", ["-c", line, &program]).on_scratch_host();
     let files = || std::fs::read_dir(step.directory()).map(Iterator::count).unwrap_or_default();
     let before = files();
-    let (transcript, ended) = crate::Transcript::and_end(watch);
+    let (transcript, ended) = Transcript::and_end(watch);
     let tried = format!("a hundred times: {} run true", step.name());
     let status = shell_status(ended.status);
     expect(status == 0, &tried, "exit status 0", format!("{status}: {}", transcript.printed))?;

@@ -66,6 +66,13 @@ impl ProcessTree {
         Ok(ProcessTree { root })
     }
 
+    /// The tree as it was before the process at the top had children or became another program, when
+    /// its command line was `argv`.
+    pub fn before<S: Into<String>>(&self, argv: impl IntoIterator<Item = S>) -> Self {
+        let argv = argv.into_iter().map(Into::into).collect();
+        ProcessTree { root: Process { argv, children: Vec::new(), ..self.root.clone() } }
+    }
+
     /// All processes, the parent before its children.
     pub fn processes(&self) -> Vec<&Process> {
         let mut found = vec![&self.root];

@@ -1,0 +1,125 @@
+// The built book and the browser to look at it with: what the tests and the screenshots share.
+
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+import { chromium } from 'playwright-core';
+
+/** Where mdBook put the book. BOOK names another one: a copy with a fault in it, to see a test fail. */
+export const BOOK = process.env.BOOK ?? fileURLToPath(new URL('../../target/book', import.meta.url));
+
+/** The chapters in the order of reading, as the book itself lists them. A book without chapters is an error: tests
+ * that loop over nothing pass. */
+export function chapters() {
+    const toc = readFileSync(path.join(BOOK, 'toc.html'), 'utf8');
+    const found = [...toc.matchAll(/<a href="([^"#]+\.html)"/g)].map(match => match[1]);
+    if (found.length === 0) {
+        throw new Error(`${BOOK}/toc.html names no chapter`);
+    }
+    return found;
+}
+
+/** Every page that a reader can come to: the chapters, the first one's other name, and the whole book on one page. */
+export function pages() {
+    return ['index.html', ...chapters(), 'print.html'];
+}
+
+export function launch() {
+    return chromium.launch({
+        executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+        args: [
+            '--headless',
+            '--no-sandbox',
+            '--disable-gpu',
+            '--disable-quic',
+            '--no-first-run',
+            '--disable-background-networking',
+            '--disable-component-update',
+            '--disable-sync',
+            // A page that asks another machine for something shall not get it, online or offline.
+            '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
+        ],
+    });
+}
+
+const TYPES = {
+    '.css': 'text/css',
+    '.html': 'text/html; charset=utf-8',
+    '.js': 'text/javascript',
+    '.png': 'image/png',
+    '.svg': 'image/svg+xml',
+    '.woff2': 'font/woff2',
+};
+
+/** The two ways to open the book, each with the address that all its pages begin with. */
+export async function transports() {
+    const server = createServer(async (request, response) => {
+        const name = decodeURIComponent(new URL(request.url, 'http://book').pathname);
+        try {
+            const body = await readFile(path.join(BOOK, name.endsWith('/') ? name + 'index.html' : name));
+            response.writeHead(200, { 'content-type': TYPES[path.extname(name)] ?? 'text/html' }).end(body);
+        } catch {
+            response.writeHead(404).end();
+        }
+    });
+    await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
+    return {
+        file: pathToFileURL(BOOK).href + '/',
+        http: `http://127.0.0.1:${server.address().port}/`,
+        close: () => server.close(),
+    };
+}
+
+/** A tab in a profile of its own. `faults` fills with what a reader would find in the console, and with every request
+ * that does not stay in the book. */
+export async function tab(browser, base, { theme, ...options } = {}) {
+    const context = await browser.newContext({ viewport: { width: 1400, height: 900 }, reducedMotion: 'reduce', ...options });
+    if (theme) {
+        await context.addInitScript(name => localStorage.setItem('mdbook-theme', name), theme);
+    }
+    context.setDefaultTimeout(10_000);
+    const page = await context.newPage();
+    const faults = [];
+    const where = () => page.url().replace(base, '');
+    page.on('console', message => {
+        if (['error', 'warning'].includes(message.type())) {
+            faults.push(`${where()}: console: ${message.text()}`);
+        }
+    });
+    page.on('pageerror', error => faults.push(`${where()}: ${error}`));
+    page.on('requestfailed', request => {
+        // Aborted is what a reader does who goes on before all is there.
+        if (request.failure().errorText !== 'net::ERR_ABORTED') {
+            faults.push(`${where()}: ${request.failure().errorText}: ${request.url()}`);
+        }
+    });
+    page.on('request', request => {
+        if (!request.url().startsWith(base) && !request.url().startsWith('data:')) {
+            faults.push(`${where()}: leaves the book: ${request.url()}`);
+        }
+    });
+    page.on('websocket', socket => faults.push(`${where()}: opens a socket: ${socket.url()}`));
+    return { page, faults, close: () => context.close() };
+}
+
+/** The themes in the book's own menu, as their buttons name them. */
+export async function themes(browser, base) {
+    const { page, close } = await tab(browser, base);
+    await page.goto(base + 'index.html');
+    await page.click('#mdbook-theme-toggle');
+    const ids = await page.locator('#mdbook-theme-list .theme:visible').evaluateAll(buttons => buttons.map(b => b.id));
+    await close();
+    const found = ids.map(id => id.replace('mdbook-theme-', '')).filter(name => name !== 'default_theme');
+    if (found.length === 0) {
+        throw new Error('the menu offers no theme');
+    }
+    return found;
+}
+
+/** For `evaluate`: open all that is folded. */
+export function unfold() {
+    document.querySelectorAll('details').forEach(details => { details.open = true; });
+}

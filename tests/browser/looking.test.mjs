@@ -1,0 +1,268 @@
+// What meets the eye, and what meets those who do not see: axe's rules, the pictures, and the book on paper. All of it
+// in every theme that the book offers, and from the disk only: over http the pages are the same.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import axe from 'axe-core';
+
+import { chapters, launch, pages, tab, themes, transports, unfold } from './book.mjs';
+
+let browser, book, offered;
+before(async () => {
+    book = await transports();
+    browser = await launch();
+    offered = await themes(browser, book.file);
+});
+after(async () => {
+    await browser?.close();
+    book?.close();
+});
+
+const PHONE = { viewport: { width: 390, height: 900 }, deviceScaleFactor: 2 };
+const DESK = { viewport: { width: 1400, height: 900 } };
+// The inside of an A4 page with the margins that browsers give it.
+const PAPER = { viewport: { width: 718, height: 1000 }, deviceScaleFactor: 2 };
+
+/** What axe calls critical or serious, one line each. `rules` narrows it to some of its rules, `part` to a part of the
+ * page. */
+async function faultsByAxe(page, { rules, part = 'html' } = {}) {
+    await page.evaluate(axe.source);
+    const { violations, passes } = await page.evaluate(([rules, part]) => window.axe.run(part, {
+        resultTypes: ['violations'],
+        // Off by default, being new in WCAG 2.2: targets of 24 px.
+        ...(rules ? { runOnly: rules } : { rules: { 'target-size': { enabled: true } } }),
+    }), [rules, part]);
+    assert.ok(passes.length > 0, 'axe looked at nothing');
+    return violations
+        .filter(violation => ['critical', 'serious'].includes(violation.impact))
+        .flatMap(({ id, nodes }) => nodes.map(node => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`));
+}
+
+describe('axe finds no critical and no serious fault', () => {
+    test('on any page, in any theme', async () => {
+        for (const theme of offered) {
+            const { page, close } = await tab(browser, book.file, { theme, ...DESK });
+            for (const name of pages()) {
+                await page.goto(book.file + name);
+                await page.evaluate(unfold);
+                assert.deepEqual(await faultsByAxe(page), [], `${name}, ${theme}`);
+            }
+            await close();
+        }
+    });
+
+    const states = {
+        'the list of chapters open on a phone': async page => {
+            await page.click('#mdbook-sidebar-toggle');
+            await page.locator('#mdbook-sidebar a').first().click({ trial: true });
+        },
+        'results of a search': async page => {
+            await page.keyboard.press('/');
+            await page.keyboard.type('NSpid');
+            await page.locator('#mdbook-searchresults li').first().waitFor();
+            await page.keyboard.press('ArrowDown');
+        },
+        'the finds of a search marked': async page => {
+            await page.goto(page.url() + '?highlight=process');
+            await page.locator('main mark').first().waitFor();
+        },
+        // These two lie over the page, and what is half covered is no fault of the page's.
+        'the menu of themes open': async page => {
+            await page.click('#mdbook-theme-toggle');
+            return '#mdbook-theme-list';
+        },
+        'the help open': async page => {
+            await page.keyboard.press('?');
+            return '#mdbook-help-container';
+        },
+    };
+    for (const [state, reach] of Object.entries(states)) {
+        test(`with ${state}`, async () => {
+            for (const theme of offered) {
+                const { page, close } = await tab(browser, book.file, { theme, ...PHONE });
+                await page.goto(book.file + chapters().at(-1));
+                const part = await reach(page);
+                assert.deepEqual(await faultsByAxe(page, { part }), [], theme);
+                await close();
+            }
+        });
+    }
+});
+
+describe('pictures', () => {
+    test('each says in words what it shows, and stands where the style sheet expects it', async () => {
+        const { page, close } = await tab(browser, book.file);
+        let seen = 0;
+        for (const chapter of chapters()) {
+            await page.goto(book.file + chapter);
+            const faults = await page.locator('main svg').evaluateAll(found => found.flatMap(svg => {
+                // mdBook's own signs, in alerts and on buttons.
+                if (svg.closest('.fa-svg, .blockquote-tag-title, .buttons')) {
+                    return [];
+                }
+                const says = tag => svg.querySelector(`:scope > ${tag}`)?.textContent.trim();
+                const name = says('title') ?? svg.outerHTML.slice(0, 80);
+                return [
+                    [svg.closest('figure.picture'), 'is not in a <figure class="picture">'],
+                    [svg.getAttribute('role') === 'img', 'has no role="img"'],
+                    [svg.hasAttribute('viewBox'), 'has no viewBox'],
+                    [says('title'), 'has no <title>'],
+                    [says('desc'), 'has no <desc>'],
+                ].filter(([good]) => !good).map(([, fault]) => `"${name}" ${fault}`);
+            }));
+            assert.deepEqual(faults, [], chapter);
+            seen += await page.locator('main .picture svg').count();
+        }
+        assert.ok(seen > 0, 'the book has no picture: nothing was tested');
+        await close();
+    });
+
+    const views = [['on a phone', PHONE], ['on a desk', DESK], ['on paper', PAPER]];
+    for (const [where, view] of views) {
+        test(`each can be read in every theme ${where}`, async () => {
+            for (const theme of offered) {
+                const { page, close } = await tab(browser, book.file, { theme, ...view, deviceScaleFactor: 2 });
+                if (view === PAPER) {
+                    await page.emulateMedia({ media: 'print' });
+                }
+                for (const chapter of chapters()) {
+                    await page.goto(book.file + chapter);
+                    await page.evaluate(unfold);
+                    for (const picture of await page.locator('main .picture svg').all()) {
+                        const shot = await picture.screenshot();
+                        const faults = await picture.evaluate(unreadable, shot.toString('base64'));
+                        assert.deepEqual(faults, [], `${chapter}, ${theme}`);
+                    }
+                }
+                await close();
+            }
+        });
+    }
+});
+
+/** In the page: what cannot be read of a picture. `shot` is a screenshot of it, since only that shows what colours came
+ * out of style sheets, classes and what lies under the letters. */
+async function unreadable(svg, shot) {
+    const name = svg.querySelector('title').textContent;
+    const frame = svg.getBoundingClientRect();
+    if (frame.width < 100 || frame.height < 20) {
+        return [`"${name}" is ${frame.width} by ${frame.height} px`];
+    }
+    const bitmap = await createImageBitmap(await (await fetch('data:image/png;base64,' + shot)).blob());
+    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+    const drawing = canvas.getContext('2d');
+    drawing.drawImage(bitmap, 0, 0);
+
+    const linear = value => value <= 10.31475 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+    /** The contrast, as WCAG counts it, between the darkest and the lightest point in a part of the picture. */
+    const contrast = box => {
+        const scale = bitmap.width / frame.width;
+        const [x, y, width, height] = [box.x - frame.x, box.y - frame.y, box.width, box.height].map(n => Math.round(n * scale));
+        const { data } = drawing.getImageData(x, y, Math.max(1, width), Math.max(1, height));
+        let [darkest, lightest] = [1, 0];
+        for (let i = 0; i < data.length; i += 4) {
+            const light = 0.2126 * linear(data[i]) + 0.7152 * linear(data[i + 1]) + 0.0722 * linear(data[i + 2]);
+            darkest = Math.min(darkest, light);
+            lightest = Math.max(lightest, light);
+        }
+        return (lightest + 0.05) / (darkest + 0.05);
+    };
+
+    const faults = [];
+    const letters = [...svg.querySelectorAll('text')].map(text => ({
+        says: `"${name}": "${text.textContent.trim()}"`,
+        box: text.getBoundingClientRect(),
+        size: parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a,
+    }));
+    if (contrast(frame) < 3) {
+        faults.push(`"${name}" cannot be seen: contrast ${contrast(frame).toFixed(1)}`);
+    }
+    for (const { says, box, size } of letters) {
+        if (size < 11) {
+            faults.push(`${says} is ${size.toFixed(1)} px high`);
+        }
+        if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1) {
+            faults.push(`${says} is cut off`);
+        } else if (contrast(box) < 4.5) {
+            faults.push(`${says} has a contrast of ${contrast(box).toFixed(1)}`);
+        }
+        for (const other of letters) {
+            const across = Math.min(box.right, other.box.right) - Math.max(box.left, other.box.left);
+            const down = Math.min(box.bottom, other.box.bottom) - Math.max(box.top, other.box.top);
+            if (other.box !== box && across > 1 && down > size / 3) {
+                faults.push(`${says} lies on ${other.says}`);
+            }
+        }
+    }
+    return faults;
+}
+
+describe('on paper', () => {
+    for (const javaScriptEnabled of [true, false]) {
+        for (const colorScheme of ['light', 'dark']) {
+            const how = `from a ${colorScheme} screen ${javaScriptEnabled ? 'with' : 'without'} JavaScript`;
+            test(`nothing is hidden, cut off or pale, ${how}`, async () => {
+                const { page, close } = await tab(browser, book.file, { colorScheme, ...PAPER, javaScriptEnabled });
+                await page.emulateMedia({ media: 'print', colorScheme });
+                for (const name of pages()) {
+                    await page.goto(book.file + name);
+                    assert.deepEqual(await page.evaluate(lostInPrint), [], name);
+                    // Browsers print no backgrounds: what is readable here must be so on white.
+                    assert.equal(await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor), 'rgb(255, 255, 255)');
+                    assert.deepEqual(await faultsByAxe(page, { rules: ['color-contrast'] }), [], name);
+                }
+                await close();
+            });
+        }
+    }
+
+    test('a browser that cannot open the answers by style sheet has a script do it, and undo it', async () => {
+        const { page, close } = await tab(browser, book.file);
+        let seen = 0;
+        for (const chapter of chapters()) {
+            await page.goto(book.file + chapter);
+            const count = open => page.locator(open ? 'details[open]' : 'details').count();
+            const before = await count(true);
+            await page.evaluate(() => dispatchEvent(new Event('beforeprint')));
+            assert.equal(await count(true), await count(false), chapter);
+            await page.evaluate(() => dispatchEvent(new Event('afterprint')));
+            assert.equal(await count(true), before, chapter);
+            seen += await count(false);
+        }
+        assert.ok(seen > 0, 'the book folds nothing: nothing was tested');
+        await close();
+    });
+});
+
+/** In the page, as it is printed: text that does not show, and boxes that do not show all that is in them. */
+function lostInPrint() {
+    const lost = [];
+    const words = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+    while (words.nextNode()) {
+        const text = words.currentNode.data.trim();
+        const element = words.currentNode.parentElement;
+        // The title and description of a picture are for those who do not see it; buttons cannot be pressed on paper.
+        if (!text || element.closest('title, desc, .buttons')) {
+            continue;
+        }
+        const range = document.createRange();
+        range.selectNodeContents(words.currentNode);
+        const box = range.getBoundingClientRect();
+        if (!element.checkVisibility({ visibilityProperty: true, opacityProperty: true, contentVisibilityAuto: true }) || box.height === 0) {
+            lost.push(`hidden: "${text.slice(0, 60)}"`);
+        } else if (box.right > document.documentElement.clientWidth + 1) {
+            lost.push(`off the paper: "${text.slice(0, 60)}"`);
+        }
+    }
+    for (const element of document.querySelectorAll('main, main *')) {
+        const { overflowX, overflowY } = getComputedStyle(element);
+        if (overflowX !== 'visible' && element.scrollWidth > element.clientWidth + 1
+            || overflowY !== 'visible' && element.scrollHeight > element.clientHeight + 1) {
+            if (!element.closest('svg, .buttons')) {
+                lost.push(`cut off: "${element.textContent.trim().slice(0, 60)}"`);
+            }
+        }
+    }
+    return lost;
+}

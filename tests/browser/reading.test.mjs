@@ -1,0 +1,288 @@
+// A reader turns the pages: over http and from the disk, with the keyboard, on a phone and on a desk, and without
+// JavaScript.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+
+import { chapters, launch, pages, tab, transports, unfold } from './book.mjs';
+
+let browser, book;
+before(async () => {
+    book = await transports();
+    browser = await launch();
+});
+after(async () => {
+    await browser?.close();
+    book?.close();
+});
+
+const WIDTHS = [390, 768, 1400];
+const KB = 1000;
+
+/** A test with a tab of its own, in which nothing may end in the console and nothing may leave the book. */
+function inTab(name, options, look) {
+    test(name, async () => {
+        const base = book[options.transport ?? 'http'];
+        const { page, faults, close } = await tab(browser, base, options);
+        await look(page, base);
+        assert.deepEqual(faults, []);
+        await close();
+    });
+}
+
+for (const transport of ['file', 'http']) {
+    describe(`over ${transport}`, () => {
+        inTab('every page loads, quietly, and asks nothing of another machine', { transport }, async (page, base) => {
+            for (const name of pages()) {
+                await page.goto(base + name, { waitUntil: 'networkidle' });
+                assert.ok((await page.locator('main').innerText()).trim(), `${name} is empty`);
+            }
+        });
+
+        inTab('search finds NSpid, and leads to it', { transport }, async (page, base) => {
+            await page.goto(base + 'index.html');
+            await page.keyboard.press('/');
+            await page.keyboard.type('NSpid');
+            await page.locator('#mdbook-searchresults li').first().waitFor();
+            await page.keyboard.press('Enter');
+            await page.waitForURL(/highlight=NSpid/i);
+            await page.locator('main mark', { hasText: /^NSpid$/i }).first().waitFor();
+        });
+
+        inTab('the arrow keys turn the pages, to the last and back', { transport }, async (page, base) => {
+            const here = () => page.url().replace(base, '');
+            const turn = async (key, to) => {
+                await page.keyboard.press(key);
+                await page.waitForURL(base + to);
+            };
+            await page.goto(base + 'index.html');
+            const [first, ...rest] = chapters();
+            for (const chapter of rest) {
+                await turn('ArrowRight', chapter);
+            }
+            assert.equal(here(), chapters().at(-1));
+            for (const chapter of [first, ...rest].reverse().slice(1)) {
+                await turn('ArrowLeft', chapter);
+            }
+            assert.equal(here(), first);
+        });
+
+        test('without JavaScript the text and the ways through the book are there', async () => {
+            const base = book[transport];
+            const plain = await tab(browser, base, { javaScriptEnabled: false });
+            const full = await tab(browser, base);
+            // A script may add buttons to the text; it may not add text.
+            const text = async page => {
+                const words = await page.locator('main').evaluate(main => {
+                    const copy = main.cloneNode(true);
+                    copy.querySelectorAll('.buttons').forEach(buttons => buttons.remove());
+                    return copy.textContent.trim();
+                });
+                assert.ok(words);
+                return words;
+            };
+            const order = chapters();
+            for (const [i, chapter] of order.entries()) {
+                await plain.page.goto(base + chapter);
+                await full.page.goto(base + chapter);
+                assert.equal(await text(plain.page), await text(full.page), chapter);
+                for (const [rel, neighbour] of [['prev', order[i - 1]], ['next', order[i + 1]]]) {
+                    const link = plain.page.locator(`a[rel~=${rel}]:visible`);
+                    const to = neighbour === undefined ? [] : [base + neighbour];
+                    assert.deepEqual(await link.evaluateAll(links => links.map(a => a.href)), to, `${chapter}: ${rel}`);
+                }
+            }
+            // The list of chapters opens with the keyboard, has every chapter in it, and leads there.
+            await plain.page.goto(base + 'index.html');
+            const list = plain.page.frameLocator('#mdbook-sidebar iframe');
+            assert.ok(!await plain.page.locator('#mdbook-sidebar').isVisible());
+            await plain.page.keyboard.press('Tab');
+            await plain.page.keyboard.press('Space');
+            await list.locator('a[href]').first().waitFor();
+            assert.equal(await list.locator('a[href]:visible').count(), order.length);
+            await list.locator('a[href]').last().click();
+            await plain.page.waitForURL(base + order.at(-1));
+            assert.deepEqual([...plain.faults, ...full.faults], []);
+            await plain.close();
+            await full.close();
+        });
+    });
+}
+
+test('a page is under 300 kB, and so is all that a first visit fetches, packed', async () => {
+    for (const chapter of chapters()) {
+        const { page, close } = await tab(browser, book.http);
+        const fetched = [];
+        page.on('response', response => fetched.push(response));
+        await page.goto(book.http + chapter, { waitUntil: 'networkidle' });
+        const bodies = await Promise.all(fetched
+            .filter(response => !/\.(png|svg)$/.test(response.url()))
+            .map(response => response.body()));
+        const html = bodies[0].toString().replace(/<svg[^]*?<\/svg>/g, '');
+        assert.ok(html.includes('<main>'), `${chapter}: the first answer is not the page`);
+        assert.ok(html.length < 300 * KB, `${chapter}: ${html.length} bytes`);
+        const packed = bodies.reduce((sum, body) => sum + gzipSync(body).length, 0);
+        assert.ok(packed < 300 * KB, `${chapter}: ${packed} bytes in ${bodies.length} files`);
+        await close();
+    }
+});
+
+for (const width of WIDTHS) {
+    inTab(`at ${width} px nothing scrolls sideways but code and tables`, { viewport: { width, height: 900 } },
+        async (page, base) => {
+            for (const name of pages()) {
+                await page.goto(base + name);
+                await page.evaluate(unfold);
+                assert.deepEqual(await page.evaluate(tooWide), [], name);
+            }
+        });
+}
+
+/** In the page: what is wider than its place, or sticks out of the window. */
+function tooWide() {
+    const mayScroll = 'pre > code, .table-wrapper';
+    const shown = element => {
+        const id = element.id ? '#' + element.id : '';
+        return `${element.localName}${id} "${element.textContent.trim().slice(0, 40)}"`;
+    };
+    const found = [];
+    const root = document.scrollingElement;
+    if (root.scrollWidth > root.clientWidth) {
+        found.push(`the page: ${root.scrollWidth} px`);
+    }
+    for (const element of document.querySelectorAll('body, #mdbook-sidebar *, #mdbook-page-wrapper, #mdbook-page-wrapper *')) {
+        if (element.closest(mayScroll) || element.closest('svg') || !element.checkVisibility()) {
+            continue;
+        }
+        const style = getComputedStyle(element);
+        if (element.scrollWidth > element.clientWidth && ['auto', 'scroll'].includes(style.overflowX)) {
+            found.push(`scrolls: ${shown(element)}`);
+        }
+        const box = element.getBoundingClientRect();
+        if (box.right > root.clientWidth + 1 || box.left < -1) {
+            found.push(`sticks out: ${shown(element)}`);
+        }
+    }
+    // What may scroll must itself stay in its place.
+    for (const element of document.querySelectorAll(mayScroll)) {
+        const box = element.getBoundingClientRect();
+        if (box.right > root.clientWidth + 1) {
+            found.push(`sticks out: ${shown(element)}`);
+        }
+    }
+    return found;
+}
+
+describe('from the keyboard', () => {
+    const focused = (page, selector) => page.evaluate(s => document.activeElement.matches(s), selector);
+
+    /** Tab on until the focus is where it should be. */
+    async function tabTo(page, selector) {
+        for (let presses = 0; presses < 200; presses++) {
+            await page.keyboard.press('Tab');
+            if (await focused(page, selector)) {
+                return;
+            }
+        }
+        assert.fail(`200 times Tab, and no ${selector}`);
+    }
+
+    for (const width of [390, 1400]) {
+        inTab(`the list of chapters opens and closes at ${width} px`, { viewport: { width, height: 900 } },
+            async (page, base) => {
+                await page.goto(base + 'index.html');
+                const list = page.locator('#mdbook-sidebar');
+                const toggle = page.locator('#mdbook-sidebar-toggle');
+                const open = await list.isVisible();
+                await tabTo(page, '#mdbook-sidebar-toggle');
+                for (const [key, expected] of [['Enter', !open], ['Space', open], ['Space', !open]]) {
+                    await page.keyboard.press(key);
+                    await list.waitFor({ state: expected ? 'visible' : 'hidden' });
+                    assert.equal(await toggle.getAttribute('aria-expanded'), String(expected));
+                }
+            });
+    }
+
+    inTab('every fold in the list of chapters opens and closes', {}, async (page, base) => {
+        for (const chapter of chapters()) {
+            await page.goto(base + chapter);
+            const folds = page.locator('#mdbook-sidebar .chapter-fold-toggle:visible');
+            for (const fold of await folds.all()) {
+                const before = await fold.getAttribute('aria-expanded');
+                await fold.focus();
+                assert.ok(await fold.evaluate(f => f === document.activeElement), 'takes the focus');
+                await page.keyboard.press('Enter');
+                assert.notEqual(await fold.getAttribute('aria-expanded'), before);
+                await page.keyboard.press('Space');
+                assert.equal(await fold.getAttribute('aria-expanded'), before);
+            }
+        }
+    });
+
+    inTab('code and tables scroll, and do not turn the page', { viewport: { width: 390, height: 900 } },
+        async (page, base) => {
+            let seen = 0;
+            for (const chapter of chapters()) {
+                await page.goto(base + chapter);
+                await page.evaluate(unfold);
+                await page.waitForTimeout(50); // the observer of sizes speaks after the next frame
+                for (const wide of await page.locator('pre > code, .table-wrapper').all()) {
+                    const { scrolls, stop } = await wide.evaluate(e =>
+                        ({ scrolls: e.scrollWidth > e.clientWidth, stop: e.getAttribute('tabindex') }));
+                    // What fits is no stop on the way of the Tab key.
+                    assert.equal(stop, scrolls ? '0' : null, `${chapter}: ${await wide.innerText()}`);
+                    if (scrolls) {
+                        seen += 1;
+                        await wide.focus();
+                        await page.keyboard.press('ArrowRight');
+                        await page.waitForFunction(() => document.activeElement.scrollLeft > 0);
+                        await page.keyboard.press('ArrowLeft');
+                        assert.equal(page.url(), base + chapter);
+                    }
+                }
+            }
+            assert.ok(seen > 0, 'no code is wider than a phone: nothing was tested');
+        });
+
+    inTab('the copy button of a block of code takes the focus and shows itself', {}, async (page, base) => {
+        const withCode = [];
+        for (const chapter of chapters()) {
+            await page.goto(base + chapter);
+            if (await page.locator('pre').count() > 0) {
+                withCode.push(chapter);
+                await tabTo(page, '.clip-button');
+                await page.waitForFunction(() => getComputedStyle(document.activeElement.parentElement).opacity === '1');
+            }
+        }
+        assert.ok(withCode.length > 0, 'no chapter has code: nothing was tested');
+    });
+
+    inTab('the theme menu offers two themes and a choice by itself, and every entry can be reached', {},
+        async (page, base) => {
+            await page.goto(base + 'index.html');
+            await tabTo(page, '#mdbook-theme-toggle');
+            await page.keyboard.press('Enter');
+            const entries = page.locator('#mdbook-theme-list button');
+            assert.deepEqual(await entries.allInnerTexts(), ['Auto', 'Light', 'Dark']);
+            await page.keyboard.press('Home');
+            for (const name of ['Auto', 'Light', 'Dark']) {
+                assert.equal(await page.evaluate(() => document.activeElement.innerText), name);
+                await page.keyboard.press('ArrowDown');
+            }
+            await page.keyboard.press('Enter');
+            assert.ok(await page.evaluate(() => document.documentElement.classList.contains('coal')));
+        });
+});
+
+for (const [saved, ours] of [['ayu', 'coal'], ['navy', 'coal'], ['rust', 'light'], ['coal', 'coal']]) {
+    inTab(`who comes with the theme ${saved} from another book gets ${ours}`, {}, async (page, base) => {
+        await page.goto(base + 'index.html');
+        await page.evaluate(name => localStorage.setItem('mdbook-theme', name), saved);
+        await page.reload();
+        const worn = await page.evaluate(() => [...document.documentElement.classList]);
+        assert.deepEqual(worn.filter(name => ['light', 'rust', 'coal', 'navy', 'ayu'].includes(name)), [ours]);
+        await page.click('#mdbook-theme-toggle');
+        assert.equal(await page.locator('#mdbook-theme-list .theme-selected').getAttribute('id'), `mdbook-theme-${ours}`);
+    });
+}
