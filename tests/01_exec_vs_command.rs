@@ -210,3 +210,14 @@ fn a_closed_standard_error_is_no_reason_to_stop() {
         step.other("sh", ["-c", line, &step.path().to_string_lossy()]).assert().code(127);
     }
 }
+
+/// A shell has an exec, too.
+#[test]
+fn a_shells_exec_keeps_the_pid_too() {
+    for step in callers(step()) {
+        let line = "echo pid: $$; exec sh -c 'echo pid: $$'";
+        let pids = Transcript::of(step.watch_other("sh", ["-c", line])).numbers(r"pid: (\d+)");
+        assert_eq!(pids.len(), 2);
+        assert_eq!(pids[0], pids[1]);
+    }
+}

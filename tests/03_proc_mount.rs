@@ -185,13 +185,22 @@ fn what_the_command_mounts_stays_inside() {
 
 /// What /proc tells of the machine, and not of processes, is the host's as before.
 #[test]
-fn proc_still_tells_of_the_hosts_memory_and_kernel() {
+fn proc_still_tells_of_the_hosts_memory_and_uptime() {
     for step in callers(step()) {
         for file in ["/proc/version", "/proc/cpuinfo", "/proc/meminfo"] {
             let first = |text: &str| text.lines().next().expect("a line").to_owned() + "\n";
             let host = first(&std::fs::read_to_string(file).expect("it can be read"));
             step.command(["run", "head", "-n", "1", file]).assert().stdout(host);
         }
+        let seconds = |text: &str| {
+            let first = text.split(' ').next().expect("a number");
+            first.parse::<f64>().expect("a number")
+        };
+        let host = || seconds(&std::fs::read_to_string("/proc/uptime").expect("it can be read"));
+        let before = host();
+        let inside = step.command(["run", "cat", "/proc/uptime"]).output().expect("it runs");
+        let inside = seconds(&String::from_utf8_lossy(&inside.stdout));
+        assert!(before <= inside && inside <= host(), "{before} {inside}");
     }
 }
 
