@@ -125,6 +125,18 @@ fn without_the_private_mount_the_hosts_proc_is_lost() {
     snapshots(|| assert_snapshot!("host_harmed", host.text));
 }
 
+/// It is lost at once, and not only when the container has ended.
+#[test]
+fn without_the_private_mount_the_hosts_proc_is_lost_while_the_container_runs() {
+    let Some(step) = root_of_a_scratch_host() else { return };
+    let line = "dir=$(mktemp -d); mkfifo $dir/up $dir/go; \
+        unshare --mount --propagation unchanged --pid --fork \
+            sh -c 'mount -t proc proc /proc; echo >$0/up; read _ <$0/go' $dir & \
+        read _ <$dir/up; ps; echo >$dir/go; wait; umount /proc; rm -r $dir";
+    let host = Transcript::of(step.watch_other("sh", ["-c", line]).on_scratch_host());
+    assert_eq!(host.printed, "Error, do this: mount -t proc proc /proc\n");
+}
+
 /// A private `/` alone is not enough: without MS_REC, /proc, a mount of its own, stays shared.
 #[test]
 fn private_without_rec_leaks_all_the_same() {

@@ -18,8 +18,8 @@ pub struct Trace {
 const AT_THE_START: [&str; 5] = ["execve(", "clone(", "clone3(", "fork(", "vfork("];
 
 impl Step {
-    /// Runs `name arg…` to its end under strace, which is to be there, and keeps the calls that one of
-    /// the regular expressions matches.
+    /// Runs `name arg…` to its end under strace, and keeps the calls that one of the regular expressions
+    /// matches. Without strace there is nothing to keep, and that is reported.
     ///
     /// # Panics
     /// It fails, or an expression is none.
@@ -34,8 +34,7 @@ impl Step {
         let path = file.path().to_string_lossy();
         let strace = ["--follow-forks", "--decode-fds=path", "--string-limit=80", "--signal=none"];
         let step = ["--quiet=all", "--output", &path, "--", self.name()];
-        let mut watch = self.watch_other("strace", [&strace, &step[..], args].concat());
-        watch = watch.env("LC_ALL", "C");
+        let watch = self.watch_other("strace", [&strace, &step[..], args].concat());
         let ended = watch.start(Stdio::null(), Stdio::null(), Stdio::null()).end();
         ended.nothing_left();
         assert!(ended.status.success(), "strace ended with {}", ended.status);
