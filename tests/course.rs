@@ -1,12 +1,14 @@
 //! The course about itself: that the steps are one lesson apart, that one thing has one name, and that
 //! what is read is what runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use insta::assert_snapshot;
-use lab::{root, snapshots, steps};
+use lab::{Ability, root, snapshots, steps};
+use regex_lite::Regex;
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -160,4 +162,176 @@ fn the_readme_names_only_files_that_exist() {
         named += 1;
     }
     assert!(named > 10, "the table from idea to file");
+}
+
+/// Snapshots that no chapter shows, and why.
+const NOT_SHOWN: &[(&str, &str)] = &[];
+
+/// The chapters by their file names, SUMMARY.md among them.
+fn chapters() -> BTreeMap<String, String> {
+    let names = files("book/src").into_iter().filter(|name| name.ends_with(".md"));
+    let chapters: BTreeMap<_, _> =
+        names.map(|name| (name.clone(), read(&format!("book/src/{name}")))).collect();
+    assert!(chapters.len() > 3, "a book");
+    chapters
+}
+
+/// The targets of a chapter's includes.
+fn includes(text: &str) -> Vec<String> {
+    let include = Regex::new(r"\{\{ *#([a-z_]+) +([^}]*)\}\}").expect("a regular expression");
+    let found = include.captures_iter(text).map(|found| {
+        assert_eq!(&found[1], "include", "{}", &found[0]);
+        found[2].trim().to_owned()
+    });
+    found.collect()
+}
+
+/// mdBook shows nothing, and says nothing, where an anchor is missing.
+#[test]
+fn every_include_of_the_book_shows_something() {
+    let mut shown = 0;
+    for (chapter, text) in chapters() {
+        for target in includes(&text) {
+            let (path, part) = target.split_once(':').unwrap_or((&target, ""));
+            let file = root().join("book/src").join(path);
+            let text = fs::read_to_string(&file);
+            let text = text.unwrap_or_else(|error| panic!("{chapter}: {target}: {error}"));
+            let lines: Vec<_> = text.lines().collect();
+            let part = match part.split_once(':') {
+                Some((from, "")) => {
+                    let from: usize = from.parse().expect("a line number");
+                    lines.get(from - 1..).unwrap_or_default()
+                }
+                _ if part.is_empty() => &lines[..],
+                _ => {
+                    let mark = |word: &str| {
+                        let mark = format!("{word}: {part}");
+                        lines.iter().position(|line| line.trim_end().ends_with(&mark))
+                    };
+                    let (start, end) = (mark("ANCHOR"), mark("ANCHOR_END"));
+                    let (Some(start), Some(end)) = (start, end) else {
+                        panic!("{chapter}: {target}: no such anchor")
+                    };
+                    &lines[start + 1..end]
+                }
+            };
+            assert!(
+                part.iter().any(|line| !line.trim().is_empty()),
+                "{chapter}: {target} is empty"
+            );
+            shown += 1;
+        }
+    }
+    assert!(shown > 10, "the book includes what it shows");
+}
+
+#[test]
+fn every_snapshot_is_shown_in_the_book_or_excused() {
+    let mut shown = BTreeSet::new();
+    for target in chapters().values().flat_map(|text| includes(text)) {
+        if let Some(snapshot) = target.strip_prefix("../../tests/snapshots/") {
+            let name = snapshot.strip_suffix(".snap:4:");
+            shown.insert(name.unwrap_or_else(|| panic!("{target}: from line 4")).to_owned());
+        }
+    }
+    for (name, reason) in NOT_SHOWN {
+        assert!(
+            !reason.is_empty() && shown.insert((*name).to_owned()),
+            "{name} is shown: no excuse"
+        );
+    }
+    let all = files("tests/snapshots").into_iter();
+    let all: BTreeSet<_> = all.map(|file| file.trim_end_matches(".snap").to_owned()).collect();
+    assert_eq!(all, shown);
+}
+
+/// What a program printed, and what a source says, comes from the repository.
+#[test]
+fn nothing_in_the_book_is_typed_by_hand() {
+    for (chapter, text) in chapters() {
+        let mut block: Option<String> = None;
+        for (number, line) in text.lines().enumerate() {
+            let place = format!("book/src/{chapter}:{}: {line}", number + 1);
+            if let Some(info) = line.trim_start().strip_prefix("```") {
+                if block.take().is_none() {
+                    assert!(!info.is_empty(), "{place}: a block of what?");
+                    block = Some(info.split([',', ' ']).next().unwrap_or_default().to_owned());
+                }
+            } else if let Some(info) = &block {
+                let typed = !line.trim().is_empty() && !line.trim().starts_with("{{#include ");
+                match info.as_str() {
+                    // Commands for the reader to type.
+                    "sh" => assert!(!line.starts_with("$ "), "{place}: what was printed?"),
+                    "console" | "text" | "diff" | "rust" => {
+                        assert!(!typed, "{place}: typed by hand")
+                    }
+                    _ => panic!("{place}: a block of {info}?"),
+                }
+            }
+        }
+        assert_eq!(block, None, "{chapter}: a block without an end");
+    }
+}
+
+#[test]
+fn every_step_has_a_chapter() {
+    let chapters = chapters();
+    for step in steps().expect("steps/") {
+        assert!(chapters.contains_key(&format!("{step}.md")), "{step}");
+        assert!(
+            chapters["SUMMARY.md"].contains(&format!("({step}.md)")),
+            "{step} is not in SUMMARY.md"
+        );
+    }
+    for chapter in chapters.keys().filter(|name| *name != "SUMMARY.md") {
+        assert!(
+            chapters["SUMMARY.md"].contains(&format!("({chapter})")),
+            "{chapter} is not in SUMMARY.md"
+        );
+    }
+}
+
+/// `mdbook build` ends with 0 whatever it warns of.
+#[test]
+fn the_book_is_built_without_a_warning_and_all_its_links_lead_somewhere() {
+    if !Ability::Tool("mdbook").or_report() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let build = Command::new("mdbook")
+        .args(["build", "--dest-dir"])
+        .arg(directory.path())
+        .arg(root().join("book"))
+        .output()
+        .expect("start mdbook");
+    let log = String::from_utf8_lossy(&build.stderr).into_owned();
+    assert!(build.status.success(), "{log}");
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+
+    let pages =
+        fs::read_dir(directory.path()).expect("the book").map(|page| page.expect("a page").path());
+    let pages: BTreeMap<PathBuf, String> = pages
+        .filter(|page| page.extension().is_some_and(|extension| extension == "html"))
+        .map(|page| (page.clone(), fs::read_to_string(page).expect("a page")))
+        .collect();
+    let link = Regex::new(r#"<[^>]*? (?:href|src)="([^"]*)""#).expect("a regular expression");
+    let mut followed = 0;
+    for (page, text) in &pages {
+        for found in link.captures_iter(text) {
+            let target = &found[1];
+            if Regex::new("^[a-z]+:").expect("a regular expression").is_match(target) {
+                continue;
+            }
+            let (path, fragment) = target.split_once('#').unwrap_or((target, ""));
+            let path = if path.is_empty() { page.clone() } else { directory.path().join(path) };
+            let place = format!("{}: {target}", page.display());
+            assert!(path.exists(), "{place} leads nowhere");
+            if !fragment.is_empty() {
+                let text = pages.get(&path).unwrap_or_else(|| panic!("{place}: no page"));
+                assert!(text.contains(&format!(" id=\"{fragment}\"")), "{place}: no such place");
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 50, "links of the book");
 }

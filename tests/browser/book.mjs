@@ -119,7 +119,8 @@ export async function themes(browser, base) {
     return found;
 }
 
-/** For `evaluate`: open all that is folded. */
-export function unfold() {
+/** For `evaluate`: open all that is folded, and wait until the page has drawn it and its scripts have seen its size. */
+export async function unfold() {
     document.querySelectorAll('details').forEach(details => { details.open = true; });
+    await new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)));
 }

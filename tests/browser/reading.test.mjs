@@ -231,8 +231,6 @@ describe('from the keyboard', () => {
             for (const chapter of chapters()) {
                 await page.goto(base + chapter);
                 await page.evaluate(unfold);
-                // The observer of sizes speaks when the next frame is drawn.
-                await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))));
                 for (const wide of await page.locator('pre > code, .table-wrapper').all()) {
                     const { scrolls, stop } = await wide.evaluate(e =>
                         ({ scrolls: e.scrollWidth > e.clientWidth, stop: e.getAttribute('tabindex') }));

@@ -3,7 +3,7 @@
 //! - [`Step`]: a step's program and who calls it, root or an ordinary user.
 //! - [`Session`]: a step that runs a shell, held still, so that it can be looked at.
 //! - [`ProcessTree`]: who is whose child, with all the PIDs that each process has.
-//! - [`picture`]: the same, with the namespaces, as a drawing for the book.
+//! - [`picture()`]: the same, with the namespaces, as a drawing for the book.
 //! - [`Transcript`]: a command line, what it printed, and its exit status.
 //! - [`Trace`]: the system calls of a run, as strace saw them.
 //! - [`Ended`]: what a run left behind: processes, mounts.

@@ -10,9 +10,9 @@ use tempfile::TempDir;
 
 use crate::{Ability, Session, Terminal, Transcript, Watch};
 
-/// The ordinary user for whom root starts the rootless half of a test: nobody, by the number that
-/// Linux gives to whoever has no name.
-const NOBODY: u32 = 65534;
+/// The uid, and gid, as which root starts the rootless half of a test. Not 65534, the number that a user
+/// namespace shows for IDs that it does not map: the two must not be mistaken for each other.
+const NOBODY: u32 = 54321;
 
 /// Where every caller's commands are looked for.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -22,7 +22,7 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 pub enum Caller {
     /// One who has CAP_SYS_ADMIN.
     Root,
-    /// One who has no capability: whoever runs the tests or, where that is root, uid 65534.
+    /// One who has no capability: whoever runs the tests or, where that is root, uid 54321.
     Rootless,
 }
 
