@@ -52,6 +52,45 @@ trace step *args:
     exec strace --follow-forks --quiet=attach,exit,path-resolution --string-limit=60 --signal=none \
         --trace="$calls" "$target/debug/$bin" "$@"
 
+# Take one lesson out of a step, and see what breaks: just break 03, just break 03 no-private
+[group('learn')]
+[no-exit-message]
+break step name='':
+    @cargo run --quiet -p lab -- break "$1" ${2:+"$2"}
+
+# Begin to write a step yourself, in work/: just start 02 (--again: anew)
+[group('build it yourself')]
+[no-exit-message]
+start step *options:
+    @cargo run --quiet -p lab -- start "$@"
+
+# Grade your step: just check 02, just check 02 --bin ./mine, just check 02 --json
+[group('build it yourself')]
+[no-exit-message]
+check step *options:
+    #!/bin/sh
+    # From where you are, so that the path after --bin is yours.
+    cd '{{ invocation_directory() }}' || exit
+    exec cargo run --quiet --manifest-path '{{ justfile_directory() }}/Cargo.toml' -p lab -- check "$@"
+
+# Get the next hint for what fails first
+[group('build it yourself')]
+[no-exit-message]
+hint step:
+    @cargo run --quiet -p lab -- hint "$@"
+
+# Show what is missing from your step to the finished one
+[group('build it yourself')]
+[no-exit-message]
+solution step:
+    @cargo run --quiet -p lab -- solution "$@"
+
+# Show how far your steps are
+[group('build it yourself')]
+[no-exit-message]
+progress:
+    @cargo run --quiet -p lab -- progress
+
 # Say what this machine can do for the course, and what not, and why
 [group('learn')]
 [no-exit-message]
@@ -91,6 +130,12 @@ review:
         esac
     done
     [ "$found" = 1 ] || echo "no snapshot is pending"
+
+# Prove that the tests test: break each step in each way, and see which tests fail
+[group('test')]
+[no-exit-message]
+breaks:
+    @cargo test -p lab --test breaks -- --nocapture
 
 # Check all that must hold before a change lands
 [group('test')]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use similar::{ChangeTag, TextDiff};
@@ -15,22 +16,28 @@ use crate::workspace::root;
 /// # Errors
 /// The sources cannot be read.
 pub fn steps(old: &str, new: &str) -> Result<String> {
-    let mut names = sources(old)?;
-    names.extend(sources(new)?);
+    let directory = |step: &str| root().join("steps").join(step).join("src");
+    let name = |step: &str| format!("{step}/src");
+    between((&directory(old), &name(old)), (&directory(new), &name(new)))
+}
+
+fn between(old: (&Path, &str), new: (&Path, &str)) -> Result<String> {
+    let mut names = sources(old.0)?;
+    names.extend(sources(new.0)?);
     names.sort();
     names.dedup();
     let mut text = String::new();
     for name in names {
-        let (before, after) = (source(old, &name)?, source(new, &name)?);
+        let (before, after) = (source(old.0, &name)?, source(new.0, &name)?);
         if before == after {
             continue;
         }
-        let side = |step: &str, source: &Option<String>| match source {
-            Some(_) => format!("{step}/src/{name}"),
+        let side = |directory: &str, source: &Option<String>| match source {
+            Some(_) => format!("{directory}/{name}"),
             None => "/dev/null".to_owned(),
         };
-        let _ = writeln!(text, "--- {}", side(old, &before));
-        let _ = writeln!(text, "+++ {}", side(new, &after));
+        let _ = writeln!(text, "--- {}", side(old.1, &before));
+        let _ = writeln!(text, "+++ {}", side(new.1, &after));
         hunks(&before.unwrap_or_default(), &after.unwrap_or_default(), &mut text);
     }
     Ok(text)
@@ -64,18 +71,30 @@ pub fn lines(before: &str, after: &str) -> Vec<String> {
         .collect()
 }
 
-fn sources(step: &str) -> Result<Vec<String>> {
-    let directory = root().join("steps").join(step).join("src");
-    let entries = fs::read_dir(&directory).with_context(|| format!("read {step}/src"))?;
+/// The same for the sources in any two directories, `src` in both names.
+///
+/// # Errors
+/// The sources cannot be read.
+pub fn directories(old: &Path, new: &Path) -> Result<String> {
+    let name = |path: &Path| {
+        let path = path.strip_prefix(root()).unwrap_or(path);
+        path.display().to_string()
+    };
+    between((old, &name(old)), (new, &name(new)))
+}
+
+fn sources(directory: &Path) -> Result<Vec<String>> {
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-fn source(step: &str, name: &str) -> Result<Option<String>> {
-    let path = root().join("steps").join(step).join("src").join(name);
+fn source(directory: &Path, name: &str) -> Result<Option<String>> {
+    let path = directory.join(name);
     if !path.exists() {
         return Ok(None);
     }
-    let text = fs::read_to_string(&path).with_context(|| format!("read {step}/src/{name}"))?;
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let lines =
         text.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("// ANCHOR"));
     Ok(Some(lines.collect()))

@@ -11,6 +11,11 @@ use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 fn main() -> ExitCode {
+    // What would make a test fail is no accident of the program's: one line of it is enough.
+    std::panic::set_hook(Box::new(|panic| {
+        let words = panic.payload_as_str().unwrap_or("it failed");
+        let _ = writeln!(io::stderr(), "lab: {words}");
+    }));
     match act(&command_line().get_matches()) {
         Ok(code) => code,
         Err(error) => {
@@ -28,6 +33,17 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
             print(&lab::diff::steps(&step("OLD")?, &step("NEW")?)?)?;
         }
         Some(("doctor", _)) => return doctor(),
+        Some(("break", args)) => show_break(args)?,
+        Some(("start", args)) => start(args)?,
+        Some(("check", args)) => return check(args),
+        Some(("hint", args)) => hint(args)?,
+        Some(("solution", args)) => {
+            let step = step(args)?;
+            let own = lab::grade::place(&step).join("src");
+            let finished = lab::root().join("steps").join(&step).join("src");
+            print(&lab::diff::directories(&own, &finished)?)?;
+        }
+        Some(("progress", _)) => progress()?,
         Some(("try", args)) => {
             let ability = args.get_one::<String>("ABILITY").context("no ability")?;
             lab::attempts::attempt(ability)?;
@@ -48,6 +64,14 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn named() -> Arg {
+    Arg::new("STEP").required(true).help("02, 2 or 02-init-pid1")
+}
+
+fn step(args: &ArgMatches) -> Result<String> {
+    lab::step_named(args.get_one::<String>("STEP").map_or("", |word| word))
+}
+
 fn command_line() -> Command {
     let words = |name| Arg::new(name).num_args(1..).trailing_var_arg(true);
     Command::new("lab")
@@ -57,13 +81,39 @@ fn command_line() -> Command {
         .subcommands([
             Command::new("tree")
                 .about("Start a step that runs a shell, and show who is whose child")
-                .arg(Arg::new("STEP").required(true).help("02, 2 or 02-init-pid1"))
+                .arg(named())
                 .arg(words("ARG").value_parser(value_parser!(OsString)).help(
                     "The step's own arguments, ending in a shell [default: those that show its point]",
                 )),
             Command::new("diff")
                 .about("Show what a step adds to the step before")
                 .args([Arg::new("OLD").required(true), Arg::new("NEW").required(true)]),
+            Command::new("break")
+                .about("Take one lesson out of a step, and show what breaks")
+                .arg(named())
+                .arg(Arg::new("NAME").help("The break [default: list those that there are]")),
+            Command::new("start")
+                .about("Begin to write a step yourself, in work/")
+                .arg(named())
+                .arg(Arg::new("again").long("again").action(ArgAction::SetTrue).help(
+                    "Move what is there aside, and begin anew",
+                )),
+            Command::new("check")
+                .about("Grade the step that you write")
+                .arg(named())
+                .arg(
+                    Arg::new("bin")
+                        .long("bin")
+                        .value_name("PROGRAM")
+                        .value_parser(value_parser!(PathBuf))
+                        .help("Grade this program, in whatever language, and build nothing"),
+                )
+                .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("For scripts")),
+            Command::new("hint").about("Give the next hint for what fails first").arg(named()),
+            Command::new("solution")
+                .about("Show what is missing from your step to the finished one")
+                .arg(named()),
+            Command::new("progress").about("Show how far your steps are"),
             Command::new("doctor").about("Say what this machine can do for the course"),
             Command::new("try")
                 .about("Try one ability of the machine, in this process")
@@ -90,7 +140,7 @@ fn print(text: &str) -> Result<()> {
 }
 
 fn tree(args: &ArgMatches) -> Result<()> {
-    let step = lab::step_named(args.get_one::<String>("STEP").map_or("", |word| word))?;
+    let step = step(args)?;
     let given: Vec<OsString> = args.get_many("ARG").unwrap_or_default().cloned().collect();
     let shell = |verb: &[&str]| verb.iter().map(OsString::from).collect::<Vec<_>>();
     let lines = match (given.is_empty(), step.starts_with("01")) {
@@ -109,6 +159,142 @@ fn tree(args: &ArgMatches) -> Result<()> {
         print(&format!("{gap}$ {step} {words}\n{}", held.tree.text()))?;
     }
     Ok(())
+}
+
+fn start(args: &ArgMatches) -> Result<()> {
+    let step = step(args)?;
+    let place = lab::grade::place(&step);
+    if args.get_flag("again") && place.exists() {
+        let aside = (1..)
+            .map(|number| place.with_extension(number.to_string()))
+            .find(|path| !path.exists())
+            .context("no name is free")?;
+        std::fs::rename(&place, &aside).context("move it aside")?;
+        print(&format!("{} is now {}\n", lab::grade::short(&place), lab::grade::short(&aside)))?;
+    }
+    lab::grade::start(&step, &place)?;
+    let number = &step[..2];
+    let place = lab::grade::short(&place);
+    print(&format!(
+        "{place} is yours. Look for TODO in {place}/src; the chapter is book/src/{step}.md.\n\
+         `just check {number}` grades it, `just hint {number}` helps.\n"
+    ))
+}
+
+fn check(args: &ArgMatches) -> Result<ExitCode> {
+    let step = step(args)?;
+    let own = lab::grade::place(&step);
+    let program = match args.get_one::<PathBuf>("bin") {
+        Some(program) => std::fs::canonicalize(program)
+            .with_context(|| format!("grade {}", program.display()))?,
+        None => lab::grade::build(&step, &own)?,
+    };
+    let grades = lab::grade::grade(&step, &program)?;
+    let report = lab::grade::report(&step, &grades);
+    if own.exists() && !args.contains_id("bin") {
+        std::fs::write(own.join("checked.json"), report.to_string())?;
+    }
+    if args.get_flag("json") {
+        print(&format!("{report:#}\n"))?;
+    } else {
+        for grade in &grades {
+            let mark = if grade.broken.is_none() { '✓' } else { '✗' };
+            print(&format!("{mark} {}\n", grade.behaviour.name.replace('_', " ")))?;
+        }
+        let first = grades.iter().find_map(|grade| Some((grade, grade.broken.as_ref()?)));
+        if let Some((grade, broken)) = first {
+            print(&format!(
+                "\nFirst of all: {}\n  tried:    {}\n  expected: {}\n  seen:     {}\n  hint:     {}\n",
+                grade.behaviour.name.replace('_', " "),
+                broken.tried,
+                indented(&broken.expected),
+                indented(&broken.seen),
+                grade.behaviour.hints[0],
+            ))?;
+        }
+        print(&format!("\n{} of {} behaviours\n", report["passed"], report["total"]))?;
+    }
+    let all = grades.iter().all(|grade| grade.broken.is_none());
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The first lines of what was expected or seen, with room on their left.
+fn indented(text: &str) -> String {
+    const MOST: usize = 8;
+    let cut = |line: &str| match line.char_indices().nth(100) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    };
+    let mut lines: Vec<_> = text.trim_end().lines().take(MOST).map(cut).collect();
+    if text.trim_end().lines().count() > MOST {
+        lines.push("…".to_owned());
+    }
+    lines.join("\n            ")
+}
+
+fn hint(args: &ArgMatches) -> Result<()> {
+    let step = step(args)?;
+    let own = lab::grade::place(&step);
+    let program = lab::grade::build(&step, &own)?;
+    let grades = lab::grade::grade(&step, &program)?;
+    let Some(grade) = grades.iter().find(|grade| grade.broken.is_some()) else {
+        return print("nothing fails: no hint is needed\n");
+    };
+    // How many hints for this behaviour have been given already.
+    let file = own.join("hints.json");
+    let given = std::fs::read_to_string(&file).ok();
+    let given = given.and_then(|text| text.strip_prefix(grade.behaviour.name)?.trim().parse().ok());
+    let next = given.map_or(0, |given: usize| given + 1);
+    let hints = grade.behaviour.hints;
+    let name = grade.behaviour.name.replace('_', " ");
+    match hints.get(next) {
+        Some(hint) => {
+            std::fs::write(&file, format!("{} {next}", grade.behaviour.name))?;
+            print(&format!("{name} ({} of {}): {hint}\n", next + 1, hints.len()))
+        }
+        None => print(&format!(
+            "{name}: there are no more hints; `just solution {}` shows the finished step\n",
+            &step[..2]
+        )),
+    }
+}
+
+fn progress() -> Result<()> {
+    for (step, seen) in lab::grade::progress()? {
+        let line = match seen {
+            Some((passed, total)) if passed == total => format!("✓ all of {total} behaviours"),
+            Some((passed, total)) => format!("… {passed} of {total} behaviours"),
+            None if lab::grade::place(&step).exists() => "… begun".to_owned(),
+            None => format!("  not begun: just start {}", &step[..2]),
+        };
+        print(&format!("{step:24}{line}\n"))?;
+    }
+    Ok(())
+}
+
+fn show_break(args: &ArgMatches) -> Result<()> {
+    let step = step(args)?;
+    let breaks = lab::breaks::breaks(&step)?;
+    let Some(name) = args.get_one::<String>("NAME") else {
+        let width = breaks.iter().map(|shown| shown.name.len()).max().unwrap_or_default();
+        for shown in breaks {
+            print(&format!("{:width$}  {}\n", shown.name, shown.question))?;
+        }
+        return Ok(());
+    };
+    let names = || breaks.iter().map(|shown| shown.name.as_str()).collect::<Vec<_>>().join(", ");
+    let shown = breaks.iter().find(|shown| shown.name == *name);
+    let shown =
+        shown.with_context(|| format!("{step} has no break {name:?}; it has: {}", names()))?;
+    print(&format!("{}\n\n{}\n", shown.question, shown.patch))?;
+    let whole = lab::build(&format!("step-{step}"), &step)?;
+    print(&format!("As it is:\n\n{}\n", lab::breaks::demonstrate(shown, &whole)))?;
+    let copy = lab::breaks::Copy::fresh()?;
+    let broken = copy.with(shown, |copy| {
+        let program = copy.build(&step)?;
+        Ok(lab::breaks::demonstrate(shown, &program))
+    })?;
+    print(&format!("Broken:\n\n{broken}"))
 }
 
 fn doctor() -> Result<ExitCode> {

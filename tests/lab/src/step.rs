@@ -115,6 +115,13 @@ impl Step {
         Step { name, caller, place: caller.place(program) }
     }
 
+    /// The same program, told another name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// The program's name: `02-init-pid1`.
     pub fn name(&self) -> &str {
         &self.name

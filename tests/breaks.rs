@@ -1,0 +1,80 @@
+//! The proof that the tests test: each patch in `steps/*/breaks` takes one lesson out of its step, and the
+//! set of tests that fail is a snapshot. Part of `just breaks`, and not of `cargo test`, since it builds.
+
+use insta::assert_snapshot;
+use lab::breaks::{Copy, breaks, demonstrate, exercises};
+use lab::{Ability, build, grade, snapshots, steps};
+
+/// One test for all: they share one copy of the workspace.
+#[test]
+fn each_break_makes_the_same_tests_fail_and_each_exercise_none() {
+    if !(Ability::Root.or_report() && Ability::Userns.or_report()) {
+        return;
+    }
+    let copy = Copy::fresh().expect("a copy of the workspace");
+    let mut broken = 0;
+    for step in steps().expect("steps/") {
+        let number = &step[..2];
+        let whole = build(&format!("step-{step}"), &step).expect("the step builds");
+        for shown in breaks(&step).expect("the breaks") {
+            eprintln!("{step}: {}", shown.name);
+            let (seen, failing) = copy
+                .with(&shown, |copy| {
+                    let program = copy.build(&step)?;
+                    Ok((demonstrate(&shown, &program), copy.failing_tests(&step)?))
+                })
+                .unwrap_or_else(|error| panic!("{error:?}"));
+            let before = demonstrate(&shown, &whole);
+            assert_ne!(before, seen, "{step}: {}: nothing to be seen", shown.name);
+            assert!(!failing.is_empty(), "{step}: {}: no test fails", shown.name);
+            let name = format!("{number}_{}", shown.name.replace('-', "_"));
+            snapshots(|| {
+                let failing = failing.join("\n");
+                assert_snapshot!(name, format!("{seen}\nThese tests fail:\n{failing}"));
+            });
+            broken += 1;
+        }
+        for shown in exercises(&step).expect("the exercises") {
+            eprintln!("{step}: {}", shown.name);
+            let seen = copy
+                .with(&shown, |copy| Ok(demonstrate(&shown, &copy.build(&step)?)))
+                .unwrap_or_else(|error| panic!("{error:?}"));
+            assert_ne!(demonstrate(&shown, &whole), seen, "{step}: {}: no change", shown.name);
+            let name = format!("{number}_exercise_{}", shown.name.replace('-', "_"));
+            snapshots(|| assert_snapshot!(name, seen));
+        }
+    }
+    assert!(broken >= 4 * steps().expect("steps/").len(), "four to six breaks a step");
+}
+
+/// A starter compiles, and what it lacks first is the step's own lesson; the finished step lacks nothing.
+#[test]
+fn each_starter_fails_at_the_first_behaviour_and_each_finished_step_passes_all() {
+    if !(Ability::Root.or_report() && Ability::Userns.or_report()) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut graded = 0;
+    for step in steps().expect("steps/") {
+        if grade::behaviours(&step).is_empty() {
+            continue;
+        }
+        let place = directory.path().join(&step[..2]);
+        grade::start(&step, &place).expect("the starter");
+        let program = grade::build(&step, &place).expect("the starter compiles");
+        let grades = grade::grade(&step, &program).expect("grades");
+        assert!(
+            grades[0].broken.is_some(),
+            "{step}: {} is there already",
+            grades[0].behaviour.name
+        );
+
+        let finished = build(&format!("step-{step}"), &step).expect("the step builds");
+        for grade in grade::grade(&step, &finished).expect("grades") {
+            let name = grade.behaviour.name;
+            assert!(grade.broken.is_none(), "{step}: {name}: {:?}", grade.broken);
+        }
+        graded += 1;
+    }
+    assert_eq!(graded, steps().expect("steps/").len() - 1, "all but the first");
+}

@@ -1,0 +1,245 @@
+//! Patches that each take one lesson out of a step: `steps/NN-…/breaks/NAME.patch`.
+//!
+//! Such a file begins with a question to the learner, on one line. Lines that begin with `$ ` follow: what
+//! to type to see the answer. Then comes a patch of the step's directory, for `git apply`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::step::Caller;
+use crate::workspace::{self, root};
+use crate::{Step, Transcript};
+
+/// A line of a step that carries a lesson, and its absence.
+#[derive(Clone, Debug)]
+pub struct Break {
+    /// The step's name.
+    pub step: String,
+    /// The break's name: `no-private`.
+    pub name: String,
+    /// What the learner is asked to predict.
+    pub question: String,
+    /// What to type to see it.
+    pub lines: Vec<String>,
+    /// The patch alone.
+    pub patch: String,
+}
+
+/// The breaks of a step, by their names.
+///
+/// # Errors
+/// They cannot be read, or one is not in the form that this module describes.
+pub fn breaks(step: &str) -> Result<Vec<Break>> {
+    patches(step, "breaks")
+}
+
+/// The exercises of a step that change it, in the same form: a question, what to type, and a patch that is
+/// the solution.
+///
+/// # Errors
+/// As for [`breaks`].
+pub fn exercises(step: &str) -> Result<Vec<Break>> {
+    patches(step, "exercises")
+}
+
+fn patches(step: &str, kind: &str) -> Result<Vec<Break>> {
+    let directory = root().join("steps").join(step).join(kind);
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(&directory) else { return Ok(found) };
+    for entry in entries {
+        let path = entry?.path();
+        let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+        let text = fs::read_to_string(&path).with_context(|| format!("read {stem}.patch"))?;
+        found.push(parse(step, stem, &text).with_context(|| format!("{}", path.display()))?);
+    }
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
+}
+
+fn parse(step: &str, name: String, text: &str) -> Result<Break> {
+    let (head, patch) = text.split_once("\n--- ").context("no line begins with ---")?;
+    let mut head = head.lines();
+    let question = head.next().context("no question")?.to_owned();
+    if !question.ends_with('?') {
+        bail!("the first line is no question: {question:?}");
+    }
+    let lines: Vec<_> =
+        head.filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect();
+    if lines.is_empty() {
+        bail!("there is nothing to type");
+    }
+    Ok(Break { step: step.to_owned(), name, question, lines, patch: format!("--- {patch}") })
+}
+
+/// A copy of the workspace, in which steps may be broken. There is one, below `target/`, so that Cargo
+/// builds what the patches have in common only once.
+pub struct Copy {
+    directory: PathBuf,
+}
+
+impl Copy {
+    /// Brings the copy up to date.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn fresh() -> Result<Self> {
+        let directory = root().join("target/breaks/copy");
+        for part in ["Cargo.toml", "Cargo.lock", "rustfmt.toml", "steps", "tests"] {
+            update(&root().join(part), &directory.join(part))?;
+        }
+        Ok(Copy { directory })
+    }
+
+    /// Applies a patch to a step, does the work, and takes the patch back, come what may.
+    ///
+    /// # Errors
+    /// The patch does not apply, or the work failed.
+    pub fn with<T>(&self, patch: &Break, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        self.apply(patch, &[])?;
+        let outcome = work(self);
+        self.apply(patch, &["--reverse"])?;
+        outcome
+    }
+
+    fn apply(&self, patch: &Break, options: &[&str]) -> Result<()> {
+        let directory = self.directory.join("steps").join(&patch.step);
+        apply(&patch.patch, &directory, options)
+            .with_context(|| format!("{}/{}.patch", patch.step, patch.name))
+    }
+
+    fn cargo(&self, verb: &str, step: &str) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.args([verb, "--quiet", "--offline", "-p", &format!("step-{step}")]);
+        cargo.env("CARGO_TARGET_DIR", root().join("target/breaks"));
+        cargo.current_dir(&self.directory);
+        cargo
+    }
+
+    /// Builds a step, as it is in the copy.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub fn build(&self, step: &str) -> Result<PathBuf> {
+        let output = self.cargo("build", step).output().context("start cargo")?;
+        if !output.status.success() {
+            bail!("{step} does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(root().join("target/breaks/debug").join(step))
+    }
+
+    /// Runs a step's tests, on the step as it is in the copy and on a scratch host, and names those that
+    /// fail, in the order of the alphabet.
+    ///
+    /// # Errors
+    /// The tests do not compile.
+    pub fn failing_tests(&self, step: &str) -> Result<Vec<String>> {
+        let build = self.cargo("test", step).arg("--no-run").output().context("start cargo")?;
+        if !build.status.success() {
+            bail!("{step} does not compile:\n{}", String::from_utf8_lossy(&build.stderr));
+        }
+        let lab = workspace::build("lab", "lab")?;
+        let report = tempfile::NamedTempFile::new().context("make a temporary file")?;
+        let cargo = self.cargo("test", step);
+        let output = Command::new(lab)
+            .args(["subreaper", "--scratch-host", "--report"])
+            .arg(report.path())
+            .arg("--")
+            .arg("cargo")
+            .args(cargo.get_args().filter(|arg| *arg != "--quiet"))
+            .args(["--no-fail-fast", "--test", &step.replace('-', "_")])
+            .env("LAB_PROGRAM", cargo.get_program())
+            .env("CARGO_TARGET_DIR", root().join("target/breaks"))
+            .env("INSTA_UPDATE", "no")
+            .env("RUST_BACKTRACE", "0")
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .output()
+            .context("start the tests")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !text.contains("test result: ") {
+            bail!("{step}: no test ran:\n{text}{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let mut failing: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+            .map(str::to_owned)
+            .collect();
+        failing.sort();
+        Ok(failing)
+    }
+}
+
+/// Applies a patch to the files in a directory.
+///
+/// # Errors
+/// Git is missing, or says that it does not apply.
+pub(crate) fn apply(patch: &str, directory: &Path, options: &[&str]) -> Result<()> {
+    let mut git = Command::new("git")
+        // Not the repository around it: `git apply` would look for the files there.
+        .env("GIT_DIR", "/nonexistent")
+        .args(["apply", "--whitespace=nowarn"])
+        .args(options)
+        .arg("-")
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start git")?;
+    let mut input = git.stdin.take().context("no input")?;
+    input.write_all(patch.as_bytes()).context("write to git")?;
+    drop(input);
+    let output = git.wait_with_output()?;
+    if !output.status.success() {
+        bail!("does not apply: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Types a break's lines into the shell of a scratch host in whose PATH `program` comes first. Host PIDs
+/// that the steps print are renamed.
+///
+/// # Panics
+/// The shell does not answer.
+pub fn demonstrate(shown: &Break, program: &Path) -> String {
+    let caller = if nix::unistd::geteuid().is_root() { Caller::Root } else { Caller::Rootless };
+    let step = Step::new(program, caller);
+    let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
+    let lines: Vec<_> = shown.lines.iter().map(String::as_str).collect();
+    let (transcript, _) = Transcript::typed(shell, &lines);
+    transcript.maybe_renamed(&[r"(?i)\b(?:run |host |is )?PID:? (\d{3,})"])
+}
+
+/// Copies what is newer or other at `from` to `to`, and removes what is not at `from`.
+fn update(from: &Path, to: &Path) -> Result<()> {
+    let skipped = |path: &Path| path.ends_with("node_modules") || path.ends_with("browser");
+    if !from.is_dir() {
+        let text = fs::read(from).with_context(|| format!("read {}", from.display()))?;
+        // Unchanged files keep their times, and are not built again.
+        if fs::read(to).ok().as_ref() != Some(&text) {
+            fs::create_dir_all(to.parent().context("a parent")?)?;
+            fs::write(to, text).with_context(|| format!("write {}", to.display()))?;
+        }
+        return Ok(());
+    }
+    if let Ok(entries) = fs::read_dir(to) {
+        for entry in entries {
+            let path = entry?.path();
+            let origin = from.join(path.file_name().context("a name")?);
+            if !origin.exists() {
+                if path.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
+            }
+        }
+    }
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        if !skipped(&path) {
+            update(&path, &to.join(path.file_name().context("a name")?))?;
+        }
+    }
+    Ok(())
+}
