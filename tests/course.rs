@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use insta::assert_snapshot;
+use lab::breaks::{Break, breaks, exercises};
 use lab::{Ability, root, snapshots, steps};
 use regex_lite::Regex;
 
@@ -63,7 +64,8 @@ fn a_proc_of_ones_own_is_inits_affair() {
 #[test]
 fn whoever_knows_one_name_of_a_step_knows_them_all() {
     let steps = steps().expect("steps/");
-    let mut tests: BTreeSet<_> = ["course.rs", "lab", "snapshots"].map(str::to_owned).into();
+    let mut tests: BTreeSet<_> =
+        ["breaks.rs", "course.rs", "lab", "snapshots"].map(str::to_owned).into();
     for (index, step) in steps.iter().enumerate() {
         assert_eq!(number(step), format!("{:02}", index + 1), "steps are numbered without a gap");
         let manifest = read(&format!("steps/{step}/Cargo.toml"));
@@ -112,6 +114,16 @@ fn every_snapshot_belongs_to_a_test_that_exists() {
         .iter()
         .map(|(old, new)| format!("course__diff_{}_{}.snap", number(old), number(new)))
         .collect();
+    let mut patches = Vec::new();
+    for step in steps().expect("steps/") {
+        let name = |kind, patch: &Break| {
+            format!("{}{kind}_{}", number(&step), patch.name.replace('-', "_"))
+        };
+        patches.extend(breaks(&step).expect("breaks").iter().map(|patch| name("", patch)));
+        patches.extend(
+            exercises(&step).expect("exercises").iter().map(|patch| name("_exercise", patch)),
+        );
+    }
     let snapshots = files("tests/snapshots");
     assert!(snapshots.len() > diffs.len());
     for file in snapshots {
@@ -120,6 +132,8 @@ fn every_snapshot_belongs_to_a_test_that_exists() {
         let name = name.strip_suffix(".snap").unwrap_or_else(|| panic!("{file}: is it pending?"));
         if test == "course" {
             assert!(diffs.contains(&file), "{file}: no such pair of steps");
+        } else if test == "breaks" {
+            assert!(patches.contains(&name.to_owned()), "{file}: no such patch");
         } else {
             let test = read(&format!("tests/{test}.rs"));
             assert!(
@@ -244,6 +258,56 @@ fn every_snapshot_is_shown_in_the_book_or_excused() {
     let all: BTreeSet<_> = all.map(|file| file.trim_end_matches(".snap").to_owned()).collect();
     assert_eq!(all, shown);
 }
+
+/// Who shows a patch shows what it does, and asks first.
+#[test]
+fn every_break_is_in_its_chapter() {
+    let chapters = chapters();
+    for step in steps().expect("steps/") {
+        let chapter = &chapters[&format!("{step}.md")];
+        for (kind, patches) in [("breaks", breaks(&step)), ("exercises", exercises(&step))] {
+            for patch in patches.expect("patches") {
+                let question = chapter.find(&patch.question);
+                let question =
+                    question.unwrap_or_else(|| panic!("{step}.md asks not: {}", patch.question));
+                let path = format!("{{{{#include ../../steps/{step}/{kind}/{}.patch:", patch.name);
+                let shown = chapter.find(&path);
+                let shown =
+                    shown.unwrap_or_else(|| panic!("{step}.md does not show {}.patch", patch.name));
+                let from = chapter[shown + path.len()..].split(':').next().expect("a line number");
+                let text = read(&format!("steps/{step}/{kind}/{}.patch", patch.name));
+                let from: usize = from.parse().expect("a line number");
+                let first = text.lines().nth(from - 1).expect("a line");
+                assert!(
+                    first.starts_with("--- "),
+                    "{step}.md: {}.patch begins with {first:?}",
+                    patch.name
+                );
+                assert!(kind == "exercises" || question < shown, "{step}.md: first ask, then show");
+            }
+        }
+    }
+}
+
+/// The promises that a learner's program is graded by are those that the steps are tested by.
+#[test]
+fn learners_and_steps_are_held_to_the_same() {
+    let contract = read("tests/lab/src/contract.rs");
+    let list = contract.split("$program =>\n").nth(1).expect("the list of tests");
+    let list = list.split('}').next().expect("an end of the list");
+    let tests: BTreeSet<_> = list.split_whitespace().collect();
+    assert!(tests.len() > 10);
+    for step in &steps().expect("steps/")[1..] {
+        let graded = lab::grade::behaviours(step).into_iter().map(|behaviour| behaviour.name);
+        let graded: BTreeSet<_> = graded.collect();
+        let missing: Vec<_> =
+            tests.difference(&graded).filter(|name| !UNGRADED.contains(name)).collect();
+        assert!(missing.is_empty(), "{step} is not graded by {missing:?}");
+    }
+}
+
+/// Promises that no learner is graded by.
+const UNGRADED: &[&str] = &[];
 
 /// What a program printed, and what a source says, comes from the repository.
 #[test]

@@ -81,6 +81,9 @@ export async function tab(browser, base, { theme, ...options } = {}) {
         await context.addInitScript(name => localStorage.setItem('mdbook-theme', name), theme);
     }
     context.setDefaultTimeout(10_000);
+    context.setDefaultNavigationTimeout(30_000); // two slow cores and all pages at once
+    // The whole book on one page calls for the printer, and is laid out for paper while it waits.
+    await context.addInitScript(() => { window.print = () => {}; });
     const page = await context.newPage();
     const faults = [];
     const where = () => page.url().replace(base, '');

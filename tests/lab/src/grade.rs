@@ -202,6 +202,13 @@ pub fn start(step: &str, directory: &Path) -> Result<()> {
         fs::copy(&path, sources.join(path.file_name().context("a name")?))?;
     }
     crate::breaks::apply(&patch, directory, &[]).context("start.patch")?;
+    for entry in fs::read_dir(&sources)? {
+        // Where the book cuts is no concern of the learner's.
+        let path = entry?.path();
+        let text = fs::read_to_string(&path).context("read a source")?;
+        let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("// ANCHOR"));
+        fs::write(&path, lines.collect::<String>()).context("write a source")?;
+    }
     fs::write(directory.join("Cargo.toml"), manifest(step)?)?;
     fs::copy(root().join("Cargo.lock"), directory.join("Cargo.lock"))?;
     Ok(())
@@ -244,12 +251,19 @@ pub fn build(step: &str, directory: &Path) -> Result<PathBuf> {
     Ok(target.join("debug").join(step))
 }
 
-/// How far each step of the learner's is, as `just check` saw it last: the step, and how many of how many
-/// behaviours passed, if it was checked.
+/// How far a step of the learner's is.
+pub struct Progress {
+    /// The step's name.
+    pub step: String,
+    /// How many of how many behaviours passed when `just check` saw it last.
+    pub checked: Option<(u64, u64)>,
+}
+
+/// How far each step of the learner's is.
 ///
 /// # Errors
 /// `steps/` cannot be read.
-pub fn progress() -> Result<Vec<(String, Option<(u64, u64)>)>> {
+pub fn progress() -> Result<Vec<Progress>> {
     let steps = steps()?.into_iter().filter(|step| !behaviours(step).is_empty());
     Ok(steps
         .map(|step| {
@@ -257,7 +271,7 @@ pub fn progress() -> Result<Vec<(String, Option<(u64, u64)>)>> {
             let seen = seen.and_then(|text| serde_json::from_str::<Value>(&text).ok());
             let seen =
                 seen.and_then(|seen| Some((seen["passed"].as_u64()?, seen["total"].as_u64()?)));
-            (step, seen)
+            Progress { step, checked: seen }
         })
         .collect())
 }

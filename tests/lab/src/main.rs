@@ -13,7 +13,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 fn main() -> ExitCode {
     // What would make a test fail is no accident of the program's: one line of it is enough.
     std::panic::set_hook(Box::new(|panic| {
-        let words = panic.payload_as_str().unwrap_or("it failed");
+        let words = panic.payload().downcast_ref::<String>().map(String::as_str);
+        let words =
+            words.or(panic.payload().downcast_ref::<&str>().copied()).unwrap_or("it failed");
         let _ = writeln!(io::stderr(), "lab: {words}");
     }));
     match act(&command_line().get_matches()) {
@@ -260,8 +262,8 @@ fn hint(args: &ArgMatches) -> Result<()> {
 }
 
 fn progress() -> Result<()> {
-    for (step, seen) in lab::grade::progress()? {
-        let line = match seen {
+    for lab::grade::Progress { step, checked } in lab::grade::progress()? {
+        let line = match checked {
             Some((passed, total)) if passed == total => format!("✓ all of {total} behaviours"),
             Some((passed, total)) => format!("… {passed} of {total} behaviours"),
             None if lab::grade::place(&step).exists() => "… begun".to_owned(),
