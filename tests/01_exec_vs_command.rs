@@ -16,6 +16,8 @@ fn step() -> &'static Path {
     cargo_bin!("01-exec-vs-command")
 }
 
+lab::refusal_tests!(step());
+
 /// The whole lesson: as a child the shell has a PID of its own, and its parent is the step; after
 /// exec it has the step's PID, and the step's parent.
 #[test]

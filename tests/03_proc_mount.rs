@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Step, Transcript, Watch, callers, picture, snapshots};
+use lab::{Hostile, Step, Transcript, Watch, callers, picture, snapshots};
 use predicates::prelude::*;
 
 fn step() -> &'static Path {
@@ -13,6 +13,7 @@ fn step() -> &'static Path {
 }
 
 lab::contract_tests!(step());
+lab::refusal_tests!(step());
 
 fn shell(step: &Step) -> Watch {
     step.watch(["run", "--ti", "/bin/sh"])
@@ -168,5 +169,20 @@ fn a_step_that_cannot_mount_says_so() {
         { step.other("unshare", args) }.assert().code(125).stderr(predicate::str::contains(
             "03-proc-mount: mount(proc, /proc): Operation not permitted (EPERM)\nhint: ",
         ));
+    }
+}
+
+/// The words that a learner reads where the namespaces are there, and the mount is refused. The chapter
+/// "Explain this error" shows them.
+#[test]
+fn each_refusal_has_its_words() {
+    use Hostile::*;
+    for step in callers(step()) {
+        let in_place = |place: Hostile, look: fn(String)| {
+            place.words_of(&step).into_iter().for_each(|words| snapshots(|| look(words)));
+        };
+        in_place(CoveredProc, |words| assert_snapshot!("refused_mount_proc", words));
+        in_place(NoMount, |words| assert_snapshot!("refused_mount", words));
+        in_place(ChrootDirectory, |words| assert_snapshot!("refused_chroot", words));
     }
 }

@@ -6,6 +6,7 @@
 //! - [`picture`]: the same, with the namespaces, as a drawing for the book.
 //! - [`Transcript`]: a command line, what it printed, and its exit status.
 //! - [`Ended`]: what a run left behind: processes, mounts.
+//! - [`Hostile`]: places in which a step is refused what it wants.
 //! - [`diff`]: what one step adds to the step before.
 //!
 //! The functions for tests panic where a test should fail, as `assert!` does. The program `lab` does
@@ -14,6 +15,7 @@
 mod ability;
 pub mod contract;
 pub mod diff;
+mod hostile;
 mod picture;
 mod session;
 mod step;
@@ -24,6 +26,7 @@ mod watch;
 mod workspace;
 
 pub use ability::{Ability, attempts};
+pub use hostile::{Hostile, deep, fails_well, refuse};
 pub use picture::picture;
 pub use session::{Held, Session, Terminal};
 pub use step::{Caller, Step, callers};

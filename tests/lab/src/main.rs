@@ -32,6 +32,15 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
             let ability = args.get_one::<String>("ABILITY").context("no ability")?;
             lab::attempts::attempt(ability)?;
         }
+        Some(("deep", args)) => {
+            let words: Vec<OsString> = args.get_many("CMD").unwrap_or_default().cloned().collect();
+            return Ok(ExitCode::from(lab::deep(&words)?));
+        }
+        Some(("refuse", args)) => {
+            let rules: Vec<String> = args.get_many("RULE").unwrap_or_default().cloned().collect();
+            let words: Vec<OsString> = args.get_many("CMD").unwrap_or_default().cloned().collect();
+            lab::refuse(&rules, process::Command::new(&words[0]).args(&words[1..]))?;
+        }
         Some(("subreaper", args)) => {
             lab::subreaper::watch(&lab::subreaper::Orders {
                 report: args.get_one::<PathBuf>("report").context("no report")?.clone(),
@@ -39,6 +48,7 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
                 block: args.get_one("block").copied(),
                 scratch_host: args.get_flag("scratch-host"),
                 terminal: args.get_one("terminal").cloned(),
+                through: args.get_many("through").unwrap_or_default().cloned().collect(),
                 program: std::env::var_os("LAB_PROGRAM").context("no LAB_PROGRAM")?,
                 line: args.get_many("CMD").unwrap_or_default().cloned().collect(),
             })?;
@@ -69,6 +79,15 @@ fn command_line() -> Command {
                 .about("Try one ability of the machine, in this process")
                 .hide(true)
                 .arg(Arg::new("ABILITY").required(true)),
+            Command::new("deep")
+                .about("Become a command, below as many PID namespaces as the kernel allows")
+                .hide(true)
+                .arg(words("CMD").required(true).value_parser(value_parser!(OsString))),
+            Command::new("refuse")
+                .about("Become a command, behind a filter that refuses system calls")
+                .hide(true)
+                .arg(Arg::new("RULE").long("rule").action(ArgAction::Append).required(true))
+                .arg(words("CMD").required(true).value_parser(value_parser!(OsString))),
             Command::new("subreaper")
                 .about("Start a command line, and report what it leaves behind")
                 .hide(true)
@@ -76,6 +95,14 @@ fn command_line() -> Command {
                 .arg(Arg::new("user").long("user").value_parser(value_parser!(u32)))
                 .arg(Arg::new("block").long("block").value_parser(value_parser!(i32)))
                 .arg(Arg::new("scratch-host").long("scratch-host").action(ArgAction::SetTrue))
+                .arg(
+                    Arg::new("through")
+                        .long("through")
+                        .action(ArgAction::Append)
+                        .require_equals(true)
+                        .num_args(1)
+                        .value_parser(value_parser!(OsString)),
+                )
                 .arg(Arg::new("terminal").long("terminal").value_parser(value_parser!(PathBuf)))
                 .arg(words("CMD").required(true).value_parser(value_parser!(OsString))),
         ])

@@ -132,6 +132,11 @@ impl Step {
         self.place.directory()
     }
 
+    /// The uid, and the gid of the same number, that its caller changes to, if any.
+    pub(crate) fn uid(&self) -> Option<u32> {
+        self.place.uid()
+    }
+
     /// The command line `name arg…`, to be started by whoever holds it, as the caller.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(self.path());

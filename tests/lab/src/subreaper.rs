@@ -40,6 +40,9 @@ pub struct Orders {
     pub block: Option<i32>,
     /// The terminal to start the command on.
     pub terminal: Option<PathBuf>,
+    /// A command line that makes a place for the command, and starts it there: its words are the first of
+    /// what is run.
+    pub through: Vec<OsString>,
     /// The program to run; the first word of `line` is the name that it is told.
     pub program: OsString,
     /// The command line.
@@ -79,8 +82,18 @@ pub fn watch(orders: &Orders) -> Result<()> {
     // Opened once, and read twice: it can still be read when the run has broken /proc.
     let table = File::open("/proc/self/mountinfo").context("open /proc/self/mountinfo")?;
     let before = mounts(&table)?;
-    let mut command = Command::new(&orders.program);
-    command.arg0(&orders.line[0]).args(&orders.line[1..]).env_remove("LAB_PROGRAM");
+    let mut command = match orders.through.split_first() {
+        None => Command::new(&orders.program),
+        Some((first, more)) => {
+            let mut through = Command::new(first);
+            through.args(more).arg(&orders.program);
+            through
+        }
+    };
+    if orders.through.is_empty() {
+        command.arg0(&orders.line[0]);
+    }
+    command.args(&orders.line[1..]).env_remove("LAB_PROGRAM");
     if let Some(uid) = orders.user {
         command.uid(uid).gid(uid);
     }
