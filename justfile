@@ -55,8 +55,8 @@ trace step *args:
 # Say what this machine can do for the course, and what not, and why
 [group('learn')]
 [no-exit-message]
-doctor:
-    @cargo run --quiet -p lab -- doctor
+doctor *args:
+    @cargo run --quiet -p lab -- doctor "$@"
 
 # Run all tests, or those of one step: just test 02
 [group('test')]

@@ -76,7 +76,7 @@ fn attempt(caller: Caller, ability: Ability) -> Result<(), String> {
     let mut command = Command::new(place.program());
     place.enter(&mut command);
     let output = command
-        .args(["try", ability.name()])
+        .args(["try", ability.name(), "pid"])
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("start {}: {error}", program.display()))?;
@@ -88,30 +88,102 @@ fn attempt(caller: Caller, ability: Ability) -> Result<(), String> {
 
 /// `lab try`: the attempt itself, made by a process of its own.
 pub mod attempts {
+    use std::fmt::{self, Display, Formatter};
     use std::fs;
+    use std::io;
     use std::process::Command;
 
     use anyhow::{Context, Result, bail};
+    use nix::errno::Errno;
+    use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
     use nix::unistd::{getegid, geteuid};
 
-    /// Makes the namespaces that `ability` names, and a first process in them. The calling process
-    /// must have one thread only.
+    /// A call that the kernel refused: `unshare(CLONE_NEWPID): Operation not permitted (EPERM)`, in the form
+    /// that the steps have for it.
+    #[derive(Debug)]
+    pub struct Refused {
+        /// The call, as the steps write it.
+        pub call: &'static str,
+        /// The kernel's answer.
+        pub errno: Errno,
+    }
+
+    impl Display for Refused {
+        fn fmt(&self, formatter: &mut Formatter) -> fmt::Result {
+            write!(formatter, "{}: {} ({:?})", self.call, self.errno.desc(), self.errno)
+        }
+    }
+
+    impl std::error::Error for Refused {}
+
+    /// For `map_err`: `call` was refused.
+    fn refused<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Refused {
+        move |error| {
+            let errno = error.into().raw_os_error().unwrap_or_default();
+            Refused { call, errno: Errno::from_raw(errno) }
+        }
+    }
+
+    /// Tries what `trial` names, with the rights that `ability` names: `root`, those that the process
+    /// has; `userns`, those of root in a user namespace of its own. The trials: `pid`, a first process
+    /// in a PID namespace; `mounts`, private mounts; `proc`, a procfs; `time`, a time namespace whose
+    /// clock begins at zero; `filter`, unshare(2) with nothing to do. The calling process must have one
+    /// thread only.
     ///
     /// # Errors
-    /// The call that was refused, and the kernel's reason.
-    pub fn attempt(ability: &str) -> Result<()> {
-        match ability {
-            "root" => unshare(CloneFlags::CLONE_NEWPID).context("unshare(CLONE_NEWPID)")?,
-            "userns" => {
-                user_namespace(CloneFlags::CLONE_NEWPID)?;
+    /// [`Refused`], where a call was.
+    pub fn attempt(ability: &str, trial: &str) -> Result<()> {
+        match (ability, trial) {
+            (_, "filter") => {
+                return Ok(unshare(CloneFlags::empty()).map_err(refused("unshare(0)"))?);
             }
+            // As PID 1, since a procfs shows the PID namespace of who mounts it.
+            ("inside", "proc") => return procfs(),
+            ("inside", _) => return Ok(()),
+            ("root", _) => {
+                unshare(CloneFlags::CLONE_NEWPID).map_err(refused("unshare(CLONE_NEWPID)"))?;
+            }
+            ("userns", _) => user_namespace(CloneFlags::CLONE_NEWPID)?,
             _ => bail!("there is no ability {ability:?}"),
         }
-        let status = Command::new("true").status().context("start a first process")?;
+        match trial {
+            "mounts" => private_mounts()?,
+            "time" => time_namespace()?,
+            _ => {}
+        }
+        let first = Command::new("/proc/self/exe").args(["try", "inside", trial]).status();
+        let status = first.map_err(refused("start /proc/self/exe"))?;
         if !status.success() {
             bail!("the first process ended with {status}");
         }
+        Ok(())
+    }
+
+    fn private_mounts() -> Result<()> {
+        unshare(CloneFlags::CLONE_NEWNS).map_err(refused("unshare(CLONE_NEWNS)"))?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+            .map_err(refused("mount(/, MS_REC|MS_PRIVATE)"))?;
+        Ok(())
+    }
+
+    fn procfs() -> Result<()> {
+        private_mounts()?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
+            .map_err(refused("mount(proc, /proc)"))?;
+        Ok(())
+    }
+
+    /// Children are born in it: time_namespaces(7), Linux 5.6 and later. nix has no name for the flag.
+    fn time_namespace() -> Result<()> {
+        let flag = CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME);
+        unshare(flag).map_err(refused("unshare(CLONE_NEWTIME)"))?;
+        let uptime = fs::read_to_string("/proc/uptime").context("read /proc/uptime")?;
+        let seconds = uptime.split('.').next().unwrap_or("0");
+        fs::write("/proc/self/timens_offsets", format!("boottime -{seconds} 0"))
+            .map_err(refused("write(/proc/self/timens_offsets)"))?;
         Ok(())
     }
 
@@ -119,13 +191,15 @@ pub mod attempts {
     /// into the other namespaces of `more`.
     ///
     /// # Errors
-    /// The call that was refused, and the kernel's reason.
+    /// [`Refused`], where a call was.
     pub fn user_namespace(more: CloneFlags) -> Result<()> {
         let (uid, gid) = (geteuid(), getegid());
-        unshare(CloneFlags::CLONE_NEWUSER | more).context("unshare(CLONE_NEWUSER)")?;
-        fs::write("/proc/self/setgroups", "deny").context("write(/proc/self/setgroups)")?;
-        fs::write("/proc/self/uid_map", format!("0 {uid} 1"))
-            .context("write(/proc/self/uid_map)")?;
-        fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("write(/proc/self/gid_map)")
+        let write =
+            |file: &'static str, call, text: String| fs::write(file, text).map_err(refused(call));
+        unshare(CloneFlags::CLONE_NEWUSER | more).map_err(refused("unshare(CLONE_NEWUSER)"))?;
+        write("/proc/self/setgroups", "write(/proc/self/setgroups)", "deny".into())?;
+        write("/proc/self/uid_map", "write(/proc/self/uid_map)", format!("0 {uid} 1"))?;
+        write("/proc/self/gid_map", "write(/proc/self/gid_map)", format!("0 {gid} 1"))?;
+        Ok(())
     }
 }

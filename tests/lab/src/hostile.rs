@@ -200,7 +200,7 @@ impl Hostile {
 
     /// Whether the machine can make it, and the step's caller be stopped by it; see
     /// [`Ability::or_report`].
-    fn stops(self, step: &Step) -> bool {
+    pub fn stops(self, step: &Step) -> bool {
         // Real root has no limit on processes.
         let bound = self != FullOfProcesses || step.caller() == Caller::Rootless;
         bound && self.needs().into_iter().all(Ability::or_report)

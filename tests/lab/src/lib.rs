@@ -7,6 +7,7 @@
 //! - [`Transcript`]: a command line, what it printed, and its exit status.
 //! - [`Ended`]: what a run left behind: processes, mounts.
 //! - [`Hostile`]: places in which a step is refused what it wants.
+//! - [`doctor`]: what a machine can do for the course, and why not.
 //! - [`diff`]: what one step adds to the step before.
 //!
 //! The functions for tests panic where a test should fail, as `assert!` does. The program `lab` does
@@ -15,6 +16,7 @@
 mod ability;
 pub mod contract;
 pub mod diff;
+pub mod doctor;
 mod hostile;
 mod picture;
 mod session;

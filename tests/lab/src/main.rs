@@ -27,10 +27,10 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
             let step = |name| lab::step_named(args.get_one::<String>(name).map_or("", |word| word));
             print(&lab::diff::steps(&step("OLD")?, &step("NEW")?)?)?;
         }
-        Some(("doctor", _)) => return doctor(),
+        Some(("doctor", args)) => return doctor(args.get_flag("json")),
         Some(("try", args)) => {
-            let ability = args.get_one::<String>("ABILITY").context("no ability")?;
-            lab::attempts::attempt(ability)?;
+            let word = |name| args.get_one::<String>(name).map_or("", |word| word);
+            lab::attempts::attempt(word("ABILITY"), word("TRIAL"))?;
         }
         Some(("deep", args)) => {
             let words: Vec<OsString> = args.get_many("CMD").unwrap_or_default().cloned().collect();
@@ -74,11 +74,13 @@ fn command_line() -> Command {
             Command::new("diff")
                 .about("Show what a step adds to the step before")
                 .args([Arg::new("OLD").required(true), Arg::new("NEW").required(true)]),
-            Command::new("doctor").about("Say what this machine can do for the course"),
+            Command::new("doctor")
+                .about("Say what this machine can do for the course. Exit status 1: not all steps")
+                .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("For scripts")),
             Command::new("try")
                 .about("Try one ability of the machine, in this process")
                 .hide(true)
-                .arg(Arg::new("ABILITY").required(true)),
+                .args(["ABILITY", "TRIAL"].map(|name| Arg::new(name).required(true))),
             Command::new("deep")
                 .about("Become a command, below as many PID namespaces as the kernel allows")
                 .hide(true)
@@ -138,15 +140,11 @@ fn tree(args: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-fn doctor() -> Result<ExitCode> {
-    let mut steps_run = false;
-    for ability in [lab::Ability::Root, lab::Ability::Userns] {
-        let verdict = match ability.here() {
-            Ok(()) => "ok".to_owned(),
-            Err(reason) => format!("no: {reason}"),
-        };
-        steps_run |= verdict == "ok";
-        print(&format!("{:<8}{verdict}\n", ability.name()))?;
+fn doctor(json: bool) -> Result<ExitCode> {
+    let report = lab::doctor::examine();
+    match json {
+        true => print(&format!("{:#}\n", report.json()))?,
+        false => print(&report.text())?,
     }
-    Ok(if steps_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.all_steps() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -12,7 +12,7 @@ use crate::{Ability, Session, Terminal, Transcript, Watch};
 
 /// The ordinary user for whom root starts the rootless half of a test: nobody, by the number that
 /// Linux gives to whoever has no name.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// Who calls a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
