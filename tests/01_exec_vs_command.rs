@@ -192,3 +192,11 @@ fn a_closed_standard_error_is_no_reason_to_stop() {
         step.other("sh", ["-c", line, &step.path().to_string_lossy()]).assert().code(127);
     }
 }
+
+#[test]
+fn two_hundred_runs_with_victims_leave_nothing() {
+    for step in callers(step()) {
+        let kept = lab::contract::two_hundred_runs_with_victims_leave_nothing(&step);
+        kept.unwrap_or_else(|broken| panic!("{broken}"));
+    }
+}

@@ -1,3 +1,5 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -42,7 +44,7 @@ impl Ability {
     }
 
     /// Whether this machine has it; if not, says so on standard error, past the test harness, which
-    /// would swallow it.
+    /// would swallow it, and in the file that `LAB_SKIPS` names, for [`skipped`].
     ///
     /// # Panics
     /// It has not, and `LAB_REQUIRE` (a list of names with commas between them) asks for it.
@@ -58,8 +60,31 @@ impl Ability {
         );
         let line = format!("not tested: {test}, for want of {name}: {reason}\n");
         let _ = std::io::stderr().write_all(line.as_bytes());
+        if let Some(path) = std::env::var_os("LAB_SKIPS") {
+            let line = format!("{name}\t{reason}\t{test}\n");
+            let file = File::options().append(true).create(true).open(path);
+            // One write: tests of several programs at once add whole lines.
+            let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+        }
         false
     }
+}
+
+/// What `just test` prints at the end: for each ability that the machine lacks, why, and the tests that
+/// were not made for want of it. `lines` are those that [`Ability::or_report`] has written.
+pub fn skipped(lines: &str) -> String {
+    let mut tests: BTreeMap<&str, (&str, BTreeSet<&str>)> = BTreeMap::new();
+    for line in lines.lines() {
+        if let [ability, reason, test] = line.splitn(3, '\t').collect::<Vec<_>>()[..] {
+            tests.entry(ability).or_insert((reason, BTreeSet::new())).1.insert(test);
+        }
+    }
+    let mut text = String::new();
+    for (ability, (reason, tests)) in tests {
+        text += &format!("\nnot tested for want of {ability} ({reason}): {}\n", tests.len());
+        text.extend(tests.iter().map(|test| format!("  {test}\n")));
+    }
+    text
 }
 
 fn in_path(program: &str) -> Result<(), String> {

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use predicates::prelude::*;
 use signal_hook::consts::{SIGPIPE, SIGUSR1};
 
-use crate::{Caller, Step, Transcript, Watch};
+use crate::{Ability, Caller, Step, Transcript, Watch};
 
 /// A promise that was not kept.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ macro_rules! contract_tests {
                 when_pid_1_is_killed_run_says_by_which_signal
                 ctrl_c_leaves_nothing
                 a_hundred_runs_leave_nothing
+                two_hundred_runs_with_victims_leave_nothing
                 where_unshare_is_refused_it_says_so
             }
         }
@@ -414,6 +415,21 @@ pub fn a_hundred_runs_leave_nothing(step: &Step) -> Kept {
     expect(ended.left.is_empty(), &tried, "no process is left", ended.left.join("\n"))?;
     expect(ended.mounts.is_empty(), &tried, "no mount is left", ended.mounts.join("\n"))?;
     expect(files() == before, &tried, "no file is left", files().to_string())
+}
+
+/// No process, mount, namespace, open file or file, when a third of the runs are killed at random
+/// moments. `just soak` does the same with two thousand.
+pub fn two_hundred_runs_with_victims_leave_nothing(step: &Step) -> Kept {
+    if !Ability::Userns.or_report() || !Ability::Tool("setpriv").or_report() {
+        return Ok(());
+    }
+    let program = step.path().to_string_lossy();
+    let lab = Step::new(&crate::watch::program(), step.caller());
+    let args = ["soaking", "--runs=200", "--at-once=16", "--seed=1", "--program", &program];
+    let said = Said::of(format!("200 times: {}", step.name()), &mut lab.command(args))?;
+    let seen =
+        String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
+    expect(said.status == 0, said.line, "nothing is left", seen)
 }
 
 /// Where the kernel refuses, the step names the call, the errno, and a way out.

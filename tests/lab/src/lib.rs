@@ -5,6 +5,7 @@
 //! - [`ProcessTree`]: who is whose child, with all the PIDs that each process has.
 //! - [`picture`]: the same, with the namespaces, as a drawing for the book.
 //! - [`Transcript`]: a command line, what it printed, and its exit status.
+//! - [`soak`]: many runs, killed at random moments, and what they leave.
 //! - [`Ended`]: what a run left behind: processes, mounts.
 //! - [`Hostile`]: places in which a step is refused what it wants.
 //! - [`doctor`]: what a machine can do for the course, and why not.
@@ -20,6 +21,7 @@ pub mod doctor;
 mod hostile;
 mod picture;
 mod session;
+pub mod soak;
 mod step;
 pub mod subreaper;
 mod transcript;
@@ -27,7 +29,7 @@ mod tree;
 mod watch;
 mod workspace;
 
-pub use ability::{Ability, attempts};
+pub use ability::{Ability, attempts, skipped};
 pub use hostile::{Hostile, deep, fails_well, refuse};
 pub use picture::picture;
 pub use session::{Held, Session, Terminal};

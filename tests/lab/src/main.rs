@@ -32,6 +32,27 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
             let word = |name| args.get_one::<String>(name).map_or("", |word| word);
             lab::attempts::attempt(word("ABILITY"), word("TRIAL"))?;
         }
+        Some(("soak", args)) => return soak(args),
+        Some(("soaking", args)) => {
+            let number = |name| args.get_one::<u64>(name).copied().unwrap_or_default();
+            let outcome = lab::soak::soak(&lab::soak::Plan {
+                program: args.get_one::<PathBuf>("program").context("no program")?.clone(),
+                runs: u32::try_from(number("runs"))?,
+                at_once: u32::try_from(number("at-once"))?,
+                seed: number("seed"),
+            })?;
+            print(&format!("{outcome}\n"))?;
+            let clean = outcome.odd.is_empty() && outcome.left.is_empty();
+            return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Some(("unshare", args)) => {
+            let flags = args.get_one::<i32>("FLAGS").copied().unwrap_or_default();
+            nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(flags))?;
+        }
+        Some(("skips", args)) => {
+            let file = args.get_one::<PathBuf>("FILE").context("no file")?;
+            print(&lab::skipped(&std::fs::read_to_string(file).context("read the skips")?))?;
+        }
         Some(("deep", args)) => {
             let words: Vec<OsString> = args.get_many("CMD").unwrap_or_default().cloned().collect();
             return Ok(ExitCode::from(lab::deep(&words)?));
@@ -81,6 +102,23 @@ fn command_line() -> Command {
                 .about("Try one ability of the machine, in this process")
                 .hide(true)
                 .args(["ABILITY", "TRIAL"].map(|name| Arg::new(name).required(true))),
+            Command::new("soak")
+                .about("Run steps many times, kill some, and count what is left")
+                .arg(Arg::new("STEP").help("02, 2 or 02-init-pid1 [default: all]"))
+                .args(soak_options()),
+            Command::new("soaking")
+                .about("Do so with one program, from this process")
+                .hide(true)
+                .arg(Arg::new("program").long("program").value_parser(value_parser!(PathBuf)))
+                .args(soak_options()),
+            Command::new("unshare")
+                .about("Make namespaces, and end")
+                .hide(true)
+                .arg(Arg::new("FLAGS").required(true).value_parser(value_parser!(i32))),
+            Command::new("skips")
+                .about("List what a test run could not test, from the file of LAB_SKIPS")
+                .hide(true)
+                .arg(Arg::new("FILE").required(true).value_parser(value_parser!(PathBuf))),
             Command::new("deep")
                 .about("Become a command, below as many PID namespaces as the kernel allows")
                 .hide(true)
@@ -138,6 +176,46 @@ fn tree(args: &ArgMatches) -> Result<()> {
         print(&format!("{gap}$ {step} {words}\n{}", held.tree.text()))?;
     }
     Ok(())
+}
+
+fn soak_options() -> [Arg; 3] {
+    let number = |name, default: &'static str, help| {
+        let option = Arg::new(name).long(name).value_parser(value_parser!(u64)).help(help);
+        if default.is_empty() { option } else { option.default_value(default) }
+    };
+    [
+        number("runs", "2000", "How many runs of each step"),
+        number("at-once", "16", "How many at a time"),
+        number("seed", "", "For the same victims and moments again [default: another each time]"),
+    ]
+}
+
+fn soak(args: &ArgMatches) -> Result<ExitCode> {
+    let steps = match args.get_one::<String>("STEP") {
+        Some(word) => vec![lab::step_named(word)?],
+        None => lab::steps()?,
+    };
+    let number = |name| args.get_one::<u64>(name).copied();
+    let seed = number("seed").unwrap_or_else(|| fastrand::u64(..));
+    let runs = number("runs").unwrap_or_default();
+    print(&format!("{runs} runs of each step; the seed is {seed}\n"))?;
+    let mut clean = true;
+    for step in steps {
+        let program = lab::build(&format!("step-{step}"), &step)?;
+        let start = std::time::Instant::now();
+        // A process of its own: it moves into a user namespace, with limits, for good.
+        let mut soaking = process::Command::new("/proc/self/exe");
+        soaking.arg("soaking").arg("--program").arg(program).args(["--seed", &seed.to_string()]);
+        soaking.args(["--runs", &runs.to_string()]);
+        soaking.args(["--at-once", &number("at-once").unwrap_or(1).to_string()]);
+        let output = soaking.stderr(process::Stdio::inherit()).output().context("start a soak")?;
+        let verdict = if output.status.success() { "nothing is left" } else { "NOT CLEAN" };
+        clean &= output.status.success();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let seconds = start.elapsed().as_secs_f32();
+        print(&format!("{step}: {verdict}, {seconds:.1} s; {said}"))?;
+    }
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn doctor(json: bool) -> Result<ExitCode> {

@@ -179,7 +179,7 @@ fn mounts(mut table: &File) -> Result<String> {
     io::read_to_string(table).context("read /proc/self/mountinfo")
 }
 
-fn descendants() -> Result<Vec<Process>> {
+pub(crate) fn descendants() -> Result<Vec<Process>> {
     let all = all_processes().context("read /proc")?;
     let all: Vec<_> = all.filter_map(|process| process.ok()).collect();
     let mut found = vec![i32::try_from(std::process::id())?];
@@ -200,7 +200,7 @@ fn descendants() -> Result<Vec<Process>> {
     }
 }
 
-fn describe(process: &Process) -> String {
+pub(crate) fn describe(process: &Process) -> String {
     let state = process.stat().map(|stat| stat.state).unwrap_or('?');
     let words = process.cmdline().unwrap_or_default().join(" ");
     format!("{} {state} {words}", process.pid)
