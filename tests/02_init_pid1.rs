@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Hostile, Step, Transcript, Watch, callers, picture, snapshots};
+use lab::{Hostile, Step, Transcript, Watch, callers, picture, snapshots, tools};
 use predicates::prelude::*;
 
 fn step() -> &'static Path {
@@ -106,6 +106,9 @@ fn proc_is_still_the_hosts() {
 
 #[test]
 fn ps_shows_the_host() {
+    if !tools(&["ps"]) {
+        return;
+    }
     for step in callers(step()) {
         let mut shell = step.session(["run", "--ti", "/bin/sh"]);
         let run = shell.pid().to_string();
@@ -182,7 +185,7 @@ fn each_refusal_has_its_words() {
 #[test]
 fn after_pid_1_has_died_no_process_can_be_born() {
     // Other shells do not say why they cannot fork.
-    if !lab::Ability::Tool("bash").or_report() {
+    if !tools(&["bash", "unshare"]) {
         return;
     }
     for step in callers(step()) {

@@ -1,12 +1,12 @@
 //! The course about itself: that the steps are one lesson apart, that one thing has one name, and that
 //! what is read is what runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use insta::assert_snapshot;
-use lab::{root, snapshots, steps};
+use lab::{Hostile, root, snapshots, steps};
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -117,7 +117,7 @@ fn every_snapshot_belongs_to_a_test_that_exists() {
         let (test, name) =
             file.split_once("__").unwrap_or_else(|| panic!("{file}: no test's name"));
         let name = name.strip_suffix(".snap").unwrap_or_else(|| panic!("{file}: is it pending?"));
-        if test == "course" {
+        if test == "course" && name.starts_with("diff_") {
             assert!(diffs.contains(&file), "{file}: no such pair of steps");
         } else {
             let test = read(&format!("tests/{test}.rs"));
@@ -161,4 +161,85 @@ fn the_readme_names_only_files_that_exist() {
         named += 1;
     }
     assert!(named > 10, "the table from idea to file");
+}
+
+/// The tests in a file, each with its body.
+fn tests_in(text: &str) -> Vec<&str> {
+    text.split("#[test]\n").skip(1).collect()
+}
+
+/// The text from `start` on, to the next line that is `end`.
+fn part<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let text = &text[text.find(start).unwrap_or_else(|| panic!("no {start}"))..];
+    &text[..text.find(end).unwrap_or_else(|| panic!("no {end}"))]
+}
+
+/// How many tests need what a machine may lack, by file: what the book shows. A test that is made for
+/// root and for an ordinary user is made for the one where the other is lacking.
+#[test]
+fn each_test_says_what_it_needs() {
+    let contract = read("tests/lab/src/contract.rs");
+    let promises = part(&contract, "contract_tests! { $program =>\n", "\n            }\n");
+    let promises: Vec<_> = promises.lines().skip(1).map(str::trim).collect();
+    let hostile = read("tests/lab/src/hostile.rs");
+    let refusals = part(&hostile, "refusal_tests! { $program =>\n", "\n            }\n");
+    let refusals = refusals.lines().skip(1).filter_map(|line| line.rsplit(' ').next());
+    let refusals: Vec<Hostile> = refusals
+        .map(|name| *Hostile::ALL.iter().find(|place| format!("{place:?}") == name).expect(name))
+        .collect();
+    assert_eq!(refusals, Hostile::ALL, "each place is a test");
+
+    let mut names: Vec<String> =
+        steps().expect("steps/").iter().map(|step| step.replace('-', "_")).collect();
+    names.push("doctor".into());
+    let mut counts: BTreeMap<(bool, String), Vec<usize>> = BTreeMap::new();
+    for (column, name) in names.iter().enumerate() {
+        let mut count = |ability: &str| {
+            let caller = ["root", "userns"].contains(&ability);
+            let row = counts.entry((!caller, ability.to_owned())).or_default();
+            row.resize(names.len(), 0);
+            row[column] += 1;
+        };
+        let mut needs = |body: &str| {
+            let mut abilities = BTreeSet::new();
+            if body.contains("callers(") || body.contains("&Step") || name == "doctor" {
+                abilities.extend(["root", "userns"]);
+            }
+            for tools in body.split("tools(&[").skip(1) {
+                let tools = tools.split(']').next().expect("an end");
+                abilities.extend(tools.split(", ").map(|tool| tool.trim_matches('"')));
+            }
+            for place in Hostile::ALL {
+                let named = format!("{place:?}");
+                if [format!("Hostile::{named}"), format!("in_place({named},")]
+                    .iter()
+                    .any(|words| body.contains(words))
+                {
+                    abilities.extend(place.needs().iter().map(|ability| ability.name()));
+                }
+            }
+            abilities.into_iter().for_each(&mut count);
+        };
+        let text = read(&format!("tests/{name}.rs"));
+        tests_in(&text).into_iter().for_each(&mut needs);
+        if text.contains("contract_tests!") {
+            for promise in &promises {
+                needs(part(&contract, &format!("pub fn {promise}("), "\n}\n"));
+            }
+        }
+        if text.contains("refusal_tests!") {
+            for place in &refusals {
+                ["root", "userns"].into_iter().for_each(&mut count);
+                place.needs().iter().for_each(|ability| count(ability.name()));
+            }
+        }
+    }
+    let heads: Vec<_> = names.iter().map(|name| name.split('_').next().expect("a name")).collect();
+    let mut table =
+        format!("| Ability | {} |\n|---|{}\n", heads.join(" | "), "---|".repeat(heads.len()));
+    for ((_, ability), row) in counts {
+        let cells: Vec<_> = row.iter().map(usize::to_string).collect();
+        table += &format!("| `{ability}` | {} |\n", cells.join(" | "));
+    }
+    snapshots(|| assert_snapshot!("abilities", table));
 }

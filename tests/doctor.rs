@@ -3,7 +3,7 @@
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Ability, Caller, Hostile, Step, Transcript, callers, snapshots};
+use lab::{Caller, Hostile, Step, Transcript, callers, snapshots, tools};
 use predicates::prelude::*;
 
 fn doctors() -> Vec<Step> {
@@ -134,7 +134,7 @@ fn its_words_in_a_container() {
     else {
         return;
     };
-    if !Ability::Tool("unshare").or_report() {
+    if !tools(&["unshare", "mount", "setpriv"]) {
         return;
     }
     let said = Transcript::of(Hostile::CoveredProc.watch(&doctor, &["doctor"]));

@@ -70,6 +70,14 @@ impl Ability {
     }
 }
 
+/// Whether all these programs are in PATH; see [`Ability::or_report`].
+///
+/// # Panics
+/// One is not, and `LAB_REQUIRE` asks for it.
+pub fn tools(programs: &[&'static str]) -> bool {
+    programs.iter().all(|program| Ability::Tool(program).or_report())
+}
+
 /// What `just test` prints at the end: for each ability that the machine lacks, why, and the tests that
 /// were not made for want of it. `lines` are those that [`Ability::or_report`] has written.
 pub fn skipped(lines: &str) -> String {

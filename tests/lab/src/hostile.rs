@@ -81,6 +81,30 @@ const ROOT: &[&str] = &["unshare", "--user", "--map-root-user", "sh", "-c"];
 const MOUNTS: &[&str] = &["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"];
 
 impl Hostile {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Unmapped,
+        Chroot,
+        ChrootDirectory,
+        NoUserNamespaces,
+        NoPidNamespaces,
+        Deep,
+        CoveredProc,
+        ReadOnlyRoot,
+        NoProc,
+        NoProcRootless,
+        NoDev,
+        DeletedDirectory,
+        NoPath,
+        FullOfProcesses,
+        Filtered,
+        NoMount,
+        NoNamespaces,
+        NoRightsInside,
+        Forbidden,
+        Runc,
+    ];
+
     /// What the machine must have for it.
     pub fn needs(self) -> Vec<Ability> {
         match self {

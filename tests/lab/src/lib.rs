@@ -3,7 +3,7 @@
 //! - [`Step`]: a step's program and who calls it, root or an ordinary user.
 //! - [`Session`]: a step that runs a shell, held still, so that it can be looked at.
 //! - [`ProcessTree`]: who is whose child, with all the PIDs that each process has.
-//! - [`picture`]: the same, with the namespaces, as a drawing for the book.
+//! - [`picture()`]: the same, with the namespaces, as a drawing for the book.
 //! - [`Transcript`]: a command line, what it printed, and its exit status.
 //! - [`soak`]: many runs, killed at random moments, and what they leave.
 //! - [`Ended`]: what a run left behind: processes, mounts.
@@ -29,7 +29,7 @@ mod tree;
 mod watch;
 mod workspace;
 
-pub use ability::{Ability, attempts, skipped};
+pub use ability::{Ability, attempts, skipped, tools};
 pub use hostile::{Hostile, deep, fails_well, refuse};
 pub use picture::picture;
 pub use session::{Held, Session, Terminal};
