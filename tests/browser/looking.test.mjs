@@ -24,15 +24,13 @@ const DESK = { viewport: { width: 1400, height: 900 } };
 // The inside of an A4 page with the margins that browsers give it.
 const PAPER = { viewport: { width: 718, height: 1000 }, deviceScaleFactor: 2 };
 
-/** What axe calls critical or serious, one line each. `rules` narrows it to some of its rules, `part` to a part of the
- * page. */
-async function faultsByAxe(page, { rules, part = 'html' } = {}) {
+/** What axe calls critical or serious in the page or in a part of it, one line each. */
+async function faultsByAxe(page, part = 'html') {
     await page.evaluate(axe.source);
-    const { violations, passes } = await page.evaluate(([rules, part]) => window.axe.run(part, {
+    const { violations, passes } = await page.evaluate(part => window.axe.run(part, {
         resultTypes: ['violations'],
-        // Off by default, being new in WCAG 2.2: targets of 24 px.
-        ...(rules ? { runOnly: rules } : { rules: { 'target-size': { enabled: true } } }),
-    }), [rules, part]);
+        rules: { 'target-size': { enabled: true } }, // 24 px: new in WCAG 2.2, and off by default
+    }), part);
     assert.ok(passes.length > 0, 'axe looked at nothing');
     return violations
         .filter(violation => ['critical', 'serious'].includes(violation.impact))
@@ -83,7 +81,7 @@ describe('axe finds no critical and no serious fault', () => {
                 const { page, close } = await tab(browser, book.file, { theme, ...PHONE });
                 await page.goto(book.file + chapters().at(-1));
                 const part = await reach(page);
-                assert.deepEqual(await faultsByAxe(page, { part }), [], theme);
+                assert.deepEqual(await faultsByAxe(page, part), [], theme);
                 await close();
             }
         });
@@ -208,9 +206,6 @@ describe('on paper', () => {
                 for (const name of pages()) {
                     await page.goto(book.file + name);
                     assert.deepEqual(await page.evaluate(lostInPrint), [], name);
-                    // Browsers print no backgrounds: what is readable here must be so on white.
-                    assert.equal(await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor), 'rgb(255, 255, 255)');
-                    assert.deepEqual(await faultsByAxe(page, { rules: ['color-contrast'] }), [], name);
                 }
                 await close();
             });
@@ -235,9 +230,15 @@ describe('on paper', () => {
     });
 });
 
-/** In the page, as it is printed: text that does not show, and boxes that do not show all that is in them. */
+/** In the page, as it is printed: text that does not show, and boxes that do not show all that is in them. Not axe's
+ * work: it takes backgrounds as they are, which browsers do not print, and does not run without JavaScript. */
 function lostInPrint() {
     const lost = [];
+    const linear = value => value <= 10.31475 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+    const contrastWithWhite = color => {
+        const [r, g, b] = color.match(/[\d.]+/g).map(Number).map(linear);
+        return 1.05 / (0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05);
+    };
     const words = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
     while (words.nextNode()) {
         const text = words.currentNode.data.trim();
@@ -253,6 +254,8 @@ function lostInPrint() {
             lost.push(`hidden: "${text.slice(0, 60)}"`);
         } else if (box.right > document.documentElement.clientWidth + 1) {
             lost.push(`off the paper: "${text.slice(0, 60)}"`);
+        } else if (contrastWithWhite(getComputedStyle(element)[element.closest('svg') ? 'fill' : 'color']) < 4.5) {
+            lost.push(`pale: "${text.slice(0, 60)}"`);
         }
     }
     for (const element of document.querySelectorAll('main, main *')) {
