@@ -243,3 +243,48 @@ fn each_test_says_what_it_needs() {
     }
     snapshots(|| assert_snapshot!("abilities", table));
 }
+
+/// Each hint that a step gives was given to a test, in a place that provokes it, word for word.
+#[test]
+fn each_hint_was_provoked() {
+    let snapshots: Vec<_> = files("tests/snapshots")
+        .iter()
+        .map(|file| read(&format!("tests/snapshots/{file}")))
+        .collect();
+    for step in steps().expect("steps/").iter().filter(|step| number(step) != "01") {
+        let source = read(&format!("steps/{step}/src/hint.rs"));
+        let hints = source.split('"').skip(1).step_by(2).filter(|words| words.contains(' '));
+        let hints: Vec<_> = hints.collect();
+        assert!(hints.len() >= 10, "{step}: {hints:?}");
+        for hint in hints {
+            let line = format!("\nhint: {hint}\n");
+            assert!(snapshots.iter().any(|text| text.contains(&line)), "{step}: {hint}");
+        }
+    }
+}
+
+/// Each refusal that a test saw is in the chapter "Explain this error", and each test that the chapter
+/// names is one.
+#[test]
+fn the_chapter_on_errors_has_each_refusal_and_its_test() {
+    let chapter = read("book/src/errors.md");
+    for file in files("tests/snapshots").iter().filter(|file| file.contains("__refused_")) {
+        assert!(chapter.contains(&format!("/{file}:4:}}}}")), "{file}");
+    }
+    let mut sources: String = files("tests")
+        .iter()
+        .filter(|file| file.ends_with(".rs"))
+        .map(|file| read(&format!("tests/{file}")))
+        .collect();
+    sources += &read("tests/lab/src/hostile.rs");
+    let names = chapter.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() >= 2);
+    let names = names.filter(|word| {
+        word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    });
+    let names: BTreeSet<_> = names.chain(["inside_runc"]).collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        let made = [format!("fn {name}("), format!(" {name} ")];
+        assert!(made.iter().any(|words| sources.contains(words)), "there is no test {name}");
+    }
+}
