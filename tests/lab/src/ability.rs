@@ -14,6 +14,9 @@ pub enum Ability {
     Root,
     /// An ordinary user makes a user namespace, is root in it, and makes a PID namespace from there.
     Userns,
+    /// The caller, with the one or the other ability, mounts a procfs. In a container whose engine covers
+    /// parts of /proc only real root does.
+    Proc(Caller),
     /// A program is in PATH.
     Tool(&'static str),
 }
@@ -24,6 +27,8 @@ impl Ability {
         match self {
             Ability::Root => "root",
             Ability::Userns => "userns",
+            Ability::Proc(Caller::Root) => "root-proc",
+            Ability::Proc(Caller::Rootless) => "userns-proc",
             Ability::Tool(program) => program,
         }
     }
@@ -36,9 +41,17 @@ impl Ability {
     pub fn here(self) -> Result<(), String> {
         static ROOT: OnceLock<Result<(), String>> = OnceLock::new();
         static USERNS: OnceLock<Result<(), String>> = OnceLock::new();
+        static ROOT_PROC: OnceLock<Result<(), String>> = OnceLock::new();
+        static USERNS_PROC: OnceLock<Result<(), String>> = OnceLock::new();
         match self {
-            Ability::Root => ROOT.get_or_init(|| attempt(Caller::Root, self)).clone(),
-            Ability::Userns => USERNS.get_or_init(|| attempt(Caller::Rootless, self)).clone(),
+            Ability::Root => ROOT.get_or_init(|| attempt(Caller::Root, "pid")).clone(),
+            Ability::Userns => USERNS.get_or_init(|| attempt(Caller::Rootless, "pid")).clone(),
+            Ability::Proc(Caller::Root) => {
+                ROOT_PROC.get_or_init(|| attempt(Caller::Root, "proc")).clone()
+            }
+            Ability::Proc(Caller::Rootless) => {
+                USERNS_PROC.get_or_init(|| attempt(Caller::Rootless, "proc")).clone()
+            }
             Ability::Tool(program) => in_path(program),
         }
     }
@@ -103,19 +116,28 @@ fn in_path(program: &str) -> Result<(), String> {
     }
 }
 
-fn attempt(caller: Caller, ability: Ability) -> Result<(), String> {
+fn attempt(caller: Caller, trial: &str) -> Result<(), String> {
     let program = watch::program();
     let place = caller.place(&program);
+    let word = match caller {
+        Caller::Root => "root",
+        Caller::Rootless => "userns",
+    };
     let mut command = Command::new(place.program());
     place.enter(&mut command);
     let output = command
-        .args(["try", ability.name(), "pid"])
+        .args(["try", word, trial])
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("start {}: {error}", program.display()))?;
     match output.status.success() {
         true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        false => {
+            // The innermost process speaks first.
+            let said = String::from_utf8_lossy(&output.stderr);
+            let first = said.lines().next().unwrap_or_default();
+            Err(first.strip_prefix("lab: ").unwrap_or(first).to_owned())
+        }
     }
 }
 
