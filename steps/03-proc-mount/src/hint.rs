@@ -9,34 +9,32 @@ pub fn hint(tried: &str, errno: Errno) -> Option<&'static str> {
     let call = tried.split('(').next().unwrap_or(tried);
     Some(match (call, errno) {
         ("unshare", Errno::EPERM) => {
-            "new namespaces are forbidden here, by a setting or a filter; `just doctor` says which"
+            "namespaces are forbidden, by a setting or a filter: see `just doctor`"
         }
         ("unshare", Errno::ENOSPC) => {
-            "a limit on namespaces, or 32 levels of them; `just doctor` says which"
+            "a limit on namespaces, or 32 levels of them: see `just doctor`"
         }
         ("unshare", Errno::EINVAL | Errno::ENOSYS) => {
-            "this kernel may lack that kind of namespace; `just doctor` says what it has"
+            "this kernel may lack that kind of namespace: see `just doctor`"
         }
         ("unshare" | "write" | "mount", Errno::EACCES) => {
-            "a security module (AppArmor, SELinux) forbids it; `just doctor` says more"
+            "a security module (AppArmor, SELinux) forbids it: see `just doctor`"
         }
         ("write", Errno::EPERM) => {
-            "root without all its rights, as in a container, or AppArmor; `just doctor` says which"
+            "root without all its rights (a container?), or AppArmor: `just doctor`"
         }
         ("mount", Errno::EPERM) if tried.contains("proc") => {
-            "/proc is covered in part, as in a container, or a filter forbids it; see `just doctor`"
+            "/proc is covered in part (a container?), or a filter: `just doctor`"
         }
-        ("mount", Errno::EPERM) => "a filter forbids mounts; `just doctor` says more",
-        ("mount", Errno::EINVAL) => "`/` is no mount here: a chroot? `just doctor` says",
+        ("mount", Errno::EPERM) => "a filter forbids mounts: see `just doctor`",
+        ("mount", Errno::EINVAL) => "`/` is no mount here; a chroot? See `just doctor`",
         ("open", Errno::ENOENT) if tried.contains("/dev/null") => {
-            "there is no /dev/null here; with --ti, the command has our standard input instead"
+            "there is no /dev/null; with --ti, the command reads our standard input"
         }
         (_, Errno::ENOENT) if tried.contains("/proc") => {
-            "no procfs at /proc, or a dead container's: `umount /proc` or `mount -t proc proc /proc`"
+            "no procfs here, or a dead one: mount -t proc proc /proc, or umount /proc"
         }
-        (_, Errno::EAGAIN) => {
-            "too many processes: a limit of the user's (`ulimit -u`) or a cgroup's"
-        }
+        (_, Errno::EAGAIN) => "too many processes: the user's limit (`ulimit -u`), or a cgroup's",
         _ => return None,
     })
 }

@@ -281,8 +281,9 @@ pub fn fails_well(step: &Step, place: Hostile) -> Kept {
             }
         });
     expect(kept, &tried, format!("{words:?} and a hint"), &printed)?;
-    let hints = lines.iter().filter(|line| line.len() > 100).copied().collect::<Vec<_>>();
-    expect(hints.is_empty(), &tried, "no line of more than 100 letters", hints.join("\n"))?;
+    let long = |line: &&&str| line.starts_with("hint: ") && line.chars().count() > 80;
+    let long: Vec<_> = lines.iter().filter(long).copied().collect();
+    expect(long.is_empty(), &tried, "hints of at most 80 columns", long.join("\n"))?;
     expect(!printed.contains("panicked"), &tried, "no panic", &printed)?;
     expect(left.is_empty(), &tried, "no process is left", left.join("\n"))?;
     expect(mounts.is_empty(), &tried, "no mount has changed", mounts.join("\n"))
