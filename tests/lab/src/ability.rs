@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::step::Caller;
+use crate::step::{Caller, PATH};
 use crate::watch;
 
 /// What a machine must be able to do before a test can say anything.
@@ -17,7 +17,7 @@ pub enum Ability {
     /// The caller, with the one or the other ability, mounts a procfs. In a container whose engine covers
     /// parts of /proc only real root does.
     Proc(Caller),
-    /// A program is in PATH.
+    /// A program is where the callers look for commands.
     Tool(&'static str),
 }
 
@@ -83,7 +83,7 @@ impl Ability {
     }
 }
 
-/// Whether all these programs are in PATH; see [`Ability::or_report`].
+/// Whether all these programs are installed; see [`Ability::or_report`].
 ///
 /// # Panics
 /// One is not, and `LAB_REQUIRE` asks for it.
@@ -109,8 +109,7 @@ pub fn skipped(lines: &str) -> String {
 }
 
 fn in_path(program: &str) -> Result<(), String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    match std::env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
+    match std::env::split_paths(PATH).any(|directory| directory.join(program).is_file()) {
         true => Ok(()),
         false => Err(format!("{program} is not installed")),
     }

@@ -14,6 +14,9 @@ use crate::{Ability, Session, Terminal, Transcript, Watch};
 /// Linux gives to whoever has no name.
 pub(crate) const NOBODY: u32 = 65534;
 
+/// Where every caller's commands are looked for.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Who calls a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -75,7 +78,7 @@ impl Place {
     pub(crate) fn surround(&self, command: &mut Command) {
         command.current_dir(self.directory()).env_clear();
         command.env("HOME", self.directory()).env("TERM", "dumb");
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("PATH", PATH);
         command.env("LC_ALL", "C");
     }
 }
