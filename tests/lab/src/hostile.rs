@@ -207,6 +207,8 @@ impl Hostile {
             (NoPidNamespaces | Deep, _) => {
                 &["unshare(CLONE_NEWPID): No space left on device (ENOSPC)"]
             }
+            // It sets a clock first, and asks /proc for the time.
+            (NoProc, 5) => &["read(/proc/uptime): No such file or directory (ENOENT)"],
             (NoProc, _) => &["start /proc/self/exe: No such file or directory (ENOENT)"],
             (NoProcRootless, _) => {
                 &["write(/proc/self/setgroups): No such file or directory (ENOENT)"]
