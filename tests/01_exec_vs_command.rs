@@ -16,6 +16,8 @@ fn step() -> &'static Path {
     cargo_bin!("01-exec-vs-command")
 }
 
+lab::refusal_tests!(step());
+
 /// The whole lesson: as a child the shell has a PID of its own, and its parent is the step; after
 /// exec it has the step's PID, and the step's parent.
 #[test]
@@ -219,5 +221,13 @@ fn a_shells_exec_keeps_the_pid_too() {
         let pids = Transcript::of(step.watch_other("sh", ["-c", line])).numbers(r"pid: (\d+)");
         assert_eq!(pids.len(), 2);
         assert_eq!(pids[0], pids[1]);
+    }
+}
+
+#[test]
+fn two_hundred_runs_with_victims_leave_nothing() {
+    for step in callers(step()) {
+        let kept = lab::contract::two_hundred_runs_with_victims_leave_nothing(&step);
+        kept.unwrap_or_else(|broken| panic!("{broken}"));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Step, Transcript, Watch, callers, picture, snapshots};
+use lab::{Hostile, Step, Transcript, Watch, callers, picture, snapshots, tools};
 use predicates::prelude::*;
 
 fn step() -> &'static Path {
@@ -13,6 +13,7 @@ fn step() -> &'static Path {
 }
 
 lab::contract_tests!(step());
+lab::refusal_tests!(step());
 
 fn shell(step: &Step) -> Watch {
     step.watch(["run", "--ti", "/bin/sh"])
@@ -105,6 +106,9 @@ fn proc_is_still_the_hosts() {
 
 #[test]
 fn ps_shows_the_host() {
+    if !tools(&["ps"]) {
+        return;
+    }
     for step in callers(step()) {
         let mut shell = step.session(["run", "--ti", "/bin/sh"]);
         let run = shell.pid().to_string();
@@ -253,6 +257,52 @@ fn the_calls_are_those_of_the_lesson() {
                 assert_eq!(tries, 2);
                 snapshots(|| assert_snapshot!("trace_rootless", trace.renamed()));
             }
+        }
+    }
+}
+
+/// The words that a learner reads, from each place that stops a step. The chapter "Explain this error"
+/// shows them.
+#[test]
+fn each_refusal_has_its_words() {
+    use Hostile::*;
+    for step in callers(step()) {
+        let in_place = |place: Hostile, look: fn(String)| {
+            place.words_of(&step).into_iter().for_each(|words| snapshots(|| look(words)));
+        };
+        in_place(Unmapped, |words| assert_snapshot!("refused_unshare", words));
+        in_place(NoUserNamespaces, |words| assert_snapshot!("refused_user_limit", words));
+        in_place(NoPidNamespaces, |words| assert_snapshot!("refused_pid_limit", words));
+        in_place(NoNamespaces, |words| assert_snapshot!("refused_kernel", words));
+        in_place(Forbidden, |words| assert_snapshot!("refused_module", words));
+        in_place(NoRightsInside, |words| assert_snapshot!("refused_setgroups", words));
+        in_place(Runc, |words| assert_snapshot!("refused_uid_map", words));
+        in_place(NoProc, |words| assert_snapshot!("refused_no_proc", words));
+        in_place(NoProcRootless, |words| assert_snapshot!("refused_no_proc_rootless", words));
+        in_place(NoDev, |words| assert_snapshot!("refused_no_dev_null", words));
+        in_place(FullOfProcesses, |words| assert_snapshot!("refused_processes", words));
+    }
+}
+
+/// The first child of a process that has made a PID namespace is its PID 1. When that is dead, nobody
+/// can be born there.
+#[test]
+fn after_pid_1_has_died_no_process_can_be_born() {
+    // Other shells do not say why they cannot fork.
+    if !tools(&["bash", "unshare"]) {
+        return;
+    }
+    for step in callers(step()) {
+        let options: &[&str] = match step.caller() {
+            lab::Caller::Root => &["--pid"],
+            lab::Caller::Rootless => &["--user", "--map-root-user", "--pid"],
+        };
+        let line = [options, &["bash", "-c", "/bin/true; /bin/true; echo unreached"]].concat();
+        let refusal = step.watch_other("unshare", line);
+        let refusal = Transcript::of(refusal);
+        assert!(refusal.printed.contains("fork: Cannot allocate memory\n"), "{}", refusal.text);
+        if step.caller() == lab::Caller::Rootless {
+            snapshots(|| assert_snapshot!("refused_fork", refusal.text));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Step, Transcript, Watch, callers, picture, snapshots};
+use lab::{Hostile, Step, Transcript, Watch, callers, picture, snapshots, tools};
 use predicates::prelude::*;
 
 fn step() -> &'static Path {
@@ -13,6 +13,7 @@ fn step() -> &'static Path {
 }
 
 lab::contract_tests!(step());
+lab::refusal_tests!(step());
 
 fn shell(step: &Step) -> Watch {
     step.watch(["run", "--ti", "/bin/sh"])
@@ -20,6 +21,9 @@ fn shell(step: &Step) -> Watch {
 
 #[test]
 fn ps_shows_the_container_and_nothing_else() {
+    if !tools(&["ps"]) {
+        return;
+    }
     for step in callers(step()) {
         let (ps, ended) = Transcript::typed(shell(&step), &["ps -e -o pid,ppid,args"]);
         ended.nothing_left();
@@ -83,6 +87,9 @@ fn the_command_is_pid_1_in_its_own_mount_namespace() {
 /// On a host whose `/` is shared, as systemd makes it.
 #[test]
 fn the_hosts_proc_is_unharmed() {
+    if !tools(&["ps"]) {
+        return;
+    }
     for step in callers(step()) {
         let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
         let lines = ["03-proc-mount run true", "ps -o comm= -p $$"];
@@ -102,6 +109,9 @@ fn root_of_a_scratch_host() -> Option<Step> {
 /// the container lands on the host, and stays there when the container is gone.
 #[test]
 fn without_the_private_mount_the_hosts_proc_is_lost() {
+    if !tools(&["ps", "unshare", "mount"]) {
+        return;
+    }
     let Some(step) = root_of_a_scratch_host() else { return };
     let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
     let container = "unshare --mount --propagation unchanged --pid --fork";
@@ -140,6 +150,9 @@ fn without_the_private_mount_the_hosts_proc_is_lost_while_the_container_runs() {
 /// A private `/` alone is not enough: without MS_REC, /proc, a mount of its own, stays shared.
 #[test]
 fn private_without_rec_leaks_all_the_same() {
+    if !tools(&["ps", "unshare", "mount"]) {
+        return;
+    }
     let Some(step) = root_of_a_scratch_host() else { return };
     let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
     let container = "unshare --mount --propagation unchanged --pid --fork";
@@ -160,6 +173,9 @@ fn private_without_rec_leaks_all_the_same() {
 /// copies slaves: what is mounted there never comes back. Rootless, the mistake does no harm.
 #[test]
 fn rootless_the_mistake_does_no_harm() {
+    if !tools(&["unshare", "mount"]) {
+        return;
+    }
     let Some(step) = root_of_a_scratch_host() else { return };
     let line = "mount -t tmpfs none /mnt; grep -c ' /mnt ' /proc/self/mountinfo";
     let args =
@@ -171,6 +187,9 @@ fn rootless_the_mistake_does_no_harm() {
 
 #[test]
 fn a_step_that_cannot_mount_says_so() {
+    if !tools(&["unshare", "mount", "setpriv"]) {
+        return;
+    }
     for step in callers(step()) {
         // Under a /proc part of which is covered, as in a container, only real root may mount another.
         let cover = "mount -t tmpfs none /proc/sys; exec setpriv --bounding-set -sys_admin \"$@\"";
@@ -245,5 +264,20 @@ fn the_calls_are_those_of_the_lesson() {
         let seen: Vec<_> = init.iter().map(|call| call.split('(').next()).collect();
         assert_eq!(seen, calls, "{run:?}");
         snapshots(|| assert_snapshot!("trace", trace.renamed()));
+    }
+}
+
+/// The words that a learner reads where the namespaces are there, and the mount is refused. The chapter
+/// "Explain this error" shows them.
+#[test]
+fn each_refusal_has_its_words() {
+    use Hostile::*;
+    for step in callers(step()) {
+        let in_place = |place: Hostile, look: fn(String)| {
+            place.words_of(&step).into_iter().for_each(|words| snapshots(|| look(words)));
+        };
+        in_place(CoveredProc, |words| assert_snapshot!("refused_mount_proc", words));
+        in_place(NoMount, |words| assert_snapshot!("refused_mount", words));
+        in_place(ChrootDirectory, |words| assert_snapshot!("refused_chroot", words));
     }
 }

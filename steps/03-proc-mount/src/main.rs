@@ -1,6 +1,7 @@
 //! Run by you, on the host: the command line. `run` is the subcommand for you;
 //! `init` is the one that `run` starts inside the new PID namespace.
 
+mod hint;
 mod init;
 mod run;
 
@@ -73,12 +74,7 @@ fn failed<E: Into<io::Error>>(tried: &str) -> impl FnOnce(E) -> Failure {
     move |error| {
         let errno = Errno::from_raw(error.into().raw_os_error().unwrap_or_default());
         let message = format!("{tried}: {} ({errno:?})", errno.desc());
-        let hint = match errno {
-            Errno::EPERM => Some("this machine forbids it; `just doctor` says what does"),
-            Errno::ENOSPC => Some("a limit on namespaces; `just doctor` says which"),
-            _ => None,
-        };
-        Failure { message, hint, status: 125 }
+        Failure { message, hint: hint::hint(tried, errno), status: 125 }
     }
 }
 // ANCHOR_END: failed

@@ -92,6 +92,8 @@ const ALL: &[Behaviour] = behaviours! {
         "Ctrl-C signals all processes of the terminal's foreground group. PID 1 does not hear it; `run` does.";
     contract::a_hundred_runs_leave_nothing:
         "What is mounted must be mounted in a mount namespace of one's own, and be private.";
+    contract::two_hundred_runs_with_victims_leave_nothing:
+        "`run` may be killed before `init` has asked to die with it. How can `init` tell, once it has asked?";
     contract::where_unshare_is_refused_it_says_so:
         "One line with the call and the errno, `NN-name: unshare(CLONE_NEWPID): … (ENOSPC)`, then `hint: …` \
          that names `just doctor`; status 125.";

@@ -6,7 +6,10 @@
 //! - [`picture()`]: the same, with the namespaces, as a drawing for the book.
 //! - [`Transcript`]: a command line, what it printed, and its exit status.
 //! - [`Trace`]: the system calls of a run, as strace saw them.
+//! - [`soak`]: many runs, killed at random moments, and what they leave.
 //! - [`Ended`]: what a run left behind: processes, mounts.
+//! - [`Hostile`]: places in which a step is refused what it wants.
+//! - [`doctor`]: what a machine can do for the course, and why not.
 //! - [`diff`]: what one step adds to the step before.
 //!
 //! The functions for tests panic where a test should fail, as `assert!` does. The program `lab` does
@@ -16,10 +19,13 @@ mod ability;
 pub mod breaks;
 pub mod contract;
 pub mod diff;
+pub mod doctor;
 pub mod grade;
+mod hostile;
 pub mod lessons;
 mod picture;
 mod session;
+pub mod soak;
 mod step;
 pub mod subreaper;
 mod trace;
@@ -28,7 +34,8 @@ mod tree;
 mod watch;
 mod workspace;
 
-pub use ability::{Ability, attempts};
+pub use ability::{Ability, attempts, skipped, tools};
+pub use hostile::{Hostile, deep, fails_well, refuse};
 pub use picture::picture;
 pub use session::{Held, Session, Terminal};
 pub use step::{Caller, Step, callers};

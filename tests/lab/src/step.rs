@@ -12,7 +12,7 @@ use crate::{Ability, Session, Terminal, Transcript, Watch};
 
 /// The uid, and gid, as which root starts the rootless half of a test. Not 65534, the number that a user
 /// namespace shows for IDs that it does not map: the two must not be mistaken for each other.
-const NOBODY: u32 = 54321;
+pub(crate) const NOBODY: u32 = 54321;
 
 /// Where every caller's commands are looked for.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -35,7 +35,10 @@ impl Caller {
             // An ordinary user cannot enter every directory of root's. What it runs must lie where
             // it can go.
             let copy = place.directory.path().join(program.file_name().expect("a program's path"));
-            fs::copy(program, &copy).expect("copy the program");
+            // Not copied by this process: while it had the copy open for writing, a program that another
+            // thread starts could inherit that for a moment, and then exec fails with ETXTBSY.
+            let copied = Command::new("cp").arg(program).arg(&copy).status().expect("start cp");
+            assert!(copied.success(), "copy the program: cp {copied}");
             let open = fs::Permissions::from_mode(0o755);
             fs::set_permissions(place.directory.path(), open).expect("open the directory");
             place.program = copy;
@@ -91,15 +94,19 @@ pub struct Step {
 }
 
 /// `program` once for each caller that this machine can have: root, and an ordinary user. A test does
-/// the same for both, and holds both against the same snapshot.
+/// the same for both, and holds both against the same snapshot. All but steps 01 and 02 mount a procfs,
+/// and the caller must be able to.
 ///
 /// # Panics
 /// `LAB_REQUIRE` names a caller's ability that this machine lacks.
 pub fn callers(program: impl AsRef<Path>) -> Vec<Step> {
+    let program = program.as_ref();
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let mounts = !name.starts_with("01-") && !name.starts_with("02-");
     let mut steps = Vec::new();
     for (caller, ability) in [(Caller::Root, Ability::Root), (Caller::Rootless, Ability::Userns)] {
-        if ability.or_report() {
-            steps.push(Step::new(program.as_ref(), caller));
+        if ability.or_report() && (!mounts || Ability::Proc(caller).or_report()) {
+            steps.push(Step::new(program, caller));
         }
     }
     steps
@@ -140,6 +147,11 @@ impl Step {
     /// The temporary directory in which it is started.
     pub fn directory(&self) -> &Path {
         self.place.directory()
+    }
+
+    /// The uid, and the gid of the same number, that its caller changes to, if any.
+    pub(crate) fn uid(&self) -> Option<u32> {
+        self.place.uid()
     }
 
     /// The command line `name arg…`, to be started by whoever holds it, as the caller.

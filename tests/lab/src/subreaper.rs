@@ -40,6 +40,9 @@ pub struct Orders {
     pub block: Option<i32>,
     /// The terminal to start the command on.
     pub terminal: Option<PathBuf>,
+    /// A command line that makes a place for the command, and starts it there: its words are the first of
+    /// what is run.
+    pub through: Vec<OsString>,
     /// The program to run; the first word of `line` is the name that it is told.
     pub program: OsString,
     /// The command line.
@@ -79,8 +82,18 @@ pub fn watch(orders: &Orders) -> Result<()> {
     // Opened once, and read twice: it can still be read when the run has broken /proc.
     let table = File::open("/proc/self/mountinfo").context("open /proc/self/mountinfo")?;
     let before = mounts(&table)?;
-    let mut command = Command::new(&orders.program);
-    command.arg0(&orders.line[0]).args(&orders.line[1..]).env_remove("LAB_PROGRAM");
+    let mut command = match orders.through.split_first() {
+        None => Command::new(&orders.program),
+        Some((first, more)) => {
+            let mut through = Command::new(first);
+            through.args(more).arg(&orders.program);
+            through
+        }
+    };
+    if orders.through.is_empty() {
+        command.arg0(&orders.line[0]);
+    }
+    command.args(&orders.line[1..]).env_remove("LAB_PROGRAM");
     if let Some(uid) = orders.user {
         command.uid(uid).gid(uid);
     }
@@ -166,7 +179,7 @@ fn mounts(mut table: &File) -> Result<String> {
     io::read_to_string(table).context("read /proc/self/mountinfo")
 }
 
-fn descendants() -> Result<Vec<Process>> {
+pub(crate) fn descendants() -> Result<Vec<Process>> {
     let all = all_processes().context("read /proc")?;
     let all: Vec<_> = all.filter_map(|process| process.ok()).collect();
     let mut found = vec![i32::try_from(std::process::id())?];
@@ -187,7 +200,7 @@ fn descendants() -> Result<Vec<Process>> {
     }
 }
 
-fn describe(process: &Process) -> String {
+pub(crate) fn describe(process: &Process) -> String {
     let state = process.stat().map(|stat| stat.state).unwrap_or('?');
     let words = process.cmdline().unwrap_or_default().join(" ");
     format!("{} {state} {words}", process.pid)

@@ -54,6 +54,13 @@ impl Watch {
         self
     }
 
+    /// In a place that the command line `words` makes, which ends by starting the words that come after
+    /// its own.
+    pub(crate) fn through(mut self, words: &[&str]) -> Self {
+        self.command.args(words.iter().map(|word| format!("--through={word}")));
+        self
+    }
+
     /// With the terminal at `path` as its controlling terminal and its standard streams.
     pub(crate) fn on_terminal(mut self, path: &Path) -> Self {
         self.command.arg("--terminal").arg(path);
