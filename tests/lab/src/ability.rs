@@ -2,7 +2,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::step::Caller;
+use crate::step::{Caller, PATH};
 use crate::watch;
 
 /// What a machine must be able to do before a test can say anything.
@@ -12,6 +12,8 @@ pub enum Ability {
     Root,
     /// An ordinary user makes a user namespace, is root in it, and makes a PID namespace from there.
     Userns,
+    /// A program that not every machine has is in the PATH.
+    Tool(&'static str),
 }
 
 impl Ability {
@@ -20,6 +22,7 @@ impl Ability {
         match self {
             Ability::Root => "root",
             Ability::Userns => "userns",
+            Ability::Tool(program) => program,
         }
     }
 
@@ -34,6 +37,7 @@ impl Ability {
         match self {
             Ability::Root => ROOT.get_or_init(|| attempt(Caller::Root, self)).clone(),
             Ability::Userns => USERNS.get_or_init(|| attempt(Caller::Rootless, self)).clone(),
+            Ability::Tool(program) => installed(program),
         }
     }
 
@@ -56,6 +60,12 @@ impl Ability {
         let _ = std::io::stderr().write_all(line.as_bytes());
         false
     }
+}
+
+fn installed(program: &str) -> Result<(), String> {
+    let mut command = Command::new(program);
+    let started = command.arg("--version").env("PATH", PATH).stdin(Stdio::null()).output();
+    started.map(drop).map_err(|error| error.to_string())
 }
 
 fn attempt(caller: Caller, ability: Ability) -> Result<(), String> {

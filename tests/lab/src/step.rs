@@ -1,6 +1,6 @@
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +13,9 @@ use crate::{Ability, Session, Terminal, Transcript, Watch};
 /// The ordinary user for whom root starts the rootless half of a test: nobody, by the number that
 /// Linux gives to whoever has no name.
 const NOBODY: u32 = 65534;
+
+/// Where every caller's commands are looked for.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Who calls a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ impl Caller {
             fs::copy(program, &copy).expect("copy the program");
             let open = fs::Permissions::from_mode(0o755);
             fs::set_permissions(place.directory.path(), open).expect("open the directory");
+            let nobody = Some(NOBODY);
+            chown(place.directory.path(), nobody, nobody).expect("give the directory away");
             place.program = copy;
             place.uid = Some(Uid::from_raw(NOBODY));
         }
@@ -75,7 +80,7 @@ impl Place {
     pub(crate) fn surround(&self, command: &mut Command) {
         command.current_dir(self.directory()).env_clear();
         command.env("HOME", self.directory()).env("TERM", "dumb");
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("PATH", PATH);
         command.env("LC_ALL", "C");
     }
 }
