@@ -3,9 +3,9 @@ use std::io::{BufRead, BufReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread::{JoinHandle, spawn};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
@@ -35,15 +35,30 @@ impl Session {
     /// # Panics
     /// No shell answers.
     pub fn start(watch: Watch) -> Self {
-        Session::open(watch, false).0
+        let mut session = Session::open(watch, false);
+        session.ask(":");
+        session
     }
 
     /// With standard error in the answers, too; and what came before the first question.
     pub(crate) fn merged(watch: Watch) -> (Self, String) {
-        Session::open(watch, true)
+        let mut session = Session::open(watch, true);
+        let before = session.ask(":");
+        (session, before)
     }
 
-    fn open(watch: Watch, merged: bool) -> (Self, String) {
+    /// A command that need not be a shell. It says when it is ready to be looked at, by a line of its own
+    /// on standard output.
+    ///
+    /// # Panics
+    /// Another line comes, or none.
+    pub fn ready(watch: Watch, line: &str) -> Self {
+        let session = Session::open(watch, false);
+        assert_eq!(session.line(), line);
+        session
+    }
+
+    fn open(watch: Watch, merged: bool) -> Self {
         let (stdin, input) = pipe().expect("make a pipe");
         let (stdout, to_stdout) = pipe().expect("make a pipe");
         let (mut stderr, mut to_stderr) = pipe().expect("make a pipe");
@@ -62,9 +77,24 @@ impl Session {
             let _ = stderr.read_to_end(&mut bytes);
             String::from_utf8_lossy(&bytes).into_owned()
         });
-        let mut session = Session { watched, input: Some(input), answers, errors, asked: 0 };
-        let before = session.ask(":");
-        (session, before)
+        Session { watched, input: Some(input), answers, errors, asked: 0 }
+    }
+
+    /// The next line on standard output.
+    ///
+    /// # Panics
+    /// There is none in 30 seconds.
+    pub fn line(&self) -> String {
+        self.answers.recv_timeout(PATIENCE).expect("a line on standard output")
+    }
+
+    /// Waits until standard output is at its end: until nobody has it open to write.
+    ///
+    /// # Panics
+    /// Another line comes, or it is not closed in 30 seconds.
+    pub fn end_of_output(&self) {
+        let next = self.answers.recv_timeout(PATIENCE);
+        assert_eq!(next, Err(RecvTimeoutError::Disconnected), "standard output is still open");
     }
 
     /// Gives the shell a command line and waits for what it prints on standard output, to the last
@@ -119,6 +149,15 @@ impl Session {
         ProcessTree::of(self.pid()).expect("the step runs")
     }
 
+    /// The tree, as soon as it is as it should be. There is no event to wait for when a process has been
+    /// reaped, or has stopped, somewhere below our children: so it is looked at again and again.
+    ///
+    /// # Panics
+    /// It does not become so in 30 seconds.
+    pub fn tree_when(&self, so: impl Fn(&ProcessTree) -> bool) -> ProcessTree {
+        tree_when(self.pid(), so)
+    }
+
     /// Sends a signal to that process.
     ///
     /// # Panics
@@ -146,6 +185,18 @@ impl Session {
     pub fn end(mut self) -> (Ended, String) {
         self.input = None;
         self.wait()
+    }
+}
+
+fn tree_when(pid: i32, so: impl Fn(&ProcessTree) -> bool) -> ProcessTree {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let tree = ProcessTree::of(pid).expect("the step runs");
+        if so(&tree) {
+            return tree;
+        }
+        assert!(Instant::now() < deadline, "it is still so:\n{}", tree.text());
+        sleep(Duration::from_millis(2));
     }
 }
 
@@ -256,6 +307,14 @@ impl Terminal {
     /// The process is gone.
     pub fn tree(&self) -> ProcessTree {
         ProcessTree::of(self.pid()).expect("the step runs")
+    }
+
+    /// The tree, as soon as it is as it should be.
+    ///
+    /// # Panics
+    /// It does not become so in 30 seconds.
+    pub fn tree_when(&self, so: impl Fn(&ProcessTree) -> bool) -> ProcessTree {
+        tree_when(self.pid(), so)
     }
 
     /// Waits for the end of all; the text is what was on the screen since the last wait.

@@ -1,6 +1,6 @@
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,6 +41,8 @@ impl Caller {
             assert!(copied.success(), "copy the program: cp {copied}");
             let open = fs::Permissions::from_mode(0o755);
             fs::set_permissions(place.directory.path(), open).expect("open the directory");
+            let nobody = Some(NOBODY);
+            chown(place.directory.path(), nobody, nobody).expect("give the directory away");
             place.program = copy;
             place.uid = Some(Uid::from_raw(NOBODY));
         }

@@ -1,0 +1,40 @@
+//! Run by both, `run` and `init`, when the kernel has refused a call: what may
+//! be the cause, and the way out.
+
+use nix::errno::Errno;
+
+/// For the call `tried`, as it stands in the message. One answer of the kernel
+/// can have several causes; `just doctor` tries what tells them apart.
+pub fn hint(tried: &str, errno: Errno) -> Option<&'static str> {
+    let call = tried.split('(').next().unwrap_or(tried);
+    Some(match (call, errno) {
+        ("unshare", Errno::EPERM) => {
+            "namespaces are forbidden, by a setting or a filter: see `just doctor`"
+        }
+        ("unshare", Errno::ENOSPC) => {
+            "a limit on namespaces, or 32 levels of them: see `just doctor`"
+        }
+        ("unshare", Errno::EINVAL | Errno::ENOSYS) => {
+            "this kernel may lack that kind of namespace: see `just doctor`"
+        }
+        ("unshare" | "write" | "mount", Errno::EACCES) => {
+            "a security module (AppArmor, SELinux) forbids it: see `just doctor`"
+        }
+        ("write", Errno::EPERM) => {
+            "root without all its rights (a container?), or AppArmor: `just doctor`"
+        }
+        ("mount", Errno::EPERM) if tried.contains("proc") => {
+            "/proc is covered in part (a container?), or a filter: `just doctor`"
+        }
+        ("mount", Errno::EPERM) => "a filter forbids mounts: see `just doctor`",
+        ("mount", Errno::EINVAL) => "`/` is no mount here; a chroot? See `just doctor`",
+        ("open", Errno::ENOENT) if tried.contains("/dev/null") => {
+            "there is no /dev/null; with --ti, the command reads our standard input"
+        }
+        (_, Errno::ENOENT) if tried.contains("/proc") => {
+            "no procfs here, or a dead one: mount -t proc proc /proc, or umount /proc"
+        }
+        (_, Errno::EAGAIN) => "too many processes: the user's limit (`ulimit -u`), or a cgroup's",
+        _ => return None,
+    })
+}

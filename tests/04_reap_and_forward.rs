@@ -1,0 +1,578 @@
+//! Step 04: an init that stays PID 1, and does for the command what PID 1 owes: it reaps, it forwards
+//! signals, and it ends as the command ends.
+
+use std::path::Path;
+
+use assert_cmd::cargo::cargo_bin;
+use assert_cmd::prelude::*;
+use insta::assert_snapshot;
+use lab::{Ability, ProcessTree, Session, Step, Terminal, Transcript, callers, snapshots};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn step() -> &'static Path {
+    cargo_bin!("04-reap-and-forward")
+}
+
+/// The step before, in which PID 1 is the command.
+fn step_03() -> Vec<Step> {
+    callers(lab::build("step-03-proc-mount", "03-proc-mount").expect("build step 03"))
+}
+
+lab::contract_tests!(step());
+lab::refusal_tests!(step());
+
+fn send(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).expect("send a signal");
+}
+
+/// The PID, on the host, of the container's PID 1.
+fn pid_1(tree: &ProcessTree) -> i32 {
+    let [init] = &tree.root.children[..] else { panic!("not one child: {}", tree.text()) };
+    assert_eq!(init.pids[1..], [1], "{}", tree.text());
+    init.pids[0]
+}
+
+fn zombies(tree: &ProcessTree) -> usize {
+    tree.processes().iter().filter(|process| process.state == 'Z').count()
+}
+
+/// A command that leaves an orphan, and goes on as a program that waits for no child.
+const ORPHAN: [&str; 5] = ["run", "--ti", "sh", "-c", "(sleep 1000 &); echo ready; exec cat"];
+
+/// Kills the orphan, once the program is there.
+fn kill_the_orphan(session: &Session) {
+    let named = |tree: &ProcessTree, name: &str| {
+        let all = tree.processes();
+        all.iter()
+            .find(|process| process.argv.first().is_some_and(|word| word == name))
+            .copied()
+            .cloned()
+    };
+    let both = |tree: &ProcessTree| named(tree, "cat").is_some() && named(tree, "sleep").is_some();
+    let tree = session.tree_when(both);
+    send(named(&tree, "sleep").expect("it is there").pids[0], Signal::SIGKILL);
+}
+
+#[test]
+fn in_step_03_a_dead_orphan_stays_a_zombie() {
+    for step in step_03() {
+        let session = Session::ready(step.watch(ORPHAN), "ready");
+        kill_the_orphan(&session);
+        let tree = session.tree_when(|tree| zombies(tree) > 0);
+        let [_, cat, sleep] = tree.processes()[..] else { panic!("not three: {}", tree.text()) };
+        assert_eq!((cat.pids[1], sleep.title().as_str()), (1, "[sleep] (zombie)"));
+        session.end().0.nothing_left();
+        snapshots(|| assert_snapshot!("pain_zombie_tree", tree.renamed()));
+    }
+}
+
+#[test]
+fn init_reaps_a_dead_orphan_while_the_command_runs_on() {
+    for step in callers(step()) {
+        let session = Session::ready(step.watch(ORPHAN), "ready");
+        kill_the_orphan(&session);
+        let tree = session.tree_when(|tree| tree.processes().len() == 3);
+        let [_, init, cat] = tree.processes()[..] else { unreachable!() };
+        assert_eq!((init.pids[1], cat.pids[1], cat.argv[0].as_str()), (1, 2, "cat"));
+        session.end().0.nothing_left();
+        snapshots(|| assert_snapshot!("reaped_tree", tree.renamed()));
+    }
+}
+
+/// exec against spawn once more, inside: step 03's PID 1 was the shell; here init stays.
+#[test]
+fn init_stays_pid_1_and_the_command_is_its_child() {
+    for step in callers(step()) {
+        let mut shell = step.session(["run", "--ti", "/bin/sh"]);
+        let tree = shell.tree();
+        let [run, init, command] = tree.processes()[..] else { panic!("not three") };
+        assert_eq!((init.pids[1], command.pids[1]), (1, 2));
+        assert_eq!(run.children[0].children[0].argv, ["/bin/sh"]);
+        assert_eq!(shell.ask("echo $$ $PPID"), "2 1");
+        shell.end().0.nothing_left();
+        let before = tree.before(["04-reap-and-forward", "run", "--ti", "/bin/sh"]);
+        let moments = [("before", &before), ("while the shell runs", &tree)];
+        snapshots(|| {
+            assert_snapshot!("exec_vs_spawn_inside", tree.renamed());
+            let caption = "run, PID 1 that stays, and the command below it";
+            assert_snapshot!("picture", lab::picture(caption, &moments));
+        });
+    }
+}
+
+/// The same three questions to a step: TERM to PID 1 from inside; TERM to PID 1 from outside; TERM to
+/// `run`, when the command would clean up. `after` is what to type after the second.
+fn signals(step: &Step, after: &[&str]) -> Transcript {
+    let name = step.name();
+    let inside = format!("{name} run sh -c 'kill -TERM $$; echo still here'");
+    let deaf =
+        format!("{name} run sh -c 'echo >ready; exec sleep 1000' & read ready <ready; run=$!");
+    let trap = "trap \"echo cleaned up; exit 42\" TERM; echo >ready; sleep 1000 & wait";
+    let tidy = format!("{name} run sh -c '{trap}' & read ready <ready");
+    let mut lines = vec![inside.as_str(), "mkfifo ready", &deaf];
+    lines.extend(["init=$(ps -o pid= --ppid $run)", "kill -TERM $init"]);
+    lines.extend(after);
+    lines.extend(["wait $run", &tidy, "kill -TERM $!; wait $! 2>/dev/null"]);
+    let (transcript, ended) = Transcript::typed(step.watch_other::<&str>("sh", []), &lines);
+    ended.nothing_left();
+    transcript
+}
+
+#[test]
+fn in_step_03_pid_1_is_deaf_and_the_command_cannot_clean_up() {
+    for step in step_03() {
+        let deaf = signals(&step, &["ps -o args= -p $init", "kill -KILL $init"]);
+        assert!(deaf.text.contains("\nstill here\n"), "from inside: {}", deaf.text);
+        assert!(deaf.text.contains("-p $init\nsleep 1000\n"), "from outside: {}", deaf.text);
+        assert!(deaf.text.contains("wait $run\n[exit status 137]\n"), "{}", deaf.text);
+        assert!(!deaf.text.contains("\ncleaned up\n"), "run: {}", deaf.text);
+        snapshots(|| assert_snapshot!("pain_deaf", deaf.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+#[test]
+fn here_the_command_gets_the_signals_and_the_status_is_its_own() {
+    for step in callers(step()) {
+        let heard = signals(&step, &[]);
+        assert!(!heard.text.contains("\nstill here\n"), "from inside: {}", heard.text);
+        assert!(heard.text.contains("wait $run\n[exit status 143]\n"), "outside: {}", heard.text);
+        assert!(heard.text.ends_with("\ncleaned up\n[exit status 42]\n"), "run: {}", heard.text);
+        snapshots(|| assert_snapshot!("signals", heard.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+/// A shell that says the name of each signal that it gets, and ends with status 42 at USR2.
+fn listener() -> String {
+    let mut line = String::new();
+    for signal in Signal::iterator() {
+        let name = signal.as_str().trim_start_matches("SIG");
+        let done = if signal == Signal::SIGUSR2 { "; exit 42" } else { "" };
+        if !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGCHLD) {
+            line += &format!("trap 'echo {name}{done}' {}; ", signal as i32);
+        }
+    }
+    line + "sleep 1000 & echo ready; while :; do wait $!; done"
+}
+
+fn catchable() -> impl Iterator<Item = Signal> {
+    use Signal::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGUSR2};
+    let not = [SIGKILL, SIGSTOP, SIGCHLD, SIGCONT, SIGTSTP, SIGUSR2];
+    // TSTP towards the end, since CONT comes after it; and CONT, whenever it comes, makes the kernel
+    // forget TTIN and TTOU that have not been taken yet.
+    Signal::iterator().filter(move |signal| !not.contains(signal)).chain([SIGTSTP, SIGUSR2])
+}
+
+/// The next line of a listener. CONT may come more than once: `run` sends it when it goes on, and again
+/// when it takes the one that made it go on.
+fn heard(session: &Session) -> String {
+    loop {
+        let line = session.line();
+        if line != "CONT" {
+            return line;
+        }
+    }
+}
+
+#[test]
+fn every_signal_that_can_be_caught_is_forwarded_from_run_and_from_init() {
+    for step in callers(step()) {
+        let session = Session::ready(step.watch(["run", "sh", "-c", &listener()]), "ready");
+        let init = pid_1(&session.tree());
+        for signal in catchable() {
+            let name = &signal.as_str()[3..];
+            if signal != Signal::SIGUSR2 {
+                send(init, signal);
+                assert_eq!(heard(&session), name, "sent to init");
+            }
+            session.signal(signal);
+            assert_eq!(heard(&session), name, "sent to run");
+            if signal == Signal::SIGTSTP {
+                // `run` has stopped too, unless there is nobody who could make it go on.
+                session.signal(Signal::SIGCONT);
+                assert_eq!(session.line(), "CONT");
+            }
+        }
+        let (ended, _) = session.wait();
+        assert_eq!(ended.nothing_left().status.code(), Some(42));
+    }
+}
+
+/// While `run` and init are stopped they can do nothing; afterwards they catch up.
+#[test]
+fn what_arrives_while_init_is_busy_is_still_forwarded() {
+    for step in callers(step()) {
+        let session = Session::ready(step.watch(["run", "sh", "-c", &listener()]), "ready");
+        let init = pid_1(&session.tree());
+        for pid in [session.pid(), init] {
+            send(pid, Signal::SIGSTOP);
+            session.tree_when(|tree| {
+                let stopped = |process: &&&lab::Process| process.state == 'T';
+                let all = tree.processes();
+                all.iter().filter(stopped).any(|process| process.pids[0] == pid)
+            });
+        }
+        let all = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1];
+        let all = [&all[..], &[Signal::SIGALRM, Signal::SIGTERM, Signal::SIGWINCH]].concat();
+        for signal in &all {
+            session.signal(*signal);
+        }
+        send(init, Signal::SIGCONT);
+        session.signal(Signal::SIGCONT);
+        let mut heard = Vec::new();
+        while !all.iter().all(|signal| heard.contains(&signal.as_str()[3..].to_owned())) {
+            heard.push(session.line());
+        }
+        session.signal(Signal::SIGUSR2);
+        let (ended, _) = session.wait();
+        assert_eq!(ended.nothing_left().status.code(), Some(42));
+    }
+}
+
+/// From the first moment: before `run` is ready, while it starts init, while init starts the command.
+/// A signal that got lost would leave the command running, for as long as this test has patience.
+#[test]
+fn no_signal_is_lost_while_the_container_starts() {
+    let line = "n=0; while [ $n -lt 200 ]; do \
+        \"$0\" run sleep 1000 & i=0; while [ $i -lt $((n * 50)) ]; do i=$((i+1)); done; \
+        kill -TERM $!; wait $!; s=$?; [ $s = 143 ] || echo \"$n: $s\"; \
+        n=$((n+1)); done 2>/dev/null";
+    for step in callers(step()) {
+        let program = step.path().to_string_lossy().into_owned();
+        let said = Transcript::of(step.watch_other("sh", ["-c", line, &program]));
+        assert_eq!(said.printed, "");
+    }
+}
+
+#[test]
+fn a_hundred_children_that_die_at_once_are_all_reaped() {
+    // To kill(2), -1 is everybody but PID 1 and the caller.
+    let line = "n=0; while [ $n -lt 100 ]; do (sleep 1000 &); n=$((n+1)); done; \
+        echo ready; read go; kill -s KILL -- -1; exec cat";
+    for step in callers(step()) {
+        let mut session = Session::ready(step.watch(["run", "--ti", "sh", "-c", line]), "ready");
+        let tree = session.tree_when(|tree| tree.processes().len() == 3 + 100);
+        assert_eq!(tree.root.children[0].children.len(), 1 + 100, "all are init's children");
+        session.tell("go\n");
+        let tree = session.tree_when(|tree| tree.processes().len() == 3);
+        assert_eq!(zombies(&tree), 0);
+        session.end().0.nothing_left();
+    }
+}
+
+#[test]
+fn the_whole_group_gets_term_and_the_command_gets_it_once() {
+    let trap = "trap \"echo TERM >got\" TERM; trap \"exit 7\" USR1; echo >ready; \
+        sleep 1000 & while :; do wait; done";
+    for step in callers(step()) {
+        let start = format!("setsid {} run sh -c '{trap}' & read ready <ready", step.name());
+        let lines = [
+            "mkfifo ready got",
+            &start,
+            "kill -TERM -$!; read got <got; echo $got; kill -USR1 $!; wait $!",
+        ];
+        let (said, ended) = Transcript::typed(step.watch_other::<&str>("sh", []), &lines);
+        ended.nothing_left();
+        assert!(said.text.ends_with("wait $!\nTERM\n[exit status 7]\n"), "{}", said.text);
+    }
+}
+
+/// `kill 0` is for the command's own group. Were PID 1 in it, TERM would come back for ever.
+#[test]
+fn kill_0_stays_in_the_commands_group() {
+    for step in callers(step()) {
+        let line =
+            "trap 'echo TERM' TERM; trap 'exit 7' URG; kill 0; sleep 1000 & kill -URG 1; wait";
+        step.command(["run", "sh", "-c", line]).assert().code(7).stdout("TERM\n");
+    }
+}
+
+fn every_status_is_passed_on(step: &Step, words: &[&str]) {
+    let line = "n=0; while [ $n -lt 256 ]; do \"$@\" sh -c \"exit $n\"; s=$?; \
+        [ $s = $n ] || echo \"exit $n: $s\"; n=$((n+1)); done 2>/dev/null";
+    let program = step.path().to_string_lossy();
+    let args = [&["-c", line, "sh", &program], words].concat();
+    assert_eq!(Transcript::of(step.watch_other("sh", args)).printed, "");
+}
+
+/// Those that end a program by default; 128+N is what a shell would say.
+fn a_signal_to_pid_1_ends_the_command(step: &Step, words: &[&str]) {
+    for signal in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGTERM,
+    ] {
+        let command = [words, &["sh", "-c", "echo ready; exec sleep 1000"]].concat();
+        let session = Session::ready(step.watch(command), "ready");
+        send(pid_1(&session.tree()), signal);
+        let (ended, _) = session.wait();
+        let status = lab::contract::shell_status(ended.nothing_left().status);
+        assert_eq!(status, 128 + signal as i32, "{signal}");
+    }
+}
+
+fn an_orphan_is_reaped(step: &Step, words: &[&str]) {
+    let session = Session::ready(step.watch([words, &ORPHAN[2..]].concat()), "ready");
+    kill_the_orphan(&session);
+    session.tree_when(|tree| tree.processes().len() == 3);
+    session.end().0.nothing_left();
+}
+
+fn when_the_parent_is_killed_all_die(step: &Step, words: &[&str]) {
+    let command = [words, &["sh", "-c", "sleep 1000 & echo ready; wait"]].concat();
+    let session = Session::ready(step.watch(command), "ready");
+    session.signal(Signal::SIGKILL);
+    let (ended, _) = session.wait();
+    assert_eq!(lab::contract::shell_status(ended.nothing_left().status), 137);
+}
+
+fn a_group_of_the_commands_gets_what_the_terminal_would_send(step: &Step, words: &[&str]) {
+    // The shell waits for its child, which gets INT at the same time.
+    let line = "sh -c 'trap \"echo child\" INT; echo ready; sleep 1000 & wait; wait'";
+    let line = format!("trap 'exit 7' INT; {line}; exit 8");
+    let command = [words, &["sh", "-c", &line]].concat();
+    let session = Session::ready(step.watch(command), "ready");
+    send(pid_1(&session.tree()), Signal::SIGINT);
+    assert_eq!(session.line(), "child");
+    drop(session);
+}
+
+/// What tini's own tests ask of tini.
+const TINIS_LIST: [fn(&Step, &[&str]); 5] = [
+    every_status_is_passed_on,
+    a_signal_to_pid_1_ends_the_command,
+    an_orphan_is_reaped,
+    when_the_parent_is_killed_all_die,
+    a_group_of_the_commands_gets_what_the_terminal_would_send,
+];
+
+#[test]
+fn tinis_tests_pass_on_this_step() {
+    for step in callers(step()) {
+        for test in TINIS_LIST {
+            test(&step, &["run", "--ti"]);
+        }
+    }
+}
+
+/// With step 03 to make the namespaces, and tini (`-g`, to send to the whole group) as PID 1.
+#[test]
+fn tinis_tests_pass_on_tini() {
+    if !Ability::Tool("tini").or_report() {
+        return;
+    }
+    for step in step_03() {
+        for test in TINIS_LIST {
+            test(&step, &["run", "--ti", "tini", "-g", "--"]);
+        }
+    }
+}
+
+/// Who reads what the command writes sees the end when the command has closed its own file, and not
+/// when `run` and init end.
+#[test]
+fn a_pipe_that_the_command_has_closed_is_closed() {
+    for step in callers(step()) {
+        let run = format!(
+            "{} run sh -c 'echo words; exec >&- 8>&-; exec sleep 1000' 2>/dev/null >out 8>&1 &",
+            step.name()
+        );
+        let lines = ["mkfifo out", &run, "cat out", "kill $!; wait $!"];
+        let (said, ended) = Transcript::typed(step.watch_other::<&str>("sh", []), &lines);
+        ended.nothing_left();
+        assert!(said.text.contains("$ cat out\nwords\n$ kill"), "{}", said.text);
+        assert!(said.text.ends_with("\n[exit status 143]\n"), "{}", said.text);
+    }
+}
+
+#[test]
+fn run_and_init_keep_no_file_of_the_commands_open() {
+    for step in callers(step()) {
+        let line = "exec 7</etc 8>&1; exec \"$0\" run --ti sh";
+        let program = step.path().to_string_lossy().into_owned();
+        let mut shell = Session::start(step.watch_other("sh", ["-c", line, &program]));
+        assert_eq!(shell.ask("readlink /proc/self/fd/7"), "/etc", "the command has it");
+        let tree = shell.tree();
+        let [run, init, _] = tree.processes()[..] else { panic!("not three: {}", tree.text()) };
+        for process in [run, init] {
+            let directory = format!("/proc/{}/fd", process.pids[0]);
+            let mut files = Vec::new();
+            for file in std::fs::read_dir(directory).expect("its open files") {
+                let file = file.expect("an open file").path();
+                let to = std::fs::read_link(&file).expect("what it is");
+                files.push(format!("{} {}", file.file_name().unwrap().display(), to.display()));
+            }
+            files.sort();
+            assert_eq!(files, ["0 /dev/null", "1 /dev/null", "2 /dev/null"]);
+        }
+        shell.end().0.nothing_left();
+    }
+}
+
+#[test]
+fn where_sigchld_is_ignored_it_says_so() {
+    for step in callers(step()) {
+        let program = step.path().to_string_lossy().into_owned();
+        let ignoring = |words: &[&str]| {
+            let args = [&["--ignore-signal=CHLD"], words].concat();
+            step.other("env", args).assert()
+        };
+        let hint = "run: SIGCHLD is ignored\nhint: start it through `env --default-signal=CHLD`\n";
+        let refused = ignoring(&[&program, "run", "true"]).code(125);
+        refused.stderr(predicates::str::ends_with(hint));
+        let exit_7 = ["run", "sh", "-c", "exit 7"];
+        ignoring(&[&["env", "--default-signal=CHLD", &program], &exit_7[..]].concat()).code(7);
+    }
+}
+
+/// Of bash, outside and inside.
+const PROMPT: &str = "what next? ";
+
+/// A bash of a terminal's own, as a terminal emulator starts it, with the step in its PATH.
+fn bash(step: &Step) -> Terminal {
+    let watch = step.watch_other("bash", ["--norc", "--noediting", "-i"]).env("PS1", "what next? ");
+    let mut terminal = Terminal::start(watch);
+    terminal.wait_for(PROMPT);
+    terminal
+}
+
+/// Waits until the program is in the foreground of its terminal, where keys reach it, and sleeps.
+fn in_front(terminal: &Terminal, program: &str) {
+    terminal.tree_when(|tree| {
+        let sleeps = |process: &&&lab::Process| {
+            process.argv.first().is_some_and(|word| word == program) && process.state == 'S'
+        };
+        let all = tree.processes();
+        let Some(process) = all.iter().find(sleeps) else { return false };
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pids[0]));
+        // After the name: state, parent, group, session, terminal, the group in its foreground.
+        let stat = stat.unwrap_or_default();
+        let fields: Vec<_> = stat.split(") ").last().unwrap_or_default().split(' ').collect();
+        fields.len() > 5 && fields[2] == fields[5]
+    });
+}
+
+#[test]
+fn ctrl_c_reaches_the_command_once() {
+    let count = "trap 'echo INT' INT; trap 'exit 7' USR1; sleep 1000 & echo ready; \
+        while :; do wait; done";
+    for step in callers(step()) {
+        for words in [&["run"] as &[&str], &["run", "--ti"]] {
+            let words = [words, &["sh", "-c", count]].concat();
+            let mut terminal = step.terminal(words);
+            terminal.wait_for("ready\r\n");
+            terminal.press("\u{3}");
+            terminal.wait_for("INT\r\n");
+            send(terminal.pid(), Signal::SIGUSR1);
+            let (ended, rest) = terminal.end();
+            assert_eq!((ended.nothing_left().status.code(), rest.as_str()), (Some(7), ""));
+        }
+    }
+}
+
+#[test]
+fn ctrl_z_gives_the_terminal_back_and_fg_the_command() {
+    for step in callers(step()) {
+        for ti in ["", "--ti "] {
+            let mut terminal = bash(&step);
+            let name = step.name();
+            let count = "echo ready; sleep 1000; echo over";
+            terminal.press(&format!("{name} run {ti}sh -c '{count}'\r"));
+            terminal.wait_for("\nready\r\n");
+            let states = |tree: &ProcessTree| {
+                let mut all: Vec<_> = tree.processes()[1..].iter().map(|p| p.state).collect();
+                all.remove(1);
+                all
+            };
+            // With --ti the terminal is the command's; without, `run` keeps it.
+            let front = if ti.is_empty() { step.name() } else { "sleep" };
+            in_front(&terminal, front);
+            terminal.tree_when(|tree| states(tree) == ['S', 'S', 'S']);
+            let run = terminal.tree().root.children[0].pids[0];
+            for resumed in ["at once", "by way of the background"] {
+                terminal.press("\u{1a}");
+                terminal.wait_for("Stopped");
+                terminal.wait_for(PROMPT);
+                // All but init: nothing stops PID 1.
+                let stopped = |tree: &ProcessTree| states(tree) == ['T', 'T', 'T'];
+                assert_eq!(terminal.tree_when(stopped).root.children[0].pids[0], run);
+                // The shell has the terminal, and does what it is told.
+                terminal.press("echo $((6*7))\r");
+                terminal.wait_for("\n42\r\n");
+                terminal.wait_for(PROMPT);
+                if resumed != "at once" {
+                    terminal.press("bg\r");
+                    terminal.wait_for(PROMPT);
+                    terminal.tree_when(|tree| states(tree) == ['S', 'S', 'S']);
+                }
+                terminal.press("fg\r");
+                terminal.wait_for("echo over'\r\n");
+                // When a job that runs already is put in front, bash sends it no signal: `run` has not
+                // been told, and keeps the terminal until CONT comes. Keys reach the command all the same.
+                in_front(&terminal, if resumed == "at once" { front } else { step.name() });
+                terminal.tree_when(|tree| states(tree) == ['S', 'S', 'S']);
+            }
+            // And Ctrl-C reaches it as before.
+            terminal.press("\u{3}");
+            terminal.wait_for(PROMPT);
+            terminal.press("echo status $?\r");
+            terminal.wait_for("\nstatus 130\r\n");
+            terminal.press("exit\r");
+            terminal.end().0.nothing_left();
+        }
+    }
+}
+
+#[test]
+fn a_bash_inside_has_job_control() {
+    for step in callers(step()) {
+        let mut terminal = bash(&step);
+        terminal.press(&format!("{} run --ti bash --norc --noediting\r", step.name()));
+        let greeting = terminal.wait_for(PROMPT);
+        assert!(!greeting.contains("job control"), "{greeting}");
+        assert!(!greeting.contains("process group"), "{greeting}");
+        terminal.press("sleep 1000\r");
+        in_front(&terminal, "sleep");
+        terminal.press("\u{1a}");
+        terminal.wait_for("Stopped");
+        terminal.wait_for(PROMPT);
+        terminal.press("fg\r");
+        terminal.wait_for("\nsleep 1000\r\n");
+        in_front(&terminal, "sleep");
+        terminal.press("\u{3}");
+        terminal.wait_for(PROMPT);
+        terminal.press("echo status $?; suspend\r");
+        terminal.wait_for("\nstatus 130\r\n");
+        terminal.wait_for("Stopped");
+        terminal.wait_for(PROMPT);
+        terminal.press("fg\r");
+        terminal.wait_for("run --ti bash --norc --noediting\r\n");
+        terminal.wait_for(PROMPT);
+        terminal.press("echo $$ $PPID\r");
+        terminal.wait_for("\n2 1\r\n");
+        terminal.wait_for(PROMPT);
+        terminal.press("exit 7\r");
+        terminal.wait_for(PROMPT);
+        terminal.press("echo status $?\r");
+        terminal.wait_for("\nstatus 7\r\n");
+        terminal.press("exit\r");
+        terminal.end().0.nothing_left();
+    }
+}
+
+/// A shell without job control does not look after its terminal. It finds it as it was.
+#[test]
+fn the_terminal_is_given_back_at_the_end() {
+    for step in callers(step()) {
+        let line = "\"$0\" run --ti true; read line; echo \"got $line\"";
+        let program = step.path().to_string_lossy().into_owned();
+        let mut terminal = Terminal::start(step.watch_other("sh", ["-c", line, &program]));
+        terminal.press("input\r");
+        terminal.wait_for("\ngot input\r\n");
+        terminal.end().0.nothing_left();
+    }
+}

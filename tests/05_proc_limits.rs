@@ -1,0 +1,488 @@
+//! Step 05: what /proc still tells of the host; what a namespace makes the container's own, and what is
+//! hidden, or closed to writers, because none does.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use assert_cmd::cargo::cargo_bin;
+use assert_cmd::prelude::*;
+use insta::assert_snapshot;
+use lab::{Ability, Caller, Session, Step, Transcript, Watch, callers, snapshots};
+use predicates::prelude::*;
+
+fn step() -> &'static Path {
+    cargo_bin!("05-proc-limits")
+}
+
+fn step_03() -> std::path::PathBuf {
+    lab::build("step-03-proc-mount", "03-proc-mount").expect("build step 03")
+}
+
+lab::contract_tests!(step());
+lab::refusal_tests!(step());
+
+fn shell(step: &Step) -> Watch {
+    step.watch(["run", "--ti", "/bin/sh"])
+}
+
+/// Both sides of a container: a shell on a host of the test's own, whose network, name and mounts can be
+/// changed and harm nobody, and a shell in a container that was started from there.
+struct Sides {
+    host: Session,
+}
+
+impl Sides {
+    /// `container` is a command line that ends up in a shell.
+    fn start(step: &Step, container: &str) -> Self {
+        let user: &[&str] = match step.caller() {
+            Caller::Root => &[],
+            Caller::Rootless => &["--user", "--map-root-user"],
+        };
+        let args = [user, &["--net", "--uts", "--mount", "sh"]].concat();
+        let mut host = Session::start(step.watch_other("unshare", args));
+        host.ask("mkfifo questions answers");
+        host.tell(&format!("{container} <questions >answers 2>/dev/null &\n"));
+        host.ask("exec 3>questions 4<answers");
+        // What the shell inside prints, up to a line with a dot.
+        host.ask(
+            "inside() { echo \"$1\" >&3; echo 'echo .' >&3; \
+             while IFS= read -r line <&4 && [ \"$line\" != . ]; do echo \"$line\"; done; }",
+        );
+        let mut sides = Sides { host };
+        assert_eq!(sides.inside("echo ready"), "ready", "{container}");
+        sides
+    }
+
+    fn host(&mut self, line: &str) -> String {
+        self.host.ask(line)
+    }
+
+    fn inside(&mut self, line: &str) -> String {
+        self.host.ask(&format!("inside '{line}'"))
+    }
+
+    fn host_number(&mut self, line: &str) -> i64 {
+        self.host(line).parse().expect("a number")
+    }
+
+    /// The same question, the same answer; asked again where the machine's own life came in between.
+    fn agree(&mut self, line: &str) -> bool {
+        (0..50).any(|_| {
+            let before = self.host(line);
+            before == self.inside(line) && !before.is_empty()
+        })
+    }
+
+    /// What is numbered on the host between two processes of the host's is of the host.
+    fn between(&mut self, host: &str, inside: &str) -> bool {
+        let before = self.host_number(host);
+        let seen: i64 = self.inside(inside).parse().expect("a number");
+        let after = self.host_number(host);
+        before <= seen && seen <= after
+    }
+
+    fn end(self) {
+        let Sides { host } = self;
+        host.end().0.nothing_left();
+    }
+}
+
+/// A process of the host's has a number between those of two others, as long as the numbers do not start
+/// again; then there is another try.
+const NEXT_PID: &str = "sh -c 'echo $$'";
+
+/// What a row of the table says of a file.
+const OWN: &str = "the container's own";
+const HOSTS: &str = "the host's";
+const READ_ONLY: &str = "the host's, read-only";
+const MASKED: &str = "masked";
+
+fn own_unless(hosts: bool) -> &'static str {
+    if hosts { HOSTS } else { OWN }
+}
+
+/// How to find out, for each file, whose it is: something is changed on one side, and looked for on the
+/// other. `None`: this kernel has no such file.
+fn whose(sides: &mut Sides, path: &str) -> Option<&'static str> {
+    if path.starts_with('/') && sides.host(&format!("test -e {path}; echo $?")) != "0" {
+        return None;
+    }
+    // What step 05 does shows in the mount table, and in what is found where the file was.
+    let mounted = sides.inside(&format!("grep -c \" {path} \" /proc/self/mounts"));
+    if path.starts_with('/') && mounted == "1" {
+        let open = sides.inside(&format!("true 2>/dev/null >{path}; echo $?"));
+        return Some(if open == "0" { MASKED } else { READ_ONLY });
+    }
+    Some(match path {
+        // Start a process on the host: is it listed inside?
+        "processes" => {
+            let pid = sides.host("sleep 1000 & echo $!");
+            // It is a copy of the shell until its exec.
+            sides.host(&format!("until [ \"$(cat /proc/{pid}/comm)\" = sleep ]; do :; done"));
+            let name = sides.inside(&format!("cat /proc/{pid}/comm"));
+            sides.host(&format!("kill {pid}"));
+            own_unless(name == "sleep")
+        }
+        // Start a process inside: does `self` lead to the number that it knows, which is not the host's?
+        "/proc/self" => {
+            let before = sides.host_number(NEXT_PID);
+            let said = sides.inside("sh -c \"echo \\$\\$; exec readlink /proc/self\"");
+            let after = sides.host_number(NEXT_PID);
+            let numbers: Vec<i64> = said.lines().filter_map(|line| line.parse().ok()).collect();
+            let [pid, link] = numbers[..] else { panic!("two numbers: {said}") };
+            own_unless(pid != link || (before < pid && pid < after))
+        }
+        // Mount something inside: does the host see it?
+        "/proc/mounts" => {
+            sides.inside("mount -t tmpfs lab /mnt");
+            assert_eq!(sides.inside("grep -c \"^lab /mnt \" /proc/mounts"), "1");
+            own_unless(sides.host("grep -c '^lab /mnt ' /proc/mounts") == "1")
+        }
+        // Send a packet through the host's loopback: do the counters move inside?
+        "/proc/net/dev" => {
+            let before = sides.inside("cat /proc/net/dev");
+            sides.host("ip link set lo up; bash -c 'echo words >/dev/udp/127.0.0.1/9'");
+            own_unless(
+                sides.inside("cat /proc/net/dev") != before && sides.agree("cat /proc/net/dev"),
+            )
+        }
+        // Give the host a name: is it seen inside?
+        "/proc/sys/kernel/hostname" => {
+            sides.host("hostname renamed");
+            let seen = sides.inside("cat /proc/sys/kernel/hostname") == "renamed";
+            let open = sides.inside("(true >/proc/sys/kernel/hostname) 2>&1 | grep -c Read-only");
+            if seen && open == "1" { READ_ONLY } else { own_unless(seen) }
+        }
+        // The load, and how many processes there are: the same on both sides?
+        "/proc/loadavg" => own_unless(sides.agree("cut -d\" \" -f1-3 /proc/loadavg")),
+        // Start a process on either side: which one does it count?
+        "loadavg, last field" => {
+            own_unless(sides.between(NEXT_PID, "cut -d\" \" -f5 /proc/loadavg"))
+        }
+        "/proc/sys/kernel/ns_last_pid" => {
+            own_unless(sides.between(NEXT_PID, "cat /proc/sys/kernel/ns_last_pid"))
+        }
+        // Let time go by: is it the same time on both sides?
+        "/proc/uptime" => {
+            own_unless(sides.between("cut -d. -f1 /proc/uptime", "cut -d. -f1 /proc/uptime"))
+        }
+        // One second more or less is rounding.
+        "stat, btime" => {
+            let line = "sed -n \"s/^btime //p\" /proc/stat";
+            let host = sides.host_number(line);
+            let inside: i64 = sides.inside(line).parse().expect("a number");
+            own_unless((host - inside).abs() <= 1)
+        }
+        "/proc/meminfo" => own_unless(sides.agree("grep ^MemTotal /proc/meminfo")),
+        "/proc/cpuinfo" => own_unless(sides.agree("grep -c ^processor /proc/cpuinfo")),
+        // Where the host is in no cgroup but the root, the text is the same in every namespace.
+        "/proc/self/cgroup" => {
+            own_unless(sides.agree("readlink /proc/self/ns/cgroup; cat /proc/self/cgroup"))
+        }
+        "/proc/kcore" => own_unless(sides.agree("stat -c %s /proc/kcore")),
+        "/proc/sysrq-trigger" => own_unless(sides.agree("stat -c %A /proc/sysrq-trigger")),
+        // The keys that the reader may see.
+        "/proc/keys" => own_unless(sides.agree("wc -l </proc/keys")),
+        "/proc/version" | "/proc/cmdline" => own_unless(sides.agree(&format!("cat {path}"))),
+        _ => unreachable!("no way to find out about {path}"),
+    })
+}
+
+/// The files, and for those that not every kernel has, what the table says of them where it cannot be
+/// found out: after step 03, whose namespace, after step 05.
+const FILES: [(&str, [&str; 3]); 18] = [
+    ("processes", [OWN, "PID + mount", OWN]),
+    ("/proc/self", [OWN, "PID + mount", OWN]),
+    ("/proc/mounts", [OWN, "mount", OWN]),
+    ("/proc/net/dev", [HOSTS, "net", HOSTS]),
+    ("/proc/sys/kernel/hostname", [HOSTS, "UTS", READ_ONLY]),
+    ("/proc/loadavg", [HOSTS, "-", HOSTS]),
+    ("loadavg, last field", [OWN, "PID", OWN]),
+    ("/proc/sys/kernel/ns_last_pid", [OWN, "PID", OWN]),
+    ("/proc/uptime", [HOSTS, "time", OWN]),
+    ("stat, btime", [HOSTS, "time", OWN]),
+    ("/proc/meminfo", [HOSTS, "-", HOSTS]),
+    ("/proc/cpuinfo", [HOSTS, "-", HOSTS]),
+    ("/proc/version", [HOSTS, "-", HOSTS]),
+    ("/proc/cmdline", [HOSTS, "-", HOSTS]),
+    ("/proc/self/cgroup", [HOSTS, "cgroup", HOSTS]),
+    ("/proc/sysrq-trigger", [HOSTS, "-", READ_ONLY]),
+    ("/proc/kcore", [HOSTS, "-", MASKED]),
+    ("/proc/keys", [HOSTS, "-", MASKED]),
+];
+
+/// Namespaces, alone, and with a /proc mounted in them.
+const NAMESPACES: [(&str, &str); 7] = [
+    ("PID", "unshare --pid --fork --kill-child sh"),
+    ("mount", "unshare --mount sh"),
+    ("PID + mount", "unshare --pid --fork --kill-child --mount-proc sh"),
+    ("UTS", "unshare --uts sh"),
+    ("net", "unshare --net sh"),
+    ("cgroup", "unshare --cgroup sh"),
+    ("time", "unshare --time --boottime -$(cut -d. -f1 /proc/uptime) --fork --kill-child sh"),
+];
+
+fn column(step: &Step, container: &str) -> Vec<Option<&'static str>> {
+    let mut sides = Sides::start(step, container);
+    let verdicts = FILES.iter().map(|(path, _)| whose(&mut sides, path)).collect();
+    sides.end();
+    verdicts
+}
+
+/// Every cell is found by looking at both sides (`whose`). The namespace is the first that, made alone
+/// by unshare(1), turns the verdict to "own".
+#[test]
+fn what_is_the_containers_own() {
+    if !Ability::Tool("ip").or_report() {
+        return;
+    }
+    for step in callers(step()) {
+        let before = Step::new(&step_03(), step.caller());
+        let path = before.path().display();
+        let after_03 = column(&step, &format!("{path} run --ti sh"));
+        let after_05 = column(&step, &format!("{} run --ti sh", step.path().display()));
+        let alone = NAMESPACES.map(|(name, container)| (name, column(&step, container)));
+        let mut table =
+            format!("{:<30}{:<22}{:<14}after step 05\n", "", "after step 03", "namespace");
+        for (row, (path, documented)) in FILES.iter().enumerate() {
+            let cells = match (after_03[row], after_05[row]) {
+                (Some(before), Some(after)) => {
+                    let makes_own = |(_, column): &&(_, Vec<_>)| column[row] == Some(OWN);
+                    let namespace = alone.iter().find(makes_own).map_or("-", |(name, _)| name);
+                    [before, namespace, after]
+                }
+                _ => {
+                    let line = format!("not tested: {path}, for want of it in this kernel\n");
+                    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+                    *documented
+                }
+            };
+            assert_eq!(cells, *documented, "{path}");
+            let [before, namespace, after] = cells;
+            let _ = writeln!(table, "{path:<30}{before:<22}{namespace:<14}{after}");
+        }
+        snapshots(|| assert_snapshot!("table", table));
+    }
+}
+
+/// The time namespace is the third that is new, and PID 1 is in it, since it was born after it was made.
+#[test]
+fn pid_1_is_in_three_namespaces_of_its_own() {
+    for step in callers(step()) {
+        let session = step.session(["run", "--ti", "/bin/sh"]);
+        let tree = session.tree();
+        let [run, init, command] = tree.processes()[..] else { panic!("not three") };
+        for kind in ["pid", "mnt", "time"] {
+            assert_ne!(run.namespaces[kind], init.namespaces[kind], "{kind}");
+            assert_eq!(init.namespaces[kind], command.namespaces[kind], "{kind}");
+        }
+        session.end().0.nothing_left();
+        let before = tree.before(["05-proc-limits", "run", "--ti", "/bin/sh"]);
+        let moments = [("before", &before), ("while the shell runs", &tree)];
+        let caption = "PID 1 and the command, with PIDs, mounts and a clock of their own";
+        snapshots(|| assert_snapshot!("picture", lab::picture(caption, &moments)));
+    }
+}
+
+#[test]
+fn the_containers_clock_starts_at_zero() {
+    for step in callers(step()) {
+        let (uptime, ended) = Transcript::typed(shell(&step), &["uptime --pretty"]);
+        ended.nothing_left();
+        assert!(uptime.text.ends_with("\nup 0 minutes\n"), "{}", uptime.text);
+        let seconds = step.command(["run", "cut", "-d.", "-f1", "/proc/uptime"]).assert();
+        seconds.stdout(predicate::function(|text: &str| {
+            text.trim().parse::<u32>().is_ok_and(|seconds| seconds < 60)
+        }));
+        snapshots(|| assert_snapshot!("uptime", uptime.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+/// As if the kernel had no time namespaces: strace lets the system call fail.
+#[test]
+fn without_time_namespaces_the_rest_goes_on() {
+    if !Ability::Tool("strace").or_report() {
+        return;
+    }
+    for step in callers(step()) {
+        // Without CAP_SYS_ADMIN it is the third: the first fails, the second makes the user namespace.
+        let call = if step.caller() == Caller::Root { 2 } else { 3 };
+        let inject = format!("inject=unshare:error=EINVAL:when={call}");
+        let program = step.path().to_string_lossy().into_owned();
+        let words =
+            ["-qq", "-o", "/dev/null", "-e", &inject, &program, "run", "sh", "-c", "exit 7"];
+        let said = "\nrun: no time namespaces in this kernel: uptime is the host's\ninit PID: 1\n";
+        step.other("strace", words).assert().code(7).stderr(predicate::str::contains(said));
+    }
+}
+
+#[test]
+fn a_time_namespace_that_is_refused_is_an_error() {
+    for step in callers(step()) {
+        let line = "echo 0 >/proc/sys/user/max_time_namespaces; exec \"$0\" run true";
+        let program = step.path().to_string_lossy().into_owned();
+        let args = ["--user", "--map-root-user", "sh", "-c", line, &program];
+        let said = "unshare(CLONE_NEWTIME): No space left on device (ENOSPC)\nhint: ";
+        { step.other("unshare", args) }.assert().code(125).stderr(predicate::str::contains(said));
+    }
+}
+
+/// Root of the container may take the cover off again: it is no boundary.
+#[test]
+fn what_cannot_be_the_containers_is_masked() {
+    for step in callers(step()) {
+        let lines = [
+            "stat -c %F /proc/timer_list",
+            "cat /proc/timer_list",
+            "ls -A /sys/firmware",
+            "umount /proc/timer_list",
+            "stat -c %F /proc/timer_list",
+        ];
+        let (masked, ended) = Transcript::typed(shell(&step), &lines);
+        ended.nothing_left();
+        assert!(
+            masked.text.contains(
+                "\ncharacter special file\n# cat /proc/timer_list\n# ls -A /sys/firmware\n# umount"
+            ),
+            "{}",
+            masked.text
+        );
+        snapshots(|| assert_snapshot!("masked", masked.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+/// The file is only opened: nothing is written, whether that fails or not.
+#[test]
+fn proc_sys_is_read_only() {
+    let open = "true >/proc/sys/kernel/hostname";
+    for step in callers(step()) {
+        let (read_only, ended) =
+            Transcript::typed(shell(&step), &[open, "test -r /proc/sys/kernel/hostname; echo $?"]);
+        ended.nothing_left();
+        let error = "sh: 5: cannot create /proc/sys/kernel/hostname: Read-only file system";
+        assert!(read_only.printed.contains(&error["sh: 5".len()..]), "{}", read_only.text);
+        if step.caller() == Caller::Root {
+            // In step 04, real root may.
+            let before = lab::build("step-04-reap-and-forward", "04-reap-and-forward");
+            let before = Step::new(&before.expect("build step 04"), Caller::Root);
+            before.command(["run", "sh", "-c", open]).assert().code(0);
+        }
+        snapshots(|| assert_snapshot!("read_only", read_only.renamed(&[r"run PID: (\d+)"])));
+    }
+}
+
+/// Opened, never written to: and not even opened where the container could.
+#[test]
+fn sysrq_trigger_is_read_only() {
+    if !Path::new("/proc/sysrq-trigger").exists() {
+        let line = b"not tested: sysrq_trigger_is_read_only, for want of the file in this kernel\n";
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line);
+        return;
+    }
+    for step in callers(step()) {
+        let line = "grep -q ' /proc/sysrq-trigger proc ro,' /proc/self/mounts || exit 9; \
+            true >/proc/sysrq-trigger";
+        let error = predicate::str::contains("Read-only file system");
+        step.command(["run", "sh", "-c", line]).assert().code(2).stderr(error);
+    }
+}
+
+/// The mounts that the step makes beyond step 03's, by path.
+fn covered(step: &Step) -> Vec<String> {
+    let mounts = |step: &Step| {
+        let said = step.command(["run", "cat", "/proc/self/mounts"]).assert().code(0);
+        let text = String::from_utf8_lossy(&said.get_output().stdout).into_owned();
+        text.lines().map(|line| line.to_owned()).collect::<Vec<_>>()
+    };
+    let before = mounts(&Step::new(&step_03(), step.caller()));
+    let new = mounts(step).into_iter().filter(|line| !before.contains(line));
+    let mut paths: Vec<_> = new.filter_map(|line| Some(line.split(' ').nth(1)?.into())).collect();
+    paths.sort();
+    paths
+}
+
+/// The paths in the lists of a source text, each in quotation marks.
+fn quoted(text: &str) -> Vec<&str> {
+    let mut paths: Vec<_> = text.split('"').skip(1).step_by(2).collect();
+    paths.sort_unstable();
+    paths
+}
+
+#[test]
+fn every_path_that_exists_is_covered_and_no_other() {
+    let source = include_str!("../steps/05-proc-limits/src/mask.rs");
+    let lists = source.split("// ANCHOR_END: paths").next().expect("the lists");
+    let there: Vec<_> = quoted(lists).into_iter().filter(|path| Path::new(path).exists()).collect();
+    assert!(there.contains(&"/proc/sys"), "{there:?}");
+    for step in callers(step()) {
+        assert_eq!(covered(&step), there);
+    }
+}
+
+#[test]
+fn the_paths_are_runcs() {
+    if !Ability::Tool("runc").or_report() {
+        return;
+    }
+    for step in callers(step()) {
+        let spec = step.other("runc", ["spec"]).assert();
+        drop(spec.code(0));
+        let spec = std::fs::read_to_string(step.directory().join("config.json")).expect("a spec");
+        let list = |name: &str| {
+            let (_, rest) = spec.split_once(&format!("\"{name}\": [")).expect("a list");
+            rest.split(']').next().unwrap_or_default().to_owned()
+        };
+        let source = include_str!("../steps/05-proc-limits/src/mask.rs");
+        let (_, lists) = source.split_once("const MASKED").expect("the lists");
+        let (ours, rest) = lists.split_once("const READ_ONLY").expect("two lists");
+        let (read_only, _) = rest.split_once("// ANCHOR_END").expect("an end");
+        let theirs = (list("maskedPaths"), list("readonlyPaths"));
+        assert_eq!(quoted(read_only), quoted(&theirs.1));
+        // Later versions have more: those are named, and no reason to fail.
+        let (ours, theirs) = (quoted(ours), quoted(&theirs.0));
+        let missing: Vec<_> = ours.iter().filter(|path| !theirs.contains(path)).collect();
+        assert!(missing.is_empty(), "ours, and not runc's: {missing:?}");
+        for more in theirs.iter().filter(|path| !ours.contains(path)) {
+            let line = format!("this runc masks {more} too\n");
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+        }
+    }
+}
+
+/// What stays in view, or can be written to, must not do so in silence: strace lets one mount fail.
+#[test]
+fn what_cannot_be_masked_is_an_error() {
+    if !Ability::Tool("strace").or_report() {
+        return;
+    }
+    for step in callers(step()) {
+        let covered = covered(&step).len();
+        // Of init's calls the first two are step 03's. A directory takes two more, a path to be read-only too.
+        for (call, said) in [(3, ": mask /"), (5, ": mask /"), (2 + covered, ": make /proc/")] {
+            let inject = format!("inject=mount:error=EPERM:when={call}");
+            let program = step.path().to_string_lossy().into_owned();
+            let words = ["-f", "-qq", "-o", "/dev/null", "-e", &inject, &program, "run", "true"];
+            let said = format!("05-proc-limits{said}");
+            let said = predicate::str::contains(said).and(predicate::str::contains("(EPERM)\n"));
+            step.other("strace", words).assert().code(125).stderr(said);
+        }
+    }
+}
+
+/// The road not taken: a /proc with processes and nothing else.
+#[test]
+fn with_subset_pid_programs_break() {
+    for step in callers(step_03()) {
+        let lines = [
+            "mount -t proc -o subset=pid proc /proc",
+            "ls /proc/meminfo",
+            "ps -ef",
+            "free",
+            "uptime",
+        ];
+        let (subset, ended) = Transcript::typed(shell(&step), &lines);
+        ended.nothing_left();
+        assert!(subset.text.contains("ls: cannot access '/proc/meminfo'"), "{}", subset.text);
+        snapshots(|| assert_snapshot!("subset_pid", subset.renamed(&[r"run PID: (\d+)"])));
+    }
+}
