@@ -97,6 +97,24 @@ progress:
 doctor *args:
     @cargo run --quiet -p lab -- doctor "$@"
 
+# Build the book into target/book (needs mdbook)
+[group('book')]
+[no-exit-message]
+book: _mdbook
+    @mdbook build book
+
+# Read the book in a browser, made anew at every change: just serve [--open]
+[group('book')]
+[no-exit-message]
+serve *options: _mdbook
+    @mdbook serve book "$@"
+
+# Look at the built book as a reader would, in a browser (needs node and Chromium)
+[group('book')]
+[no-exit-message]
+test-book: book
+    @cd tests/browser && { test -d node_modules || npm ci --silent; } && npm test --silent
+
 # Run all tests, or those of one step: just test 02
 [group('test')]
 [no-exit-message]
@@ -156,6 +174,14 @@ breaks:
 [no-exit-message]
 ci:
     @bash .ci/run
+
+[private]
+[no-exit-message]
+_mdbook:
+    #!/bin/sh
+    command -v mdbook >/dev/null && exit
+    echo "just: mdbook is not installed: cargo install --locked mdbook@0.5.4 (four minutes)" >&2
+    exit 127
 
 [private]
 [no-exit-message]

@@ -1,9 +1,14 @@
 //! The proof that the tests test: each patch in `steps/*/breaks` takes one lesson out of its step, and the
 //! set of tests that fail is a snapshot. Part of `just breaks`, and not of `cargo test`, since it builds.
 
+use std::path::Path;
+use std::process::Command;
+
+use assert_cmd::cargo::cargo_bin;
 use insta::assert_snapshot;
 use lab::breaks::{Copy, breaks, demonstrate, exercises};
 use lab::{Ability, build, grade, snapshots, steps};
+use serde_json::Value;
 
 /// One test for all: they share one copy of the workspace.
 #[test]
@@ -77,4 +82,27 @@ fn each_starter_fails_at_the_first_behaviour_and_each_finished_step_passes_all()
         graded += 1;
     }
     assert_eq!(graded, steps().expect("steps/").len() - 1, "all but the first");
+}
+
+/// What a classroom's scripts rely on.
+#[test]
+fn the_exit_status_and_the_json_tell_the_same() {
+    if !(Ability::Root.or_report() && Ability::Userns.or_report()) {
+        return;
+    }
+    let finished = build("step-02-init-pid1", "02-init-pid1").expect("the step builds");
+    for (program, all) in [(finished.as_path(), true), (Path::new("/bin/true"), false)] {
+        let output = Command::new(cargo_bin!("lab"))
+            .args(["check", "02", "--json", "--bin"])
+            .arg(program)
+            .output()
+            .expect("start the lab");
+        assert_eq!(output.status.code(), Some(if all { 0 } else { 1 }));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+        assert_eq!(report["step"], "02-init-pid1");
+        assert_eq!(report["passed"] == report["total"], all, "{report:#}");
+        let first = &report["behaviours"][0];
+        assert_eq!(first["passed"], all);
+        assert_eq!(first["seen"].is_string(), !all);
+    }
 }

@@ -52,6 +52,35 @@ const STEP_03: &[Behaviour] = behaviours! {
         "Three flags of mount(2): nobody should start a program, open a device, or change user from /proc.";
 };
 
+/// What is new in step 04.
+const STEP_04: &[Behaviour] = behaviours! {
+    lessons::init_stays_and_the_command_is_its_child:
+        "Command::spawn and not exec; `init` waits, and ends with the command's status.",
+        "The command is to have the signal mask that `run` found. std's Command passes on the mask of the \
+         thread that calls it; or let a stage between the two set it right, and exec.";
+    lessons::a_signal_to_run_reaches_the_command:
+        "The kernel gives PID 1 no signal that it has no handler for, unless it is blocked and waited for.",
+        "Block all signals before there is a child, in `run` and in `init`. Then take one after the other \
+         with SigSet::wait, and kill(2) the child with it.";
+    lessons::a_dead_orphan_is_reaped:
+        "One SIGCHLD may stand for many dead children. Wait until there is none, and never for a living one.",
+        "waitpid(-1, WNOHANG), in a loop. Mind that it may return the command itself.";
+};
+
+/// What is new in step 05.
+const STEP_05: &[Behaviour] = behaviours! {
+    lessons::the_clock_starts_at_zero:
+        "A time namespace: CLONE_NEWTIME, 0x80, for unshare in `run`. It is for the children, as the PID \
+         namespace is.",
+        "Write `boottime -SECONDS 0` to /proc/self/timens_offsets before the first child is born.";
+    lessons::the_hosts_own_is_masked:
+        "Nothing in /proc can be deleted, but something can be mounted over it.",
+        "MS_BIND of /dev/null over a file; an empty read-only tmpfs over a directory (ENOTDIR tells).";
+    lessons::proc_sys_is_read_only:
+        "A mount can be read-only, a file cannot. Mount it over itself: MS_BIND.",
+        "In a second call MS_BIND|MS_REMOUNT|MS_RDONLY, and the flags that /proc has.";
+};
+
 /// What every step from 02 on promises, in the order in which one would build it.
 const ALL: &[Behaviour] = behaviours! {
     contract::exit_statuses_are_the_commands_own:
@@ -104,6 +133,8 @@ pub fn behaviours(step: &str) -> Vec<&'static Behaviour> {
     let own: &[Behaviour] = match &step[..2] {
         "02" => STEP_02,
         "03" => STEP_03,
+        "04" => STEP_04,
+        "05" => STEP_05,
         _ => &[],
     };
     let mut all: Vec<_> = own.iter().collect();

@@ -1,5 +1,7 @@
 //! What is new in each step, as the contract has it: one function a promise.
 
+use nix::sys::signal::Signal;
+
 use crate::contract::{Broken, Kept, expect};
 use crate::{Session, Step, Transcript};
 
@@ -59,4 +61,49 @@ pub fn the_hosts_proc_is_unharmed(step: &Step) -> Kept {
 pub fn proc_is_nosuid_nodev_noexec(step: &Step) -> Kept {
     let command = ["sh", "-c", "grep '^proc /proc ' /proc/mounts | tail -n 1"];
     prints(step, &command, "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n")
+}
+
+/// Step 04: exec against spawn, inside. The command has a parent in the container.
+pub fn init_stays_and_the_command_is_its_child(step: &Step) -> Kept {
+    prints(step, &["sh", "-c", "echo $PPID"], "1\n")
+}
+
+/// Step 04: what is sent to `run` comes to the command, and its own end is the end.
+pub fn a_signal_to_run_reaches_the_command(step: &Step) -> Kept {
+    let command = "trap 'exit 42' TERM; sleep 1000 </dev/null >/dev/null 2>&1 & echo up; wait";
+    let args = ["run", "sh", "-c", command];
+    let session = Session::ready(step.watch(args), "up");
+    session.signal(Signal::SIGTERM);
+    let (ended, _) = session.wait();
+    let tried = format!("{}, and SIGTERM to `run`", line(step, &args));
+    let status = ended.status.to_string();
+    expect(ended.status.code() == Some(42), tried, "exit status: 42, by the command's trap", status)
+}
+
+/// Step 04: no zombie stays.
+pub fn a_dead_orphan_is_reaped(step: &Step) -> Kept {
+    // PID 1 may need a moment; the shell, whose child it never was, cannot wait for it.
+    let command = "(true &); n=0; \
+        while ps -e -o stat= | grep -q ^Z && [ $n -lt 100 ]; do n=$((n+1)); done; \
+        ps -e -o stat= | grep -c ^Z; :";
+    prints(step, &["sh", "-c", command], "0\n")
+}
+
+/// Step 05: the clock that counts from boot counts from the container's.
+pub fn the_clock_starts_at_zero(step: &Step) -> Kept {
+    let command = "test $(cut -d. -f1 /proc/uptime) -lt 60 && echo yes";
+    prints(step, &["sh", "-c", command], "yes\n")
+}
+
+/// Step 05: what is the host's cannot be read...
+pub fn the_hosts_own_is_masked(step: &Step) -> Kept {
+    let command = "for file in /proc/keys /proc/timer_list; do test -e $file && stat -c %F $file; done \
+        | sort -u";
+    prints(step, &["sh", "-c", command], "character special file\n")
+}
+
+/// Step 05: ...or cannot be written.
+pub fn proc_sys_is_read_only(step: &Step) -> Kept {
+    let command = "grep -c '^proc /proc/sys proc ro,nosuid,nodev,noexec,' /proc/mounts";
+    prints(step, &["sh", "-c", command], "1\n")
 }
