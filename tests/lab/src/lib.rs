@@ -13,6 +13,7 @@
 mod ability;
 pub mod contract;
 pub mod diff;
+pub mod memory;
 mod session;
 mod step;
 pub mod subreaper;

@@ -28,6 +28,7 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
             print(&lab::diff::steps(&step("OLD")?, &step("NEW")?)?)?;
         }
         Some(("doctor", _)) => return doctor(),
+        Some(("memory", _)) => print(&lab::memory::table()?)?,
         Some(("try", args)) => {
             let ability = args.get_one::<String>("ABILITY").context("no ability")?;
             lab::attempts::attempt(ability)?;
@@ -65,6 +66,7 @@ fn command_line() -> Command {
                 .about("Show what a step adds to the step before")
                 .args([Arg::new("OLD").required(true), Arg::new("NEW").required(true)]),
             Command::new("doctor").about("Say what this machine can do for the course"),
+            Command::new("memory").about("Weigh run and init while they wait, and tini"),
             Command::new("try")
                 .about("Try one ability of the machine, in this process")
                 .hide(true)
