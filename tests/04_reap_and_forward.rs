@@ -2,6 +2,8 @@
 //! signals, and it ends as the command ends.
 
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
@@ -188,9 +190,14 @@ fn every_signal_that_can_be_caught_is_forwarded_from_run_and_from_init() {
             session.signal(signal);
             assert_eq!(heard(&session), name, "sent to run");
             if signal == Signal::SIGTSTP {
-                // `run` has stopped too, unless there is nobody who could make it go on.
-                session.signal(Signal::SIGCONT);
-                assert_eq!(session.line(), "CONT");
+                // `run` stops too, after it has forwarded; a CONT before that is no CONT. Unless there is
+                // nobody who could make it go on: then it has gone on by itself.
+                let soon = Duration::from_millis(100);
+                let line = std::iter::repeat_with(|| {
+                    session.signal(Signal::SIGCONT);
+                    session.line_within(soon)
+                });
+                assert_eq!(line.take(300).flatten().next().as_deref(), Some("CONT"));
             }
         }
         let (ended, _) = session.wait();
@@ -229,18 +236,34 @@ fn what_arrives_while_init_is_busy_is_still_forwarded() {
     }
 }
 
-/// From the first moment: before `run` is ready, while it starts init, while init starts the command.
-/// A signal that got lost would leave the command running, for as long as this test has patience.
+/// From the first moment on: while `run` makes the namespaces, while init starts, while it starts the
+/// command. A signal that got lost would leave the command running.
 #[test]
 fn no_signal_is_lost_while_the_container_starts() {
-    let line = "n=0; while [ $n -lt 200 ]; do \
-        \"$0\" run sleep 1000 & i=0; while [ $i -lt $((n * 50)) ]; do i=$((i+1)); done; \
-        kill -TERM $!; wait $!; s=$?; [ $s = 143 ] || echo \"$n: $s\"; \
-        n=$((n+1)); done 2>/dev/null";
     for step in callers(step()) {
-        let program = step.path().to_string_lossy().into_owned();
-        let said = Transcript::of(step.watch_other("sh", ["-c", line, &program]));
-        assert_eq!(said.printed, "");
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            for round in 0..100 {
+                let mut run = step.command(["run", "sleep", "1000"]);
+                let mut run = run.stderr(Stdio::null()).spawn().expect("start the step");
+                // Now a little earlier, now a little later.
+                let moment = Instant::now() + Duration::from_micros(round * 80);
+                while Instant::now() < moment {}
+                send(run.id().cast_signed(), signal);
+                let deadline = Instant::now() + Duration::from_secs(10);
+                let status = loop {
+                    if let Some(status) = run.try_wait().expect("wait for the step") {
+                        break status;
+                    }
+                    if Instant::now() > deadline {
+                        run.kill().expect("kill the step");
+                        run.wait().expect("wait for the step");
+                        panic!("{signal} after {round} times 80 microseconds is lost");
+                    }
+                    std::thread::sleep(Duration::from_micros(200));
+                };
+                assert_eq!(lab::contract::shell_status(status), 128 + signal as i32, "{round}");
+            }
+        }
     }
 }
 
@@ -284,6 +307,29 @@ fn kill_0_stays_in_the_commands_group() {
         let line =
             "trap 'echo TERM' TERM; trap 'exit 7' URG; kill 0; sleep 1000 & kill -URG 1; wait";
         step.command(["run", "sh", "-c", line]).assert().code(7).stdout("TERM\n");
+    }
+}
+
+/// Whoever sends TERM means one process: its children are its own affair. INT comes from a terminal, and
+/// goes to all that are in front of it.
+#[test]
+fn term_goes_to_the_command_and_int_to_its_children_too() {
+    let child = "trap \"echo child INT\" INT; trap \"echo child TERM\" TERM; \
+        echo ready; sleep 1000 & while :; do wait; done";
+    let line = format!(
+        "trap 'echo command TERM' TERM; trap : INT; sh -c '{child}' & \
+        while :; do wait; done"
+    );
+    for step in callers(step()) {
+        // Not `&` in sh, which would have the child ignore INT.
+        let line = line.replacen("sh -c", "env --default-signal=INT sh -c", 1);
+        let session = Session::ready(step.watch(["run", "sh", "-c", &line]), "ready");
+        session.signal(Signal::SIGTERM);
+        assert_eq!(session.line(), "command TERM");
+        session.signal(Signal::SIGINT);
+        assert_eq!(session.line(), "child INT", "and no TERM before");
+        session.signal(Signal::SIGKILL);
+        session.wait().0.nothing_left();
     }
 }
 
@@ -574,5 +620,23 @@ fn the_terminal_is_given_back_at_the_end() {
         terminal.press("input\r");
         terminal.wait_for("\ngot input\r\n");
         terminal.end().0.nothing_left();
+    }
+}
+
+/// A terminal whose only shell is `run` itself, as in a terminal emulator's -e: there is nobody to say `fg`.
+/// The kernel stops no process of such a group; and what it does stop is made to go on.
+#[test]
+fn where_nobody_could_continue_it_ctrl_z_is_in_vain() {
+    for step in callers(step()) {
+        for ti in [&["run"] as &[&str], &["run", "--ti"]] {
+            let line = "trap 'echo CONT' CONT; echo ready; sleep 1000 & while :; do wait; done";
+            let mut terminal = step.terminal([ti, &["sh", "-c", line]].concat());
+            terminal.wait_for("ready\r\n");
+            terminal.press("\u{1a}");
+            terminal.wait_for("CONT\r\n");
+            terminal.tree_when(|tree| tree.processes().iter().all(|it| it.state != 'T'));
+            terminal.press("\u{1c}");
+            assert_eq!(lab::contract::shell_status(terminal.end().0.nothing_left().status), 131);
+        }
     }
 }

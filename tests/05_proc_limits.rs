@@ -298,6 +298,24 @@ fn the_containers_clock_starts_at_zero() {
     }
 }
 
+/// Kernels that know time namespaces, but are older, refuse to make a child that shares memory with a
+/// parent of another clock: vfork, and with it posix_spawn.
+#[test]
+fn run_forks_and_does_not_share_memory_with_init() {
+    if !Ability::Tool("strace").or_report() {
+        return;
+    }
+    for step in callers(step()) {
+        let program = step.path().to_string_lossy().into_owned();
+        let words = ["-qq", "-o", "calls", "-e", "trace=clone,clone3,vfork,fork", &program];
+        step.other("strace", [&words[..], &["run", "true"]].concat()).assert().code(0);
+        let calls = std::fs::read_to_string(step.directory().join("calls")).expect("the calls");
+        let made: Vec<_> = calls.lines().filter(|line| line.contains("clone")).collect();
+        assert_eq!(made.len(), 1, "{calls}");
+        assert!(!made[0].contains("CLONE_VM"), "{calls}");
+    }
+}
+
 /// As if the kernel had no time namespaces: strace lets the system call fail.
 #[test]
 fn without_time_namespaces_the_rest_goes_on() {

@@ -1,4 +1,4 @@
-//! Run on both sides, by `run` on the host and by `init` inside: what the two
+//! Run by both, by `run` on the host and by `init` inside: what the two
 //! have in common while the command runs.
 
 use std::fs::{self, File};

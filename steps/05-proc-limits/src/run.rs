@@ -39,6 +39,9 @@ pub fn run(ti: bool, command: &[OsString]) -> Result<ExitCode, Failure> {
         // once, through us.
         init.process_group(0);
     }
+    // std starts a child with vfork, which older kernels refuse where that child
+    // is to have another clock. To set an ID, and be it our own, std has to fork.
+    init.gid(getegid().as_raw());
     let child = init.spawn().map_err(failed("start /proc/self/exe"))?;
     drop(init);
     let_go_of_files()?;

@@ -23,6 +23,7 @@ pub mod doctor;
 pub mod grade;
 mod hostile;
 pub mod lessons;
+pub mod memory;
 mod picture;
 mod session;
 pub mod soak;

@@ -46,6 +46,7 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
         }
         Some(("progress", _)) => progress()?,
         Some(("doctor", args)) => return doctor(args.get_flag("json")),
+        Some(("memory", _)) => print(&lab::memory::table()?)?,
         Some(("try", args)) => {
             let word = |name| args.get_one::<String>(name).map_or("", |word| word);
             lab::attempts::attempt(word("ABILITY"), word("TRIAL"))?;
@@ -150,6 +151,7 @@ fn command_line() -> Command {
             Command::new("doctor")
                 .about("Say what this machine can do for the course. Exit status 1: not all steps")
                 .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("For scripts")),
+            Command::new("memory").about("Weigh run and init while they wait, and tini"),
             Command::new("try")
                 .about("Try one ability of the machine, in this process")
                 .hide(true)

@@ -3,7 +3,7 @@ use std::io::{BufRead, BufReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
@@ -88,13 +88,9 @@ impl Session {
         self.answers.recv_timeout(PATIENCE).expect("a line on standard output")
     }
 
-    /// Waits until standard output is at its end: until nobody has it open to write.
-    ///
-    /// # Panics
-    /// Another line comes, or it is not closed in 30 seconds.
-    pub fn end_of_output(&self) {
-        let next = self.answers.recv_timeout(PATIENCE);
-        assert_eq!(next, Err(RecvTimeoutError::Disconnected), "standard output is still open");
+    /// The next line on standard output, if it comes soon enough.
+    pub fn line_within(&self, time: Duration) -> Option<String> {
+        self.answers.recv_timeout(time).ok()
     }
 
     /// Gives the shell a command line and waits for what it prints on standard output, to the last

@@ -49,3 +49,18 @@ pub fn build(package: &str, program: &str) -> Result<PathBuf> {
         .with_context(|| format!("build {program}"))?;
     Ok(built.path().to_owned())
 }
+
+/// The same, optimized, as it would be installed.
+///
+/// # Errors
+/// Cargo is missing, or the program does not compile.
+pub fn build_release(package: &str, program: &str) -> Result<PathBuf> {
+    let built = escargot::CargoBuild::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .package(package)
+        .bin(program)
+        .release()
+        .run()
+        .with_context(|| format!("build {program}"))?;
+    Ok(built.path().to_owned())
+}
