@@ -18,7 +18,11 @@ use crate::watch::{Ended, Watch, Watched};
 
 /// How long an answer may take before the test gives up. It is no pause: an answer that is there is
 /// taken at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+fn patience() -> Duration {
+    // Less for steps that are broken on purpose: they are known not to answer.
+    let seconds = std::env::var("LAB_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(30))
+}
 
 /// A step that runs a shell, and holds still between two questions to it.
 pub struct Session {
@@ -85,7 +89,7 @@ impl Session {
     /// # Panics
     /// There is none in 30 seconds.
     pub fn line(&self) -> String {
-        self.answers.recv_timeout(PATIENCE).expect("a line on standard output")
+        self.answers.recv_timeout(patience()).expect("a line on standard output")
     }
 
     /// The next line on standard output, if it comes soon enough.
@@ -112,7 +116,7 @@ impl Session {
         self.tell(&format!("{question}\necho \"{mark}$?\"\n"));
         let mut answer = String::new();
         loop {
-            let line = self.answers.recv_timeout(PATIENCE);
+            let line = self.answers.recv_timeout(patience());
             let line = line.unwrap_or_else(|_| panic!("no answer to {question:?}: {answer}"));
             if let Some((before, status)) = line.split_once(&mark) {
                 answer += before;
@@ -185,7 +189,7 @@ impl Session {
 }
 
 fn tree_when(pid: i32, so: impl Fn(&ProcessTree) -> bool) -> ProcessTree {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     loop {
         let tree = ProcessTree::of(pid).expect("the step runs");
         if so(&tree) {
@@ -286,7 +290,7 @@ impl Terminal {
                 let rest = self.screen.split_off(at + text.len());
                 return std::mem::replace(&mut self.screen, rest);
             }
-            let bytes = self.shown.recv_timeout(PATIENCE);
+            let bytes = self.shown.recv_timeout(patience());
             let bytes = bytes.unwrap_or_else(|_| panic!("{text:?} never came: {:?}", self.screen));
             self.screen += &String::from_utf8_lossy(&bytes);
         }
