@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -85,6 +86,7 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
             lab::subreaper::watch(&lab::subreaper::Orders {
                 report: args.get_one::<PathBuf>("report").context("no report")?.clone(),
                 user: args.get_one("user").copied(),
+                within: args.get_one("within").copied().map(Duration::from_secs),
                 block: args.get_one("block").copied(),
                 scratch_host: args.get_flag("scratch-host"),
                 terminal: args.get_one("terminal").cloned(),
@@ -187,6 +189,7 @@ fn command_line() -> Command {
                 .hide(true)
                 .arg(Arg::new("report").long("report").value_parser(value_parser!(PathBuf)))
                 .arg(Arg::new("user").long("user").value_parser(value_parser!(u32)))
+                .arg(Arg::new("within").long("within").value_parser(value_parser!(u64)))
                 .arg(Arg::new("block").long("block").value_parser(value_parser!(i32)))
                 .arg(Arg::new("scratch-host").long("scratch-host").action(ArgAction::SetTrue))
                 .arg(

@@ -18,7 +18,7 @@ use crate::watch::{Ended, Watch, Watched};
 
 /// How long an answer may take before the test gives up. It is no pause: an answer that is there is
 /// taken at once.
-fn patience() -> Duration {
+pub(crate) fn patience() -> Duration {
     // Less for steps that are broken on purpose: they are known not to answer.
     let seconds = std::env::var("LAB_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(seconds.unwrap_or(30))

@@ -36,6 +36,8 @@ pub struct Orders {
     pub user: Option<u32>,
     /// Whether to make a scratch host first.
     pub scratch_host: bool,
+    /// How long all may take. What still runs then is killed, and reported as left.
+    pub within: Option<Duration>,
     /// The number of a signal that the command is to have blocked.
     pub block: Option<i32>,
     /// The terminal to start the command on.
@@ -108,7 +110,7 @@ pub fn watch(orders: &Orders) -> Result<()> {
     let child = Pid::from_raw(i32::try_from(child.id())?);
 
     let mut report = String::new();
-    let mut deadline = None;
+    let mut deadline = orders.within.map(|within| Instant::now() + within);
     loop {
         match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
             Ok(WaitStatus::StillAlive) => {}

@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use procfs::process::all_processes;
 
+use crate::session::patience;
 use crate::step::Place;
 use crate::workspace;
 
@@ -39,6 +40,8 @@ impl Watch {
         line.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         let mut command = Command::new(self::program());
         command.arg("subreaper").arg("--report").arg(&report);
+        // No run takes as long as that, on however busy a machine: it hangs.
+        command.arg("--within").arg((4 * patience().as_secs()).to_string());
         if let Some(uid) = place.uid() {
             command.arg("--user").arg(uid.to_string());
         }
