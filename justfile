@@ -163,11 +163,16 @@ review:
     done
     [ "$found" = 1 ] || echo "no snapshot is pending"
 
-# Prove that the tests test: break each step in each way, and see which tests fail
+# Prove that the tests test: break each step, or one, in each way, and see which tests fail
 [group('test')]
 [no-exit-message]
-breaks:
-    @cargo test -p lab --test breaks -- --nocapture
+breaks step='':
+    #!/bin/sh
+    if [ -n "$1" ]; then
+        LAB_STEP=$('{{ just_executable() }}' _step "$1") || exit
+        export LAB_STEP
+    fi
+    exec cargo test -p lab --test breaks -- --nocapture
 
 # Check all that must hold before a change lands
 [group('test')]
