@@ -132,8 +132,8 @@ impl Copy {
         Ok(root().join("target/breaks/debug").join(step))
     }
 
-    /// Runs a step's tests, on the step as it is in the copy and on a scratch host, and names those that
-    /// fail, in the order of the alphabet.
+    /// Runs a step's tests, on the step as it is in the copy and apart from the host's mounts, and names those
+    /// that fail, in the order of the alphabet.
     ///
     /// # Errors
     /// The tests do not compile.
@@ -146,7 +146,7 @@ impl Copy {
         let report = tempfile::NamedTempFile::new().context("make a temporary file")?;
         let cargo = self.cargo("test", step);
         let output = Command::new(lab)
-            .args(["subreaper", "--scratch-host", "--report"])
+            .args(["subreaper", "--apart", "--report"])
             .arg(report.path())
             .arg("--")
             .arg("cargo")

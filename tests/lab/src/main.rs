@@ -88,6 +88,7 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
                 user: args.get_one("user").copied(),
                 within: args.get_one("within").copied().map(Duration::from_secs),
                 block: args.get_one("block").copied(),
+                apart: args.get_flag("apart"),
                 scratch_host: args.get_flag("scratch-host"),
                 terminal: args.get_one("terminal").cloned(),
                 through: args.get_many("through").unwrap_or_default().cloned().collect(),
@@ -191,6 +192,7 @@ fn command_line() -> Command {
                 .arg(Arg::new("user").long("user").value_parser(value_parser!(u32)))
                 .arg(Arg::new("within").long("within").value_parser(value_parser!(u64)))
                 .arg(Arg::new("block").long("block").value_parser(value_parser!(i32)))
+                .arg(Arg::new("apart").long("apart").action(ArgAction::SetTrue))
                 .arg(Arg::new("scratch-host").long("scratch-host").action(ArgAction::SetTrue))
                 .arg(
                     Arg::new("through")

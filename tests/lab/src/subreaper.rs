@@ -34,6 +34,8 @@ pub struct Orders {
     pub report: PathBuf,
     /// The uid and gid of the command, if it is to have others than the subreaper.
     pub user: Option<u32>,
+    /// Whether to leave the host's mounts first, for private ones.
+    pub apart: bool,
     /// Whether to make a scratch host first.
     pub scratch_host: bool,
     /// How long all may take. What still runs then is killed, and reported as left.
@@ -69,8 +71,8 @@ pub fn watch(orders: &Orders) -> Result<()> {
     pipe::register(SIGTERM, wake).context("install a handler")?;
 
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
-    if orders.scratch_host {
-        scratch_host()?;
+    if orders.scratch_host || orders.apart {
+        mounts_of_our_own(orders.scratch_host)?;
     }
     if let Some(path) = &orders.terminal {
         // The first terminal that a session leader opens becomes its controlling terminal.
@@ -163,12 +165,15 @@ fn raw(status: WaitStatus) -> ExitStatus {
 /// A mount namespace of our own, cut off from the host's, whose `/` is shared with whatever mount
 /// namespaces are made from it: what a host with systemd looks like. Without CAP_SYS_ADMIN, in a user
 /// namespace.
-fn scratch_host() -> Result<()> {
+///
+/// Not `shared`: cut off only, as for programs that are not to be trusted with the host's mounts.
+fn mounts_of_our_own(shared: bool) -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWNS) {
         Err(Errno::EPERM) => user_namespace(CloneFlags::CLONE_NEWNS)?,
         outcome => outcome.context("unshare(CLONE_NEWNS)")?,
     }
-    for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+    let propagations = [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED];
+    for propagation in propagations.into_iter().take(if shared { 2 } else { 1 }) {
         let flags = MsFlags::MS_REC | propagation;
         mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
             .with_context(|| format!("mount(/, {flags:?})"))?;
