@@ -306,7 +306,9 @@ fn kill_0_stays_in_the_commands_group() {
     for step in callers(step()) {
         let line =
             "trap 'echo TERM' TERM; trap 'exit 7' URG; kill 0; sleep 1000 & kill -URG 1; wait";
-        step.command(["run", "sh", "-c", line]).assert().code(7).stdout("TERM\n");
+        let said = step.transcript(["run", "sh", "-c", line]);
+        assert_eq!(said.status.code(), Some(7));
+        assert!(said.printed.ends_with("wait\nTERM\n"), "{}", said.text);
     }
 }
 
@@ -464,8 +466,9 @@ fn where_sigchld_is_ignored_it_says_so() {
     for step in callers(step()) {
         let program = step.path().to_string_lossy().into_owned();
         let ignoring = |words: &[&str]| {
-            let args = [&["--ignore-signal=CHLD"], words].concat();
-            step.other("env", args).assert()
+            // Without the look, it would wait for ever.
+            let args = [&["20", "env", "--ignore-signal=CHLD"], words].concat();
+            step.other("timeout", args).assert()
         };
         let hint = "run: SIGCHLD is ignored\nhint: start it through `env --default-signal=CHLD`\n";
         let refused = ignoring(&[&program, "run", "true"]).code(125);
@@ -570,6 +573,39 @@ fn ctrl_z_gives_the_terminal_back_and_fg_the_command() {
             terminal.press("exit\r");
             terminal.end().0.nothing_left();
         }
+    }
+}
+
+/// `fg` sends CONT to our whole group. Were the command to go on before `run` has given it the terminal,
+/// a shell would find itself in the background, and end.
+#[test]
+fn the_command_goes_on_when_it_has_the_terminal_and_not_before() {
+    for step in callers(step()) {
+        let mut terminal = bash(&step);
+        terminal.press(&format!("{} run --ti sleep 1000\r", step.name()));
+        in_front(&terminal, "sleep");
+        terminal.press("\u{1a}");
+        terminal.wait_for("Stopped");
+        terminal.wait_for(PROMPT);
+        let tree = terminal.tree();
+        let [_, _, init, sleep] = tree.processes()[..] else { panic!("not four") };
+        send(init.pids[0], Signal::SIGCONT);
+        // Init takes the lower number first: when PROF has come through, so has CONT.
+        send(init.pids[0], Signal::SIGPROF);
+        let pending = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", sleep.pids[0])).ok()?;
+            let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:\t"))?;
+            u64::from_str_radix(mask, 16).ok()
+        };
+        let prof = 1 << (Signal::SIGPROF as u32 - 1);
+        terminal.tree_when(|_| pending().is_none_or(|mask| mask & prof != 0));
+        assert!(pending().is_some_and(|mask| mask & prof != 0), "it has gone on, and got PROF");
+        terminal.press("fg\r");
+        terminal.wait_for("run --ti sleep 1000\r\n");
+        terminal.wait_for(PROMPT);
+        terminal.press("echo status $?; exit\r");
+        terminal.wait_for(&format!("\nstatus {}\r\n", 128 + Signal::SIGPROF as i32));
+        terminal.end().0.nothing_left();
     }
 }
 

@@ -405,18 +405,18 @@ fn sysrq_trigger_is_read_only() {
     }
 }
 
-/// The mounts that the step makes beyond step 03's, by path.
-fn covered(step: &Step) -> Vec<String> {
+/// The mounts that the step makes beyond step 03's, in the order of their paths: lines of /proc/mounts.
+fn new_mounts(step: &Step) -> Vec<String> {
     let mounts = |step: &Step| {
         let said = step.command(["run", "cat", "/proc/self/mounts"]).assert().code(0);
         let text = String::from_utf8_lossy(&said.get_output().stdout).into_owned();
         text.lines().map(|line| line.to_owned()).collect::<Vec<_>>()
     };
     let before = mounts(&Step::new(&step_03(), step.caller()));
-    let new = mounts(step).into_iter().filter(|line| !before.contains(line));
-    let mut paths: Vec<_> = new.filter_map(|line| Some(line.split(' ').nth(1)?.into())).collect();
-    paths.sort();
-    paths
+    let mut new = mounts(step);
+    new.retain(|line| !before.contains(line));
+    new.sort_by_key(|line| line.split(' ').nth(1).map(str::to_owned));
+    new
 }
 
 /// The paths in the lists of a source text, each in quotation marks.
@@ -433,7 +433,15 @@ fn every_path_that_exists_is_covered_and_no_other() {
     let there: Vec<_> = quoted(lists).into_iter().filter(|path| Path::new(path).exists()).collect();
     assert!(there.contains(&"/proc/sys"), "{there:?}");
     for step in callers(step()) {
-        assert_eq!(covered(&step), there);
+        let mounts = new_mounts(&step);
+        let paths: Vec<_> = mounts.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+        assert_eq!(paths, there);
+        // A bind mount of /dev/null has the options of /dev; all others are as closed as can be.
+        for line in &mounts {
+            let fields: Vec<_> = line.split(' ').collect();
+            let file = fields[2] != "proc" && !Path::new(fields[1]).is_dir();
+            assert!(file || fields[3].starts_with("ro,nosuid,nodev,noexec"), "{line}");
+        }
     }
 }
 
@@ -474,7 +482,7 @@ fn what_cannot_be_masked_is_an_error() {
         return;
     }
     for step in callers(step()) {
-        let covered = covered(&step).len();
+        let covered = new_mounts(&step).len();
         // Of init's calls the first two are step 03's. A directory takes two more, a path to be read-only too.
         for (call, said) in [(3, ": mask /"), (5, ": mask /"), (2 + covered, ": make /proc/")] {
             let inject = format!("inject=mount:error=EPERM:when={call}");
