@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
@@ -242,25 +243,20 @@ fn what_arrives_while_init_is_busy_is_still_forwarded() {
 fn no_signal_is_lost_while_the_container_starts() {
     for step in callers(step()) {
         for signal in [Signal::SIGTERM, Signal::SIGINT] {
-            for round in 0..100 {
+            for round in 0..40 {
                 let mut run = step.command(["run", "sleep", "1000"]);
                 let mut run = run.stderr(Stdio::null()).spawn().expect("start the step");
                 // Now a little earlier, now a little later.
-                let moment = Instant::now() + Duration::from_micros(round * 80);
+                let moment = Instant::now() + Duration::from_micros(round * 200);
                 while Instant::now() < moment {}
                 send(run.id().cast_signed(), signal);
-                let deadline = Instant::now() + Duration::from_secs(10);
-                let status = loop {
-                    if let Some(status) = run.try_wait().expect("wait for the step") {
-                        break status;
-                    }
-                    if Instant::now() > deadline {
-                        run.kill().expect("kill the step");
-                        run.wait().expect("wait for the step");
-                        panic!("{signal} after {round} times 80 microseconds is lost");
-                    }
-                    std::thread::sleep(Duration::from_micros(200));
-                };
+                let (pid, (ended, end)) = (run.id().cast_signed(), channel());
+                std::thread::spawn(move || ended.send(run.wait()));
+                let status = end.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| {
+                    send(pid, Signal::SIGKILL);
+                    panic!("{signal} after {round} times 200 microseconds is lost");
+                });
+                let status = status.expect("wait for the step");
                 assert_eq!(lab::contract::shell_status(status), 128 + signal as i32, "{round}");
             }
         }
