@@ -155,7 +155,7 @@ impl Copy {
             .env("LAB_PROGRAM", cargo.get_program())
             .env("CARGO_TARGET_DIR", root().join("target/breaks"))
             .env("INSTA_UPDATE", "no")
-            .env("LAB_PATIENCE", "8")
+            .env("LAB_PATIENCE", "4")
             .env("RUST_BACKTRACE", "0")
             .current_dir(&self.directory)
             .stdin(Stdio::null())
