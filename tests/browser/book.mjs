@@ -22,9 +22,9 @@ export function chapters() {
     return found;
 }
 
-/** Every page that a reader can come to: the chapters, the first one's other name, and the whole book on one page. */
+/** The chapters, and the whole book on one page. */
 export function pages() {
-    return ['index.html', ...chapters(), 'print.html'];
+    return [...chapters(), 'print.html'];
 }
 
 export function launch() {

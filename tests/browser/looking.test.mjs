@@ -25,12 +25,15 @@ const DESK = { viewport: { width: 1400, height: 900 } };
 const PAPER = { viewport: { width: 718, height: 1000 }, deviceScaleFactor: 2 };
 
 /** What axe calls critical or serious in the page or in a part of it, one line each. */
-async function faultsByAxe(page, part = 'html') {
+async function faultsByAxe(page, { part = 'html', colours = true } = {}) {
     await page.evaluate(axe.source);
-    const { violations, passes } = await page.evaluate(part => window.axe.run(part, {
+    const { violations, passes } = await page.evaluate(([part, colours]) => window.axe.run(part, {
         resultTypes: ['violations'],
-        rules: { 'target-size': { enabled: true } }, // 24 px: new in WCAG 2.2, and off by default
-    }), part);
+        rules: {
+            'target-size': { enabled: true }, // 24 px: new in WCAG 2.2, and off by default
+            'color-contrast': { enabled: colours },
+        },
+    }), [part, colours]);
     assert.ok(passes.length > 0, 'axe looked at nothing');
     return violations
         .filter(violation => ['critical', 'serious'].includes(violation.impact))
@@ -38,16 +41,25 @@ async function faultsByAxe(page, part = 'html') {
 }
 
 describe('axe finds no critical and no serious fault', () => {
-    test('on any page, in any theme', async () => {
+    test('in any chapter, in any theme', async () => {
         for (const theme of offered) {
             const { page, close } = await tab(browser, book.file, { theme, ...DESK });
-            for (const name of pages()) {
-                await page.goto(book.file + name);
+            for (const chapter of chapters()) {
+                await page.goto(book.file + chapter);
                 await page.evaluate(unfold);
-                assert.deepEqual(await faultsByAxe(page), [], `${name}, ${theme}`);
+                assert.deepEqual(await faultsByAxe(page), [], `${chapter}, ${theme}`);
             }
             await close();
         }
+    });
+
+    // The chapters once more, one after the other: what may be new is two things with one name, not colours.
+    test('on the page with the whole book', async () => {
+        const { page, close } = await tab(browser, book.file, DESK);
+        await page.goto(book.file + 'print.html');
+        await page.evaluate(unfold);
+        assert.deepEqual(await faultsByAxe(page, { colours: false }), []);
+        await close();
     });
 
     const states = {
@@ -81,7 +93,7 @@ describe('axe finds no critical and no serious fault', () => {
                 const { page, close } = await tab(browser, book.file, { theme, ...PHONE });
                 await page.goto(book.file + chapters().at(-1));
                 const part = await reach(page);
-                assert.deepEqual(await faultsByAxe(page, part), [], theme);
+                assert.deepEqual(await faultsByAxe(page, { part }), [], theme);
                 await close();
             }
         });
@@ -89,9 +101,10 @@ describe('axe finds no critical and no serious fault', () => {
 });
 
 describe('pictures', () => {
+    const illustrated = [];
+
     test('each says in words what it shows, and stands where the style sheet expects it', async () => {
         const { page, close } = await tab(browser, book.file);
-        let seen = 0;
         for (const chapter of chapters()) {
             await page.goto(book.file + chapter);
             const faults = await page.locator('main svg').evaluateAll(found => found.flatMap(svg => {
@@ -110,9 +123,11 @@ describe('pictures', () => {
                 ].filter(([good]) => !good).map(([, fault]) => `"${name}" ${fault}`);
             }));
             assert.deepEqual(faults, [], chapter);
-            seen += await page.locator('main .picture svg').count();
+            if (await page.locator('main .picture svg').count() > 0) {
+                illustrated.push(chapter);
+            }
         }
-        assert.ok(seen > 0, 'the book has no picture: nothing was tested');
+        assert.ok(illustrated.length > 0, 'the book has no picture: nothing was tested');
         await close();
     });
 
@@ -124,7 +139,7 @@ describe('pictures', () => {
                 if (view === PAPER) {
                     await page.emulateMedia({ media: 'print' });
                 }
-                for (const chapter of chapters()) {
+                for (const chapter of illustrated) {
                     await page.goto(book.file + chapter);
                     await page.evaluate(unfold);
                     for (const figure of await page.locator('main .picture').all()) {
