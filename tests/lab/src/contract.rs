@@ -47,6 +47,17 @@ pub fn expect(
 #[macro_export]
 macro_rules! contract_tests {
     ($program:expr) => {
+        /// What the step's own lesson is, as learners are graded by it.
+        #[test]
+        fn the_lesson_is_kept() {
+            for step in $crate::callers($program) {
+                for lesson in $crate::grade::lessons(step.name()) {
+                    let kept = lesson.kept(&step);
+                    kept.unwrap_or_else(|broken| panic!("{:?}: {broken}", step.caller()));
+                }
+            }
+        }
+
         mod contract {
             use super::*;
             $crate::contract_tests! { $program =>

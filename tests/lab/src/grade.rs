@@ -21,6 +21,16 @@ pub struct Behaviour {
     check: fn(&Step) -> Kept,
 }
 
+impl Behaviour {
+    /// Whether `step` does it.
+    ///
+    /// # Errors
+    /// It does not; what was expected, and what was seen.
+    pub fn kept(&self, step: &Step) -> Kept {
+        (self.check)(step)
+    }
+}
+
 macro_rules! behaviours {
     ($($module:ident::$name:ident: $($hint:literal),+;)*) => {
         &[$(Behaviour { name: stringify!($name), hints: &[$($hint),+], check: $module::$name }),*]
@@ -128,16 +138,20 @@ const ALL: &[Behaviour] = behaviours! {
          that names `just doctor`; status 125.";
 };
 
-/// What the step of this name does, in the order in which one would build it.
-pub fn behaviours(step: &str) -> Vec<&'static Behaviour> {
-    let own: &[Behaviour] = match &step[..2] {
+/// What is new in the step of this name, in the order in which one would build it.
+pub fn lessons(step: &str) -> &'static [Behaviour] {
+    match &step[..2] {
         "02" => STEP_02,
         "03" => STEP_03,
         "04" => STEP_04,
         "05" => STEP_05,
         _ => &[],
-    };
-    let mut all: Vec<_> = own.iter().collect();
+    }
+}
+
+/// What the step of this name does, in the order in which one would build it.
+pub fn behaviours(step: &str) -> Vec<&'static Behaviour> {
+    let mut all: Vec<_> = lessons(step).iter().collect();
     if step > "02" {
         if step >= "03" {
             all.push(&STEP_02[0]);
