@@ -51,16 +51,16 @@ const TYPES = {
     '.js': 'text/javascript',
     '.png': 'image/png',
     '.svg': 'image/svg+xml',
-    '.woff2': 'font/woff2',
 };
 
 /** The two ways to open the book, each with the address that all its pages begin with. */
 export async function transports() {
     const server = createServer(async (request, response) => {
-        const name = decodeURIComponent(new URL(request.url, 'http://book').pathname);
+        const name = new URL(request.url, 'http://book').pathname;
         try {
-            const body = await readFile(path.join(BOOK, name.endsWith('/') ? name + 'index.html' : name));
-            response.writeHead(200, { 'content-type': TYPES[path.extname(name)] ?? 'text/html' }).end(body);
+            const body = await readFile(path.join(BOOK, name));
+            // Not stored: each page fetches all that it needs, as on a first visit.
+            response.writeHead(200, { 'content-type': TYPES[path.extname(name)], 'cache-control': 'no-store' }).end(body);
         } catch {
             response.writeHead(404).end();
         }
@@ -81,7 +81,7 @@ export async function tab(browser, base, { theme, ...options } = {}) {
         await context.addInitScript(name => localStorage.setItem('mdbook-theme', name), theme);
     }
     context.setDefaultTimeout(10_000);
-    context.setDefaultNavigationTimeout(30_000); // two slow cores and all pages at once
+    context.setDefaultNavigationTimeout(30_000); // a machine with other work
     // The whole book on one page calls for the printer, and is laid out for paper while it waits.
     await context.addInitScript(() => { window.print = () => {}; });
     const page = await context.newPage();

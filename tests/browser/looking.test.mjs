@@ -87,17 +87,17 @@ describe('axe finds no critical and no serious fault', () => {
             return '#mdbook-help-container';
         },
     };
-    for (const [state, reach] of Object.entries(states)) {
-        test(`with ${state}`, async () => {
-            for (const theme of offered) {
-                const { page, close } = await tab(browser, book.file, { theme, ...PHONE });
+    test(`with ${Object.keys(states).join(', ')}`, async () => {
+        for (const theme of offered) {
+            const { page, close } = await tab(browser, book.file, { theme, ...PHONE });
+            for (const [state, reach] of Object.entries(states)) {
                 await page.goto(book.file + chapters().at(-1));
                 const part = await reach(page);
-                assert.deepEqual(await faultsByAxe(page, { part }), [], theme);
-                await close();
+                assert.deepEqual(await faultsByAxe(page, { part }), [], `${state}, ${theme}`);
             }
-        });
-    }
+            await close();
+        }
+    });
 });
 
 describe('pictures', () => {
@@ -131,10 +131,12 @@ describe('pictures', () => {
         await close();
     });
 
-    // On a desk a picture is the same, only larger.
-    for (const [where, view] of [['on a phone', PHONE], ['on paper', PAPER]]) {
-        test(`each can be read in every theme ${where}`, async () => {
-            for (const theme of offered) {
+    // On a desk a picture is the same, only larger. On paper it is the same from every theme, unless from a dark one it
+    // is too pale.
+    const views = { 'in every theme on a phone': [PHONE, () => offered], 'on paper': [PAPER, () => offered.slice(-1)] };
+    for (const [where, [view, worn]] of Object.entries(views)) {
+        test(`each can be read ${where}`, async () => {
+            for (const theme of worn()) {
                 const { page, close } = await tab(browser, book.file, { theme, ...view });
                 if (view === PAPER) {
                     await page.emulateMedia({ media: 'print' });
@@ -231,19 +233,21 @@ describe('on paper', () => {
 
     test('a browser that cannot open the answers by style sheet has a script do it, and undo it', async () => {
         const { page, close } = await tab(browser, book.file);
-        let seen = 0;
         for (const chapter of chapters()) {
             await page.goto(book.file + chapter);
-            const count = open => page.locator(open ? 'details[open]' : 'details').count();
-            const before = await count(true);
-            await page.evaluate(() => dispatchEvent(new Event('beforeprint')));
-            assert.equal(await count(true), await count(false), chapter);
-            await page.evaluate(() => dispatchEvent(new Event('afterprint')));
-            assert.equal(await count(true), before, chapter);
-            seen += await count(false);
+            const all = await page.locator('details').count();
+            if (all > 0) {
+                const open = () => page.locator('details[open]').count();
+                const before = await open();
+                await page.evaluate(() => dispatchEvent(new Event('beforeprint')));
+                assert.equal(await open(), all, chapter);
+                await page.evaluate(() => dispatchEvent(new Event('afterprint')));
+                assert.equal(await open(), before, chapter);
+                assert.ok(before < all, `${chapter}: nothing was folded`);
+                return close();
+            }
         }
-        assert.ok(seen > 0, 'the book folds nothing: nothing was tested');
-        await close();
+        assert.fail('the book folds nothing: nothing was tested');
     });
 });
 

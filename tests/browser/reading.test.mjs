@@ -2,10 +2,12 @@
 // JavaScript.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 
-import { chapters, launch, pages, tab, transports, unfold } from './book.mjs';
+import { BOOK, chapters, launch, pages, tab, transports, unfold } from './book.mjs';
 
 let browser, book;
 before(async () => {
@@ -18,12 +20,13 @@ after(async () => {
 });
 
 const WIDTHS = [390, 768, 1400];
+const PHONE = { viewport: { width: 390, height: 900 } };
 const KB = 1000;
 
 /** A test with a tab of its own, in which nothing may end in the console and nothing may leave the book. */
 function inTab(name, options, look) {
     test(name, async () => {
-        const base = book[options.transport ?? 'http'];
+        const base = book[options.transport ?? 'file'];
         const { page, faults, close } = await tab(browser, base, options);
         await look(page, base);
         assert.deepEqual(faults, []);
@@ -33,11 +36,14 @@ function inTab(name, options, look) {
 
 for (const transport of ['file', 'http']) {
     describe(`over ${transport}`, () => {
-        inTab('every page loads, quietly, and asks nothing of another machine', { transport }, async (page, base) => {
+        inTab('every page loads, quietly, whole, and asks nothing of another machine', { transport }, async (page, base) => {
             for (const name of ['index.html', ...pages()]) {
                 // Idle, since a script may ask for something after loading.
                 await page.goto(base + name, { waitUntil: 'networkidle' });
-                assert.ok((await page.locator('main').innerText()).trim(), `${name} is empty`);
+                // What the scripts have made of the text, and what a reader without scripts has.
+                const [made, written] = await page.evaluate(texts, readFileSync(path.join(BOOK, name), 'utf8'));
+                assert.ok(written, `${name} is empty`);
+                assert.equal(made, written, name);
             }
         });
 
@@ -52,96 +58,89 @@ for (const transport of ['file', 'http']) {
         });
 
         inTab('the arrow keys turn the pages, to the last and back', { transport }, async (page, base) => {
-            const here = () => page.url().replace(base, '');
             const turn = async (key, to) => {
                 await page.keyboard.press(key);
                 await page.waitForURL(base + to);
             };
+            const order = chapters();
             await page.goto(base + 'index.html');
-            const [first, ...rest] = chapters();
-            for (const chapter of rest) {
+            for (const chapter of order.slice(1)) {
                 await turn('ArrowRight', chapter);
             }
-            assert.equal(here(), chapters().at(-1));
-            for (const chapter of [first, ...rest].reverse().slice(1)) {
+            // Twice is enough: that each page leads to the one before, the test without JavaScript sees.
+            for (const chapter of order.slice(-3, -1).reverse()) {
                 await turn('ArrowLeft', chapter);
             }
-            assert.equal(here(), first);
         });
-
-        inTab('without JavaScript the ways through the book are there', { transport, javaScriptEnabled: false },
-            async (page, base) => {
-                const order = chapters();
-                for (const [i, chapter] of order.entries()) {
-                    await page.goto(base + chapter);
-                    for (const [rel, neighbour] of [['prev', order[i - 1]], ['next', order[i + 1]]]) {
-                        const links = await page.locator(`a[rel~=${rel}]:visible`).evaluateAll(links => links.map(a => a.href));
-                        assert.deepEqual(links, neighbour === undefined ? [] : [base + neighbour], `${chapter}: ${rel}`);
-                    }
-                }
-                // The list of chapters opens with the keyboard, has every chapter in it, and leads there.
-                await page.goto(base + 'index.html');
-                const list = page.frameLocator('#mdbook-sidebar iframe');
-                assert.ok(!await page.locator('#mdbook-sidebar').isVisible());
-                await page.keyboard.press('Tab');
-                await page.keyboard.press('Space');
-                await list.locator('a[href]').first().waitFor();
-                assert.equal(await list.locator('a[href]:visible').count(), order.length);
-                await list.locator('a[href]').last().click();
-                await page.waitForURL(base + order.at(-1));
-            });
     });
 }
 
-test('without JavaScript the text is all there', async () => {
-    const plain = await tab(browser, book.file, { javaScriptEnabled: false });
-    const full = await tab(browser, book.file);
-    // A script may add buttons to the text; it may not add text.
-    const text = ({ page }) => page.locator('main').evaluate(main => {
-        const copy = main.cloneNode(true);
-        copy.querySelectorAll('.buttons').forEach(buttons => buttons.remove());
-        return copy.textContent.trim();
+/** In the page: the words of its text, now and as they are in its file. Scripts add buttons, and may add nothing else. */
+function texts(file) {
+    return [document, new DOMParser().parseFromString(file, 'text/html')].map(page => {
+        const main = page.querySelector('main').cloneNode(true);
+        main.querySelectorAll('.buttons').forEach(buttons => buttons.remove());
+        return main.textContent.trim();
     });
-    for (const chapter of chapters()) {
-        await Promise.all([plain, full].map(({ page }) => page.goto(book.file + chapter)));
-        const words = await text(plain);
-        assert.ok(words, `${chapter} is empty`);
-        assert.equal(words, await text(full), chapter);
-        assert.ok(await plain.page.locator('main h1').isVisible(), chapter);
+}
+
+inTab('without JavaScript the text and the ways through the book are there', { javaScriptEnabled: false }, async (page, base) => {
+    const order = chapters();
+    for (const [i, chapter] of order.entries()) {
+        await page.goto(base + chapter);
+        assert.ok(await page.locator('main h1').isVisible(), chapter);
+        for (const [rel, neighbour] of [['prev', order[i - 1]], ['next', order[i + 1]]]) {
+            const links = await page.locator(`a[rel~=${rel}]:visible`).evaluateAll(links => links.map(a => a.href));
+            assert.deepEqual(links, neighbour === undefined ? [] : [base + neighbour], `${chapter}: ${rel}`);
+        }
     }
-    assert.deepEqual([...plain.faults, ...full.faults], []);
-    await plain.close();
-    await full.close();
+    // The list of chapters opens with the keyboard, has every chapter in it, and leads there.
+    await page.goto(base + 'index.html');
+    const list = page.frameLocator('#mdbook-sidebar iframe');
+    assert.ok(!await page.locator('#mdbook-sidebar').isVisible());
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Space');
+    await list.locator('a[href]').first().waitFor();
+    assert.equal(await list.locator('a[href]:visible').count(), order.length);
+    await list.locator('a[href]').last().click();
+    await page.waitForURL(base + order.at(-1));
 });
 
-test('a page is under 300 kB, and so is all that a first visit fetches, packed', async () => {
+inTab('a page is under 300 kB, and so is all that a first visit fetches, packed', { transport: 'http' }, async (page, base) => {
+    const fetched = [];
+    page.on('response', response => fetched.push(response));
     for (const chapter of chapters()) {
-        const { page, close } = await tab(browser, book.http);
-        const fetched = [];
-        page.on('response', response => fetched.push(response));
-        await page.goto(book.http + chapter);
+        fetched.length = 0;
+        await page.goto(base + chapter);
         const bodies = await Promise.all(fetched
             .filter(response => !/\.(png|svg)$/.test(response.url()))
-            .map(response => response.body()));
-        const html = bodies[0].toString().replace(/<svg[^]*?<\/svg>/g, '');
-        assert.ok(html.includes('<main>'), `${chapter}: the first answer is not the page`);
+            .map(async response => ({ url: response.url(), body: await response.body() })));
+        const html = bodies.find(({ url }) => url === base + chapter).body.toString().replace(/<svg[^]*?<\/svg>/g, '');
         assert.ok(html.length < 300 * KB, `${chapter}: ${html.length} bytes`);
-        const packed = bodies.reduce((sum, body) => sum + gzipSync(body).length, 0);
+        for (const kind of ['.css', '.js']) {
+            assert.ok(bodies.some(({ url }) => url.endsWith(kind)), `${chapter} fetched no ${kind}: not a first visit`);
+        }
+        const packed = bodies.reduce((sum, { body }) => sum + gzipSync(body).length, 0);
         assert.ok(packed < 300 * KB, `${chapter}: ${packed} bytes in ${bodies.length} files`);
-        await close();
     }
 });
 
-for (const width of WIDTHS) {
-    inTab(`at ${width} px nothing scrolls sideways but code and tables`, { viewport: { width, height: 900 } },
-        async (page, base) => {
-            for (const name of pages()) {
-                await page.goto(base + name);
-                await page.evaluate(unfold);
-                assert.deepEqual(await page.evaluate(tooWide), [], name);
-            }
-        });
-}
+inTab(`at ${WIDTHS.join(', ')} px nothing scrolls sideways but code and tables`, PHONE, async (page, base) => {
+    for (const name of pages()) {
+        await page.setViewportSize({ width: WIDTHS[0], height: 900 });
+        await page.goto(base + name);
+        await page.evaluate(unfold);
+        for (const width of WIDTHS) {
+            await page.setViewportSize({ width, height: 900 });
+            assert.deepEqual(await page.evaluate(tooWide), [], `${name}, ${width} px`);
+        }
+        // A page that opens at this width has the list of chapters beside it.
+        await page.click('#mdbook-sidebar-toggle');
+        await page.locator('#mdbook-sidebar').waitFor();
+        assert.deepEqual(await page.evaluate(tooWide), [], `${name}, with the list of chapters`);
+        await page.click('#mdbook-sidebar-toggle');
+    }
+});
 
 /** In the page: what is wider than its place, or sticks out of the window. */
 function tooWide() {
@@ -156,11 +155,12 @@ function tooWide() {
         found.push(`the page: ${root.scrollWidth} px`);
     }
     for (const element of document.querySelectorAll('body, #mdbook-sidebar *, #mdbook-page-wrapper, #mdbook-page-wrapper *')) {
-        if (element.closest(mayScroll) || element.closest('svg') || !element.checkVisibility()) {
+        // What may scroll must itself stay in its place; what is in it need not.
+        if (element.parentElement.closest(mayScroll) || element.closest('svg') || !element.checkVisibility({ visibilityProperty: true })) {
             continue;
         }
         const style = getComputedStyle(element);
-        if (element.scrollWidth > element.clientWidth && ['auto', 'scroll'].includes(style.overflowX)) {
+        if (element.scrollWidth > element.clientWidth && ['auto', 'scroll'].includes(style.overflowX) && !element.matches(mayScroll)) {
             found.push(`scrolls: ${shown(element)}`);
         }
         const box = element.getBoundingClientRect();
@@ -168,24 +168,15 @@ function tooWide() {
             found.push(`sticks out: ${shown(element)}`);
         }
     }
-    // What may scroll must itself stay in its place.
-    for (const element of document.querySelectorAll(mayScroll)) {
-        const box = element.getBoundingClientRect();
-        if (box.right > root.clientWidth + 1) {
-            found.push(`sticks out: ${shown(element)}`);
-        }
-    }
     return found;
 }
 
 describe('from the keyboard', () => {
-    const focused = (page, selector) => page.evaluate(s => document.activeElement.matches(s), selector);
-
     /** Tab on until the focus is where it should be. */
     async function tabTo(page, selector) {
         for (let presses = 0; presses < 200; presses++) {
             await page.keyboard.press('Tab');
-            if (await focused(page, selector)) {
+            if (await page.evaluate(s => document.activeElement.matches(s), selector)) {
                 return;
             }
         }
@@ -208,11 +199,11 @@ describe('from the keyboard', () => {
             });
     }
 
-    inTab('every fold in the list of chapters opens and closes', {}, async (page, base) => {
+    inTab('the folds in the list of chapters open and close', {}, async (page, base) => {
         for (const chapter of chapters()) {
             await page.goto(base + chapter);
-            const folds = page.locator('#mdbook-sidebar .chapter-fold-toggle:visible');
-            for (const fold of await folds.all()) {
+            const folds = await page.locator('#mdbook-sidebar .chapter-fold-toggle:visible').all();
+            for (const fold of folds) {
                 const before = await fold.getAttribute('aria-expanded');
                 await fold.focus();
                 assert.ok(await fold.evaluate(f => f === document.activeElement), 'takes the focus');
@@ -221,34 +212,36 @@ describe('from the keyboard', () => {
                 await page.keyboard.press('Space');
                 assert.equal(await fold.getAttribute('aria-expanded'), before);
             }
+            if (folds.length > 0) {
+                return; // One script makes them all. A book of short chapters may have none.
+            }
         }
     });
 
-    inTab('code and tables scroll, and do not turn the page', { viewport: { width: 390, height: 900 } },
-        async (page, base) => {
-            let seen = 0;
-            for (const chapter of chapters()) {
-                await page.goto(base + chapter);
-                await page.evaluate(unfold);
-                // All that scrolls is a stop on the way of the Tab key, and nothing that fits.
-                const wrong = await page.locator('pre > code, .table-wrapper').evaluateAll(boxes => boxes
-                    .filter(box => (box.tabIndex === 0) !== (box.scrollWidth > box.clientWidth))
-                    .map(box => box.textContent));
-                assert.deepEqual(wrong, [], chapter);
-                for (const kind of ['pre > code', '.table-wrapper']) {
-                    const wide = page.locator(`:is(${kind})[tabindex="0"]`).first();
-                    if (await wide.count() > 0) {
-                        seen += 1;
-                        await wide.focus();
-                        await page.keyboard.press('ArrowRight');
-                        await page.waitForFunction(() => document.activeElement.scrollLeft > 0);
-                        await page.keyboard.press('ArrowLeft');
-                        assert.equal(page.url(), base + chapter);
-                    }
+    inTab('code and tables scroll, and do not turn the page', PHONE, async (page, base) => {
+        let seen = 0;
+        for (const chapter of chapters()) {
+            await page.goto(base + chapter);
+            await page.evaluate(unfold);
+            // All that scrolls is a stop on the way of the Tab key, and nothing that fits.
+            const wrong = await page.locator('pre > code, .table-wrapper').evaluateAll(boxes => boxes
+                .filter(box => (box.tabIndex === 0) !== (box.scrollWidth > box.clientWidth))
+                .map(box => box.textContent));
+            assert.deepEqual(wrong, [], chapter);
+            for (const kind of ['pre > code', '.table-wrapper']) {
+                const wide = page.locator(`:is(${kind})[tabindex="0"]`).first();
+                if (await wide.count() > 0) {
+                    seen += 1;
+                    await wide.focus();
+                    await page.keyboard.press('ArrowRight');
+                    await page.waitForFunction(() => document.activeElement.scrollLeft > 0);
+                    await page.keyboard.press('ArrowLeft');
+                    assert.equal(page.url(), base + chapter);
                 }
             }
-            assert.ok(seen > 0, 'no code is wider than a phone: nothing was tested');
-        });
+        }
+        assert.ok(seen > 0, 'no code is wider than a phone: nothing was tested');
+    });
 
     inTab('the copy button of a block of code takes the focus and shows itself', {}, async (page, base) => {
         for (const chapter of chapters()) {
@@ -279,14 +272,14 @@ describe('from the keyboard', () => {
         });
 });
 
-for (const [saved, ours] of [['ayu', 'coal'], ['navy', 'coal'], ['rust', 'light'], ['coal', 'coal']]) {
-    inTab(`who comes with the theme ${saved} from another book gets ${ours}`, {}, async (page, base) => {
+inTab('who comes with a theme from another book gets one of ours, as light or as dark', {}, async (page, base) => {
+    for (const [saved, ours] of [['ayu', 'coal'], ['navy', 'coal'], ['rust', 'light'], ['coal', 'coal']]) {
         await page.goto(base + 'index.html');
         await page.evaluate(name => localStorage.setItem('mdbook-theme', name), saved);
         await page.reload();
         const worn = await page.evaluate(() => [...document.documentElement.classList]);
-        assert.deepEqual(worn.filter(name => ['light', 'rust', 'coal', 'navy', 'ayu'].includes(name)), [ours]);
+        assert.deepEqual(worn.filter(name => ['light', 'rust', 'coal', 'navy', 'ayu'].includes(name)), [ours], saved);
         await page.click('#mdbook-theme-toggle');
         assert.equal(await page.locator('#mdbook-theme-list .theme-selected').getAttribute('id'), `mdbook-theme-${ours}`);
-    });
-}
+    }
+});
