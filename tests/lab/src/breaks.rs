@@ -212,7 +212,7 @@ pub fn demonstrate(shown: &Break, program: &Path) -> String {
     let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
     let lines: Vec<_> = shown.lines.iter().map(String::as_str).collect();
     let (transcript, _) = Transcript::typed(shell, &lines);
-    transcript.maybe_renamed(&[r"(?i)\b(?:run |host |is )?PID:? (\d{3,})"])
+    transcript.maybe_renamed(&[r"(?i)\b(?:PID:?|on the host:) (\d{3,})"])
 }
 
 /// Copies what is newer or other at `from` to `to`, and removes what is not at `from`.
