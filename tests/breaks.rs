@@ -23,12 +23,13 @@ fn each_break_makes_the_same_tests_fail_and_each_exercise_none() {
     for step in steps().expect("steps/").into_iter().filter(|step| step.starts_with(&only)) {
         let number = &step[..2];
         let whole = build(&format!("step-{step}"), &step).expect("the step builds");
+        let tests = copy.build_tests(&step).expect("the tests compile");
         for shown in breaks(&step).expect("the breaks") {
             eprintln!("{step}: {}", shown.name);
             let (seen, failing) = copy
                 .with(&shown, |copy| {
                     let program = copy.build(&step)?;
-                    Ok((demonstrate(&shown, &program), copy.failing_tests(&step)?))
+                    Ok((demonstrate(&shown, &program), tests.failing()?))
                 })
                 .unwrap_or_else(|error| panic!("{error:?}"));
             let before = demonstrate(&shown, &whole);

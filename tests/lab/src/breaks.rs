@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use escargot::format::Message;
 
 use crate::step::Caller;
 use crate::workspace::{self, root};
@@ -112,47 +113,72 @@ impl Copy {
             .with_context(|| format!("{}/{}.patch", patch.step, patch.name))
     }
 
-    fn cargo(&self, verb: &str, step: &str) -> Command {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args([verb, "--quiet", "--offline", "-p", &format!("step-{step}")]);
-        cargo.env("CARGO_TARGET_DIR", root().join("target/breaks"));
-        cargo.current_dir(&self.directory);
-        cargo
-    }
-
     /// Builds a step, as it is in the copy.
     ///
     /// # Errors
     /// It does not compile.
     pub fn build(&self, step: &str) -> Result<PathBuf> {
-        let output = self.cargo("build", step).output().context("start cargo")?;
-        if !output.status.success() {
-            bail!("{step} does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(root().join("target/breaks/debug").join(step))
+        let built = escargot::CargoBuild::new()
+            .manifest_path(self.directory.join("Cargo.toml"))
+            .target_dir(root().join("target/breaks"))
+            .package(format!("step-{step}"))
+            .bin(step)
+            .run()
+            .with_context(|| format!("{step} does not compile"))?;
+        Ok(built.path().to_owned())
     }
 
-    /// Runs a step's tests, on the step as it is in the copy and apart from the host's mounts, and names those
-    /// that fail, in the order of the alphabet.
+    /// Builds a step's tests, once for all of its patches: a patch changes the program that they start, and
+    /// they find it by its path.
     ///
     /// # Errors
-    /// The tests do not compile.
-    pub fn failing_tests(&self, step: &str) -> Result<Vec<String>> {
-        let build = self.cargo("test", step).arg("--no-run").output().context("start cargo")?;
-        if !build.status.success() {
-            bail!("{step} does not compile:\n{}", String::from_utf8_lossy(&build.stderr));
+    /// They do not compile.
+    pub fn build_tests(&self, step: &str) -> Result<Tests> {
+        let messages = escargot::CargoBuild::new()
+            .manifest_path(self.directory.join("Cargo.toml"))
+            .target_dir(root().join("target/breaks"))
+            .package(format!("step-{step}"))
+            .test(step.replace('-', "_"))
+            .exec()
+            .with_context(|| format!("build the tests of {step}"))?;
+        for message in messages {
+            let message = message.with_context(|| format!("build the tests of {step}"))?;
+            if let Message::CompilerArtifact(built) = message.decode()?
+                && let (Some(program), true) = (built.executable, built.profile.test)
+            {
+                let directory = self.directory.join("steps").join(step);
+                return Ok(Tests { step: step.to_owned(), program: program.into_owned(), directory });
+            }
         }
+        bail!("{step} has no tests")
+    }
+}
+
+/// A step's tests, in the copy.
+pub struct Tests {
+    step: String,
+    program: PathBuf,
+    directory: PathBuf,
+}
+
+impl Tests {
+    /// Runs them on the step as it was built last, apart from the host's mounts, and names those that fail, in
+    /// the order of the alphabet.
+    ///
+    /// # Errors
+    /// They do not run.
+    pub fn failing(&self) -> Result<Vec<String>> {
         let lab = workspace::build("lab", "lab")?;
         let report = tempfile::NamedTempFile::new().context("make a temporary file")?;
-        let cargo = self.cargo("test", step);
         let output = Command::new(lab)
             .args(["subreaper", "--apart", "--report"])
             .arg(report.path())
             .arg("--")
-            .arg("cargo")
-            .args(cargo.get_args().filter(|arg| *arg != "--quiet"))
-            .args(["--no-fail-fast", "--test", &step.replace('-', "_")])
-            .env("LAB_PROGRAM", cargo.get_program())
+            .arg(self.program.file_name().context("a name")?)
+            // More than there are processors: tests of a broken step wait for what does not come.
+            .arg("--test-threads=8")
+            .env("LAB_PROGRAM", &self.program)
+            .env("CARGO_MANIFEST_DIR", &self.directory)
             .env("CARGO_TARGET_DIR", root().join("target/breaks"))
             .env("INSTA_UPDATE", "no")
             .env("LAB_PATIENCE", "4")
@@ -163,7 +189,8 @@ impl Copy {
             .context("start the tests")?;
         let text = String::from_utf8_lossy(&output.stdout);
         if !text.contains("test result: ") {
-            bail!("{step}: no test ran:\n{text}{}", String::from_utf8_lossy(&output.stderr));
+            let errors = String::from_utf8_lossy(&output.stderr);
+            bail!("{}: no test ran:\n{text}{errors}", self.step);
         }
         let mut failing: Vec<_> = text
             .lines()

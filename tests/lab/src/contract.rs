@@ -11,6 +11,7 @@ use nix::unistd::{Pid, geteuid};
 use predicates::prelude::*;
 use signal_hook::consts::{SIGPIPE, SIGUSR1};
 
+use crate::session::patience;
 use crate::{Ability, Caller, Step, Transcript, Watch, tools};
 
 /// A promise that was not kept.
@@ -445,7 +446,9 @@ pub fn two_hundred_runs_with_victims_leave_nothing(step: &Step) -> Kept {
     let program = step.path().to_string_lossy();
     let lab = Step::new(&crate::watch::program(), step.caller());
     let args = ["soaking", "--runs=200", "--at-once=16", "--seed=1", "--program", &program];
-    let said = Said::of(format!("200 times: {}", step.name()), &mut lab.command(args))?;
+    let mut soak = lab.command(args);
+    soak.env("LAB_PATIENCE", patience().as_secs().to_string());
+    let said = Said::of(format!("200 times: {}", step.name()), &mut soak)?;
     let seen =
         String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
     expect(said.status == 0, said.line, "nothing is left", seen)

@@ -27,6 +27,7 @@ use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::ability::attempts::user_namespace;
 use crate::contract::shell_status;
+use crate::session::patience;
 use crate::subreaper::descendants;
 
 /// How long the kernel may take to end what has been killed, and to give back its namespaces. It takes
@@ -215,7 +216,7 @@ fn strike(run: &mut Child, victim: Victim) -> Result<Victim> {
 /// Waits for all that the runs have left to us: their orphans, which are dying. What is still there when
 /// patience ends is reported, and killed.
 fn adopted() -> Result<Vec<String>> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE.min(patience());
     let mut left = Vec::new();
     loop {
         match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
@@ -243,7 +244,7 @@ fn namespaces(kind: &str, flag: CloneFlags) -> Result<Option<String>> {
         return Ok(None);
     }
     fs::write(&file, "1").with_context(|| format!("write {file}"))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE.min(patience());
     let flag = flag.bits().to_string();
     loop {
         let probe =

@@ -24,7 +24,7 @@ use signal_hook::low_level::pipe;
 
 use crate::ability::attempts::user_namespace;
 
-/// How long what the command started may go on after the command's own end. It is killed by the
+/// How long what the command started may go on after the command's own end, at most. It is killed by the
 /// kernel, and so is gone in milliseconds; this is for a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -113,13 +113,14 @@ pub fn watch(orders: &Orders) -> Result<()> {
 
     let mut report = String::new();
     let mut deadline = orders.within.map(|within| Instant::now() + within);
+    let patience = orders.within.map_or(PATIENCE, |within| PATIENCE.min(within / 4));
     loop {
         match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
             Ok(WaitStatus::StillAlive) => {}
             Ok(status) => {
                 if status.pid() == Some(child) {
                     report += &format!("status {}\n", raw(status).into_raw());
-                    deadline = Some(Instant::now() + PATIENCE);
+                    deadline = Some(Instant::now() + patience);
                 }
                 continue;
             }
@@ -133,7 +134,7 @@ pub fn watch(orders: &Orders) -> Result<()> {
                 report += &format!("left {}\n", describe(&process));
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
-            deadline = Some(Instant::now() + PATIENCE);
+            deadline = Some(Instant::now() + patience);
         }
         woken.set_read_timeout(deadline.map(|deadline| {
             deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
