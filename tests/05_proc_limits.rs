@@ -7,7 +7,7 @@ use std::path::Path;
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Ability, Caller, Session, Step, Transcript, Watch, callers, snapshots};
+use lab::{Ability, Caller, Hostile, Session, Step, Transcript, Watch, callers, snapshots};
 use predicates::prelude::*;
 
 fn step() -> &'static Path {
@@ -334,14 +334,50 @@ fn without_time_namespaces_the_rest_goes_on() {
     }
 }
 
+/// The words that a learner reads where the namespaces and the mount of step 03 are there, and the clock or
+/// a mask is refused: a mask that fails must not do so in silence. The chapter "Explain this error" shows
+/// them.
 #[test]
-fn a_time_namespace_that_is_refused_is_an_error() {
+fn each_refusal_has_its_words() {
+    use Hostile::*;
     for step in callers(step()) {
-        let line = "echo 0 >/proc/sys/user/max_time_namespaces; exec \"$0\" run true";
-        let program = step.path().to_string_lossy().into_owned();
-        let args = ["--user", "--map-root-user", "sh", "-c", line, &program];
-        let said = "unshare(CLONE_NEWTIME): No space left on device (ENOSPC)\nhint: ";
-        { step.other("unshare", args) }.assert().code(125).stderr(predicate::str::contains(said));
+        let in_place = |place: Hostile, look: fn(String)| {
+            if let Err(broken) = lab::fails_well(&step, place) {
+                panic!("{:?}: {broken}", step.caller());
+            }
+            place.words_of(&step).into_iter().for_each(|words| snapshots(|| look(words)));
+        };
+        in_place(NoClock, |words| assert_snapshot!("refused_clock", words));
+        in_place(NoTimeNamespaces, |words| assert_snapshot!("refused_clock_limit", words));
+        in_place(NoTimeRight, |words| assert_snapshot!("refused_offset", words));
+        in_place(ReadOnlyProc, |words| assert_snapshot!("refused_offset_read_only", words));
+        in_place(ClockAhead, |words| assert_snapshot!("refused_offset_range", words));
+        if step.caller() == Caller::Root {
+            in_place(NoWriting, |words| assert_snapshot!("refused_offset_module", words));
+        }
+        in_place(NoBind, |words| assert_snapshot!("refused_mask", words));
+        in_place(BindForbidden, |words| assert_snapshot!("refused_mask_module", words));
+        in_place(NoTmpfs, |words| assert_snapshot!("refused_mask_directory", words));
+        in_place(NoRemount, |words| assert_snapshot!("refused_read_only", words));
+        in_place(RemountUnknown, |words| assert_snapshot!("refused_read_only_kernel", words));
+    }
+}
+
+/// With --ti too: `run` and `init` both need one, and each may say so.
+#[test]
+fn without_dev_null_there_is_nothing_to_mask_with() {
+    for step in callers(step()) {
+        if !Hostile::NoDev.stops(&step) {
+            continue;
+        }
+        let said = Transcript::of(Hostile::NoDev.watch(&step, &["run", "--ti", "true"]));
+        assert_eq!(said.status.code(), Some(125), "{}", said.text);
+        for line in [
+            "05-proc-limits: open(/dev/null): No such file or directory (ENOENT)\n",
+            "hint: there is no /dev/null here: ",
+        ] {
+            assert!(said.printed.contains(line), "{}", said.text);
+        }
     }
 }
 
@@ -475,21 +511,33 @@ fn the_paths_are_runcs() {
     }
 }
 
-/// What stays in view, or can be written to, must not do so in silence: strace lets one mount fail.
+/// What stays in view, or can be written to, must not do so in silence: strace lets one mount fail, and that
+/// is not always the first.
 #[test]
 fn what_cannot_be_masked_is_an_error() {
     if !Ability::Tool("strace").or_report() {
         return;
     }
     for step in callers(step()) {
-        let covered = new_mounts(&step).len();
-        // Of init's calls the first two are step 03's. A directory takes two more, a path to be read-only too.
-        for (call, said) in [(3, ": mask /"), (5, ": mask /"), (2 + covered, ": make /proc/")] {
-            let inject = format!("inject=mount:error=EPERM:when={call}");
+        let mounts = new_mounts(&step);
+        let twice = |line: &&String| {
+            let path = line.split(' ').nth(1).unwrap_or_default();
+            Path::new(path).is_dir() || line.starts_with("proc ")
+        };
+        // Of init's calls the first two are step 03's. A directory takes two, a path to be read-only too.
+        let last = 2 + mounts.len() + mounts.iter().filter(twice).count();
+        for (call, errno, said, hint) in [
+            (3, "EPERM", "mount(/dev/null, /", "a filter forbids this kind of mount"),
+            (3, "ENOENT", "mount(/dev/null, /", "there is no /dev/null here"),
+            (5, "EPERM", "mount(", "a filter forbids this kind of mount"),
+            (last - 1, "EPERM", "mount(/proc/sys", "a filter forbids this kind of mount"),
+            (last, "EPERM", "mount(/proc/sys", "a filter forbids this kind of mount"),
+        ] {
+            let inject = format!("inject=mount:error={errno}:when={call}");
             let program = step.path().to_string_lossy().into_owned();
             let words = ["-f", "-qq", "-o", "/dev/null", "-e", &inject, &program, "run", "true"];
-            let said = format!("05-proc-limits{said}");
-            let said = predicate::str::contains(said).and(predicate::str::contains("(EPERM)\n"));
+            let said = predicate::str::contains(format!("05-proc-limits: {said}"))
+                .and(predicate::str::contains(format!("({errno})\nhint: {hint}")));
             step.other("strace", words).assert().code(125).stderr(said);
         }
     }

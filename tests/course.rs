@@ -427,6 +427,10 @@ fn each_test_says_what_it_needs() {
         .map(|name| *Hostile::ALL.iter().find(|place| format!("{place:?}") == name).expect(name))
         .collect();
     assert_eq!(refusals, Hostile::ALL, "each place is a test");
+    let last = read("tests/05_proc_limits.rs");
+    for place in Hostile::CLOCK_AND_MASKS {
+        assert!(last.contains(&format!("in_place({place:?},")), "{place:?} is in no test");
+    }
 
     let mut names: Vec<String> =
         steps().expect("steps/").iter().map(|step| step.replace('-', "_")).collect();
@@ -452,7 +456,7 @@ fn each_test_says_what_it_needs() {
                 let tools = tools.split(']').next().expect("an end");
                 abilities.extend(tools.split(", ").map(|tool| tool.trim_matches('"')));
             }
-            for place in Hostile::ALL {
+            for place in Hostile::ALL.into_iter().chain(Hostile::CLOCK_AND_MASKS) {
                 let named = format!("{place:?}");
                 if [format!("Hostile::{named}"), format!("in_place({named},")]
                     .iter()

@@ -99,6 +99,28 @@ fn it_names_a_security_module() {
     it_says(Hostile::NoRightsInside, &[setgroups]);
 }
 
+/// What stops step 05 alone.
+#[test]
+fn it_names_what_refuses_a_clock_or_a_mask() {
+    use Hostile::*;
+    it_says(NoClock, &["(CLONE_NEWTIME): Operation not permitted (EPERM) why: A seccomp filter"]);
+    it_says(NoTimeNamespaces, &["why: user.max_time_namespaces is 0"]);
+    it_says(ReadOnlyProc, &["file system (EROFS) why: /proc is read-only"]);
+    it_says(ClockAhead, &["(ERANGE) why: This is in a time namespace already"]);
+    it_says(NoWriting, &["(EACCES) why: A security module forbids it"]);
+    let bind = "not ok masks in /proc";
+    it_says(NoBind, &[bind, "why: A filter or a security module refuses mount(2)"]);
+    it_says(BindForbidden, &[bind, "MS_BIND): Permission denied (EACCES) why: A security module"]);
+    it_says(NoTmpfs, &["mount(tmpfs, /proc/fs): Operation not permitted (EPERM) why: A filter"]);
+    it_says(NoRemount, &["MS_RDONLY): Operation not permitted (EPERM) why: A filter"]);
+    it_says(RemountUnknown, &["(EINVAL) why: This kernel cannot mount so."]);
+    // An ordinary user has all capabilities in a user namespace: that way is open.
+    for doctor in doctors().iter().filter(|doctor| NoTimeRight.stops(doctor)) {
+        let said = Transcript::of(NoTimeRight.watch(doctor, &["doctor"])).printed;
+        assert!(said.contains("Root without CAP_SYS_TIME") && said.contains("All steps"), "{said}");
+    }
+}
+
 #[test]
 fn it_names_what_runc_takes_from_root() {
     it_says(Hostile::Runc, &["why: Root without CAP_SETFCAP, as in a container", "a container: "]);

@@ -8,6 +8,9 @@ use nix::errno::Errno;
 pub fn hint(tried: &str, errno: Errno) -> Option<&'static str> {
     let call = tried.split('(').next().unwrap_or(tried);
     Some(match (call, errno) {
+        ("unshare", Errno::EPERM) if tried.contains("NEWTIME") => {
+            "a filter forbids time namespaces: see `just doctor`"
+        }
         ("unshare", Errno::EPERM) => {
             "namespaces are forbidden, by a setting or a filter: see `just doctor`"
         }
@@ -20,16 +23,31 @@ pub fn hint(tried: &str, errno: Errno) -> Option<&'static str> {
         ("unshare" | "write" | "mount", Errno::EACCES) => {
             "a security module (AppArmor, SELinux) forbids it: see `just doctor`"
         }
+        ("write", Errno::EPERM) if tried.contains("timens") => {
+            "root without CAP_SYS_TIME (a container?), or AppArmor: `just doctor`"
+        }
         ("write", Errno::EPERM) => {
             "root without all its rights (a container?), or AppArmor: `just doctor`"
         }
-        ("mount", Errno::EPERM) if tried.contains("proc") => {
+        ("write", Errno::EROFS) => "/proc is read-only here (a container?): see `just doctor`",
+        ("write", Errno::ERANGE) => {
+            "a time namespace is around us, its clock ahead of the host's: leave it"
+        }
+        ("mount", Errno::EPERM) if tried.starts_with("mount(proc,") => {
             "/proc is covered in part (a container?), or a filter: `just doctor`"
         }
-        ("mount", Errno::EPERM) => "a filter forbids mounts: see `just doctor`",
-        ("mount", Errno::EINVAL) => "`/` is no mount here; a chroot? See `just doctor`",
-        ("open", Errno::ENOENT) if tried.contains("/dev/null") => {
-            "there is no /dev/null; with --ti, the command reads our standard input"
+        ("mount", Errno::EPERM) if tried.contains("MS_PRIVATE") => {
+            "a filter forbids mounts: see `just doctor`"
+        }
+        ("mount", Errno::EPERM) => "a filter forbids this kind of mount: see `just doctor`",
+        ("mount", Errno::EINVAL) if tried.contains("MS_PRIVATE") => {
+            "`/` is no mount here; a chroot? See `just doctor`"
+        }
+        ("mount", Errno::EINVAL) => {
+            "this kernel, or what poses as one (gVisor?), lacks it: `just doctor`"
+        }
+        (_, Errno::ENOENT) if tried.contains("/dev/null") => {
+            "there is no /dev/null here: as root, mknod -m 666 /dev/null c 1 3"
         }
         (_, Errno::ENOENT) if tried.contains("/proc") => {
             "no procfs here, or a dead one: mount -t proc proc /proc, or umount /proc"

@@ -34,15 +34,14 @@ const READ_ONLY: [&str; 5] =
 pub fn mask() -> Result<(), Failure> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     for path in MASKED.into_iter().filter(|path| Path::new(path).exists()) {
-        let null = mount(Some("/dev/null"), path, NONE, MsFlags::MS_BIND, NONE);
-        let masked = match null {
+        match mount(Some("/dev/null"), path, NONE, MsFlags::MS_BIND, NONE) {
             // It is a directory, and so must be what hides it: an empty one.
             Err(Errno::ENOTDIR) => {
                 mount(Some("tmpfs"), path, Some("tmpfs"), flags | MsFlags::MS_RDONLY, NONE)
+                    .map_err(failed(&format!("mount(tmpfs, {path})")))?;
             }
-            outcome => outcome,
-        };
-        masked.map_err(failed(&format!("mask {path}")))?;
+            outcome => outcome.map_err(failed(&format!("mount(/dev/null, {path}, MS_BIND)")))?,
+        }
     }
     for path in READ_ONLY.into_iter().filter(|path| Path::new(path).exists()) {
         // A mount can be read-only, a file cannot. So mount it over itself, and
@@ -50,8 +49,9 @@ pub fn mask() -> Result<(), Failure> {
         // the second does not name is lost, so it names what /proc has.
         let read_only = flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         mount(Some(path), path, NONE, MsFlags::MS_BIND, NONE)
-            .and_then(|()| mount(NONE, path, NONE, read_only, NONE))
-            .map_err(failed(&format!("make {path} read-only")))?;
+            .map_err(failed(&format!("mount({path}, {path}, MS_BIND)")))?;
+        mount(NONE, path, NONE, read_only, NONE)
+            .map_err(failed(&format!("mount({path}, MS_BIND|MS_REMOUNT|MS_RDONLY)")))?;
     }
     Ok(())
 }

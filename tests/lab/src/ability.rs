@@ -181,7 +181,7 @@ pub mod attempts {
 
     /// Tries what `trial` names, with the rights that `ability` names: `root`, those that the process
     /// has; `userns`, those of root in a user namespace of its own. The trials: `pid`, a first process
-    /// in a PID namespace; `mounts`, private mounts; `proc`, a procfs; `time`, a time namespace whose
+    /// in a PID namespace; `mounts`, private mounts; `proc`, a procfs; `mask`, masks and read-only paths in it; `time`, a time namespace whose
     /// clock begins at zero; `filter`, unshare(2) with nothing to do. The calling process must have one
     /// thread only.
     ///
@@ -194,6 +194,7 @@ pub mod attempts {
             }
             // As PID 1, since a procfs shows the PID namespace of who mounts it.
             ("inside", "proc") => return procfs(),
+            ("inside", "mask") => return masks(),
             ("inside", _) => return Ok(()),
             ("root", _) => {
                 unshare(CloneFlags::CLONE_NEWPID).map_err(refused("unshare(CLONE_NEWPID)"))?;
@@ -227,6 +228,23 @@ pub mod attempts {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
             .map_err(refused("mount(proc, /proc)"))?;
+        Ok(())
+    }
+
+    /// As step 05 makes them; on paths that every procfs has.
+    fn masks() -> Result<()> {
+        procfs()?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let (bind, read_only) = (MsFlags::MS_BIND, flags | MsFlags::MS_RDONLY);
+        mount(Some("/dev/null"), "/proc/uptime", None::<&str>, bind, None::<&str>)
+            .map_err(refused("mount(/dev/null, /proc/uptime, MS_BIND)"))?;
+        mount(Some("tmpfs"), "/proc/fs", Some("tmpfs"), read_only, None::<&str>)
+            .map_err(refused("mount(tmpfs, /proc/fs)"))?;
+        mount(Some("/proc/bus"), "/proc/bus", None::<&str>, bind, None::<&str>)
+            .map_err(refused("mount(/proc/bus, /proc/bus, MS_BIND)"))?;
+        let remount = bind | MsFlags::MS_REMOUNT | read_only;
+        mount(None::<&str>, "/proc/bus", None::<&str>, remount, None::<&str>)
+            .map_err(refused("mount(/proc/bus, MS_BIND|MS_REMOUNT|MS_RDONLY)"))?;
         Ok(())
     }
 

@@ -107,7 +107,7 @@ pub fn examine() -> Report {
             let outcome = run(way, trial.word);
             let ok = outcome.is_ok();
             tried.push((way, trial.word, ok));
-            possible &= ok || trial.word == "time";
+            possible &= ok || ["mask", "time"].contains(&trial.word);
             let cause = outcome.as_ref().err().map(|refusal| cause(&facts, way, refusal));
             findings.push(Finding {
                 check: format!("{}, {words}", trial.check),
@@ -139,17 +139,17 @@ pub fn examine() -> Report {
         }
     }
     steps.sort_unstable();
-    steps.retain(|step| *step != "05" || steps_allow_time(&tried));
+    steps.retain(|step| *step != "05" || allow_step_05(&tried));
     findings.push(limit(&facts));
     findings.extend([propagation(&facts), cgroup(), container(), wsl(), filter(&facts)]);
     findings.extend(TOOLS.into_iter().map(tool));
     Report { findings, steps }
 }
 
-fn steps_allow_time(tried: &[(Way, &str, bool)]) -> bool {
-    tried
-        .iter()
-        .any(|(way, word, ok)| *word == "time" && *ok && tried.contains(&(*way, "proc", true)))
+/// One way must do for both.
+fn allow_step_05(tried: &[(Way, &str, bool)]) -> bool {
+    let both = |way| ["mask", "time"].iter().all(|word| tried.contains(&(way, *word, true)));
+    both(Way::Root) || both(Way::User)
 }
 
 /// Who makes the trial.
@@ -166,7 +166,7 @@ struct Trial {
     steps: &'static [&'static str],
 }
 
-const TRIALS: [Trial; 4] = [
+const TRIALS: [Trial; 5] = [
     Trial { word: "pid", check: "a PID namespace", needed_for: "steps 02 to 05", steps: &["02"] },
     Trial {
         word: "mounts",
@@ -180,6 +180,7 @@ const TRIALS: [Trial; 4] = [
         needed_for: "steps 03 to 05",
         steps: &["03", "04"],
     },
+    Trial { word: "mask", check: "masks in /proc", needed_for: "step 05", steps: &[] },
     Trial { word: "time", check: "a time namespace", needed_for: "step 05", steps: &["05"] },
 ];
 
@@ -281,6 +282,9 @@ fn setting(name: &str) -> Option<String> {
 /// CAP_SETFCAP of linux/capability.h: since Linux 5.12 needed to map uid 0 of the outer namespace.
 const SETFCAP: u32 = 31;
 
+/// CAP_SYS_TIME of linux/capability.h: needed to set the clock of a time namespace.
+const SYS_TIME: u32 = 25;
+
 /// What most likely refused `refusal`, `CALL: WORDS (ERRNO)`.
 fn cause(facts: &Facts, way: Way, refusal: &str) -> Cause {
     let is = |call: &str, errno: &str| {
@@ -323,7 +327,7 @@ fn cause(facts: &Facts, way: Way, refusal: &str) -> Cause {
             "sudo sysctl kernel.unprivileged_userns_clone=1",
             SETTINGS,
         )
-    } else if facts.chroot && (is("unshare", "EPERM") || is("mount(/", "EINVAL")) {
+    } else if facts.chroot && (is("unshare", "EPERM") || is("mount(/,", "EINVAL")) {
         (
             "This is a chroot: the kernel makes no user namespace there, and `/` may be no mount."
                 .into(),
@@ -353,6 +357,39 @@ fn cause(facts: &Facts, way: Way, refusal: &str) -> Cause {
             "An ordinary user in the container (Docker: --user 1000), or --cap-add SETFCAP.",
             BY_ENGINE,
         )
+    } else if is("write(/proc/self/timens_offsets)", "EPERM")
+        && way == Way::Root
+        && !facts.capable(SYS_TIME)
+    {
+        (
+            "Root without CAP_SYS_TIME, as in a container, may make a time namespace and not set its \
+             clock."
+                .into(),
+            "An ordinary user in the container (Docker: --user 1000), or --cap-add SYS_TIME.",
+            "With CAP_SYS_TIME the container's root can set the machine's clock. Prefer the other way.",
+        )
+    } else if is("write", "EROFS") {
+        (
+            "/proc is read-only, as in a sandbox (bwrap --ro-bind / /).".into(),
+            "Start outside the sandbox, or give it a /proc of its own (bwrap --proc /proc).",
+            HARMLESS,
+        )
+    } else if is("write(/proc/self/timens_offsets)", "ERANGE") {
+        (
+            "This is in a time namespace already (/proc/self/timens_offsets), and its clock is ahead of \
+             the machine's."
+                .into(),
+            "Leave it: start from outside.",
+            HARMLESS,
+        )
+    } else if is("mount", "EINVAL") {
+        (
+            "This kernel cannot mount so. It is an old one, or no Linux kernel but something that \
+             answers like one, as gVisor does, which cannot change a mount."
+                .into(),
+            "Another kernel: that of a usual distribution, 5.6 or later, in a virtual machine.",
+            HARMLESS,
+        )
     } else if is("mount(proc", "EPERM") && !facts.covered().is_empty() {
         (
             format!(
@@ -368,6 +405,14 @@ fn cause(facts: &Facts, way: Way, refusal: &str) -> Cause {
             "A filter or a security module refuses mount(2): a container engine's, as a rule."
                 .into(),
             engine,
+            BY_ENGINE,
+        )
+    } else if is("unshare(CLONE_NEWTIME)", "EPERM") {
+        (
+            "A seccomp filter that looks at the flags, as a sandbox has: it allows a PID namespace, and no \
+             time namespace."
+                .into(),
+            "Start outside the sandbox or the container, or see its options.",
             BY_ENGINE,
         )
     } else if is("unshare", "EPERM") && way == Way::Root {

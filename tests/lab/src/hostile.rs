@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
+use regex_lite::Regex;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter,
@@ -71,6 +72,29 @@ pub enum Hostile {
     Forbidden,
     /// A container that runc has made with the configuration that `runc spec` writes.
     Runc,
+    /// A seccomp filter refuses unshare(2) with EPERM where it is asked for a time namespace, and allows
+    /// the others.
+    NoClock,
+    /// user.max_time_namespaces is 0.
+    NoTimeNamespaces,
+    /// Root without CAP_SYS_TIME, as engines make it, who may make a time namespace and not set it.
+    NoTimeRight,
+    /// /proc is read-only.
+    ReadOnlyProc,
+    /// A time namespace whose clock is three years ahead of the host's.
+    ClockAhead,
+    /// A seccomp filter refuses, with EACCES, to open a file for writing, as a security module may do.
+    NoWriting,
+    /// A seccomp filter refuses, with EPERM, to make a bind mount.
+    NoBind,
+    /// The same with EACCES, the answer of SELinux and AppArmor.
+    BindForbidden,
+    /// A seccomp filter refuses, with EPERM, to mount a file system that is read-only.
+    NoTmpfs,
+    /// A seccomp filter refuses, with EPERM, to change a mount.
+    NoRemount,
+    /// The same with EINVAL: so answers gVisor, which cannot do it.
+    RemountUnknown,
 }
 
 use Hostile::*;
@@ -81,7 +105,7 @@ const ROOT: &[&str] = &["unshare", "--user", "--map-root-user", "sh", "-c"];
 const MOUNTS: &[&str] = &["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"];
 
 impl Hostile {
-    /// All of them.
+    /// Those that every step is tested in.
     pub const ALL: [Self; 20] = [
         Unmapped,
         Chroot,
@@ -105,11 +129,29 @@ impl Hostile {
         Runc,
     ];
 
+    /// Those that refuse what no step before 05 asks for: a clock and masks. It alone is tested there.
+    pub const CLOCK_AND_MASKS: [Self; 11] = [
+        NoClock,
+        NoTimeNamespaces,
+        NoTimeRight,
+        ReadOnlyProc,
+        ClockAhead,
+        NoWriting,
+        NoBind,
+        BindForbidden,
+        NoTmpfs,
+        NoRemount,
+        RemountUnknown,
+    ];
+
     /// What the machine must have for it.
     pub fn needs(self) -> Vec<Ability> {
         match self {
             DeletedDirectory | NoPath | Deep => vec![],
             Filtered | NoMount | NoNamespaces | NoRightsInside | Forbidden => vec![],
+            NoClock | NoWriting | NoBind | BindForbidden | NoTmpfs | NoRemount | RemountUnknown => {
+                vec![]
+            }
             Runc => vec![Ability::Tool("runc")],
             FullOfProcesses => vec![Ability::Tool("prlimit")],
             _ => ["unshare", "mount", "setpriv"].map(Ability::Tool).into(),
@@ -169,6 +211,27 @@ impl Hostile {
                 "--rule=open-to-write=EACCES",
             ]),
             Forbidden => lab(&["refuse", "--rule=unshare=EACCES"]),
+            NoClock => lab(&["refuse", "--rule=unshare(CLONE_NEWTIME)=EPERM"]),
+            NoTimeNamespaces => {
+                script(ROOT, "echo 0 >/proc/sys/user/max_time_namespaces && exec \"$@\"")
+            }
+            NoTimeRight => script(ROOT, "exec setpriv --bounding-set -sys_time \"$@\""),
+            ReadOnlyProc => script(MOUNTS, "mount -o remount,bind,ro /proc && exec \"$@\""),
+            ClockAhead => vec![
+                "unshare",
+                "--user",
+                "--map-root-user",
+                "--time",
+                "--boottime=100000000",
+                "--fork",
+                "--kill-child",
+            ],
+            NoWriting => lab(&["refuse", "--rule=open-to-write=EACCES"]),
+            NoBind => lab(&["refuse", "--rule=mount(MS_BIND)=EPERM"]),
+            BindForbidden => lab(&["refuse", "--rule=mount(MS_BIND)=EACCES"]),
+            NoTmpfs => lab(&["refuse", "--rule=mount(MS_RDONLY)=EPERM"]),
+            NoRemount => lab(&["refuse", "--rule=mount(MS_REMOUNT)=EPERM"]),
+            RemountUnknown => lab(&["refuse", "--rule=mount(MS_REMOUNT)=EINVAL"]),
             // The command line is in the container's configuration already.
             Runc => vec!["sh", "-c", "exec runc --root state run --bundle bundle \"lab-$$\"", "sh"],
         }
@@ -221,6 +284,35 @@ impl Hostile {
             (CoveredProc, _) => &["mount(proc, /proc): Operation not permitted (EPERM)"],
             (NoMount, _) => &["mount(/, MS_REC|MS_PRIVATE): Operation not permitted (EPERM)"],
             (ChrootDirectory, _) => &["mount(/, MS_REC|MS_PRIVATE): Invalid argument (EINVAL)"],
+            (NoClock, _) => &["unshare(CLONE_NEWTIME): Operation not permitted (EPERM)"],
+            (NoTimeNamespaces, _) => &["unshare(CLONE_NEWTIME): No space left on device (ENOSPC)"],
+            (NoTimeRight, _) => {
+                &["write(/proc/self/timens_offsets): Operation not permitted (EPERM)"]
+            }
+            (ReadOnlyProc, _) => {
+                &["write(/proc/self/timens_offsets): Read-only file system (EROFS)"]
+            }
+            (ClockAhead, _) => {
+                &["write(/proc/self/timens_offsets): Math result not representable (ERANGE)"]
+            }
+            // Who is not root writes another file first.
+            (NoWriting, _) => &[
+                "write(/proc/self/timens_offsets): Permission denied (EACCES)",
+                "write(/proc/self/setgroups): Permission denied (EACCES)",
+            ],
+            (NoBind, _) => {
+                &["mount(/dev/null, /proc/keys, MS_BIND): Operation not permitted (EPERM)"]
+            }
+            (BindForbidden, _) => {
+                &["mount(/dev/null, /proc/keys, MS_BIND): Permission denied (EACCES)"]
+            }
+            (NoTmpfs, _) => &["mount(tmpfs, /sys/firmware): Operation not permitted (EPERM)"],
+            (NoRemount, _) => {
+                &["mount(/proc/bus, MS_BIND|MS_REMOUNT|MS_RDONLY): Operation not permitted (EPERM)"]
+            }
+            (RemountUnknown, _) => {
+                &["mount(/proc/bus, MS_BIND|MS_REMOUNT|MS_RDONLY): Invalid argument (EINVAL)"]
+            }
         }
     }
 
@@ -232,16 +324,26 @@ impl Hostile {
         bound && self.needs().into_iter().all(Ability::or_report)
     }
 
-    /// What a step says there, with the host's PIDs renamed. Nothing, where there is no such place for
-    /// this caller.
+    /// What a step says there, with the host's PIDs renamed, and the first path that is masked always
+    /// the same one. Nothing, where there is no such place for this caller.
     ///
     /// # Panics
     /// It leaves something behind.
     pub fn words_of(self, step: &Step) -> Option<String> {
         let said = self.stops(step).then(|| Transcript::of(self.watch(step, &["run", "true"])))?;
         // In runc's container a PID is no longer the host's.
-        Some(if self == Runc { said.text } else { said.renamed(&[r"run PID: (\d+)"]) })
+        let text = if self == Runc { said.text } else { said.renamed(&[r"run PID: (\d+)"]) };
+        Some(first_masked(&text))
     }
+}
+
+/// Which path is masked first, and so is in the message, depends on the kernel: not all have all. Here
+/// the first file is always /proc/keys, and the first directory /sys/firmware.
+fn first_masked(text: &str) -> String {
+    let file = Regex::new(r"mount\(/dev/null, [^,]+,").expect("a regular expression");
+    let text = file.replace(text, "mount(/dev/null, /proc/keys,");
+    let directory = Regex::new(r"mount\(tmpfs, [^)]+\)").expect("a regular expression");
+    directory.replace(&text, "mount(tmpfs, /sys/firmware)").into_owned()
 }
 
 /// What `step` does in `place` is right: the command's own status where it works; 125 and the call, the
@@ -259,7 +361,7 @@ pub fn fails_well(step: &Step, place: Hostile) -> Kept {
     let watch = place.watch(step, &[if first { "command" } else { "run" }, "sh", "-c", probe]);
     let (said, Ended { status, left, mounts }) = Transcript::and_end(watch);
     let tried = format!("{place:?}: {}", said.text.lines().next().unwrap_or_default());
-    let (words, printed) = (place.words(step), said.printed);
+    let (words, printed) = (place.words(step), first_masked(&said.printed));
     let expected = match (words.is_empty(), first) {
         (true, _) => 7,
         (_, true) => 126,
@@ -376,33 +478,43 @@ fn bundle(step: &Step, directory: &Path, args: &[&str]) -> Result<()> {
 }
 
 /// `lab refuse`: installs a seccomp filter, and becomes the command. A rule is `CALL=ERRNO`, with
-/// `open-to-write` for openat(2) with the flags of a new file, and `unshare(CLONE_NEWPID)` for
-/// unshare(2) with that flag alone.
+/// `open-to-write` for openat(2) with the flags of a new file; `unshare(CLONE_NEWPID)` and
+/// `unshare(CLONE_NEWTIME)` for unshare(2) with that flag alone; `mount(MS_BIND)` for a new bind mount,
+/// `mount(MS_REMOUNT)` for a change of one, and `mount(MS_RDONLY)` for a new file system, read-only.
 ///
 /// # Errors
 /// A rule is none, the filter or the command was refused.
 pub fn refuse(rules: &[String], command: &mut Command) -> Result<()> {
     for rule in rules {
         let (call, errno) = rule.split_once('=').with_context(|| format!("no rule: {rule}"))?;
-        let only = |argument, value: i32| {
-            let value = u64::from(value.cast_unsigned());
-            let operator = SeccompCmpOp::MaskedEq(value);
+        // Of the bits of `mask`, the argument has those of `value` and no other.
+        let only = |argument, mask: u64, value: u64| {
+            let operator = SeccompCmpOp::MaskedEq(mask);
             let length = SeccompCmpArgLen::Dword;
             let condition = SeccompCondition::new(argument, length, operator, value)?;
             SeccompRule::new(vec![condition])
         };
+        let kinds = libc::MS_BIND | libc::MS_REMOUNT;
         let (number, when) = match call {
             "unshare" => (libc::SYS_unshare, vec![]),
-            "unshare(CLONE_NEWPID)" => {
-                let value = u64::from(libc::CLONE_NEWPID.cast_unsigned());
-                let equal = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
-                let condition = SeccompCondition::new(0, equal.0, equal.1, value)?;
-                (libc::SYS_unshare, vec![SeccompRule::new(vec![condition])?])
+            "unshare(CLONE_NEWPID)" | "unshare(CLONE_NEWTIME)" => {
+                let pid = call.contains("PID");
+                let flag = if pid { libc::CLONE_NEWPID } else { libc::CLONE_NEWTIME };
+                let all = u32::MAX.into();
+                (libc::SYS_unshare, vec![only(0, all, flag.cast_unsigned().into())?])
             }
             "mount" => (libc::SYS_mount, vec![]),
+            "mount(MS_BIND)" => (libc::SYS_mount, vec![only(3, kinds, libc::MS_BIND)?]),
+            "mount(MS_REMOUNT)" => {
+                (libc::SYS_mount, vec![only(3, libc::MS_REMOUNT, libc::MS_REMOUNT)?])
+            }
+            "mount(MS_RDONLY)" => {
+                (libc::SYS_mount, vec![only(3, kinds | libc::MS_RDONLY, libc::MS_RDONLY)?])
+            }
             "open-to-write" => {
                 let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC;
-                (libc::SYS_openat, vec![only(2, flags)?])
+                let flags = flags.cast_unsigned().into();
+                (libc::SYS_openat, vec![only(2, flags, flags)?])
             }
             _ => bail!("no rule for {call}"),
         };
