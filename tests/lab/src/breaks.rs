@@ -147,7 +147,11 @@ impl Copy {
                 && let (Some(program), true) = (built.executable, built.profile.test)
             {
                 let directory = self.directory.join("steps").join(step);
-                return Ok(Tests { step: step.to_owned(), program: program.into_owned(), directory });
+                return Ok(Tests {
+                    step: step.to_owned(),
+                    program: program.into_owned(),
+                    directory,
+                });
             }
         }
         bail!("{step} has no tests")
@@ -188,6 +192,8 @@ impl Tests {
             .output()
             .context("start the tests")?;
         let text = String::from_utf8_lossy(&output.stdout);
+        // For whoever wants to know why a test failed.
+        fs::write(root().join("target/breaks/last.log"), &*text).context("write last.log")?;
         if !text.contains("test result: ") {
             let errors = String::from_utf8_lossy(&output.stderr);
             bail!("{}: no test ran:\n{text}{errors}", self.step);
