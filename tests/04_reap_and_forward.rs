@@ -498,6 +498,32 @@ fn where_sigchld_is_ignored_it_says_so() {
     }
 }
 
+/// The calls that are new since step 03. PID 2 is made, and all three are busy at the same time: so it is
+/// one process after the other.
+#[test]
+fn the_calls_are_those_of_the_lesson() {
+    let lesson = [
+        r"^(execve|clone3?|v?fork|setpgid|rt_sigtimedwait|waitid|wait4|exit_group)\(",
+        // The library blocks others for a moment, while it makes a child.
+        r"^rt_sigprocmask\(SIG_(UN)?BLOCK, \[HUP INT ",
+    ];
+    for step in callers(step()) {
+        let Some(trace) = step.trace(&["run", "/bin/true"], &lesson) else { return };
+        let calls = trace.by_process().map(|calls: Vec<&str>| {
+            let names = calls.into_iter().filter_map(|call| call.split('(').next());
+            names.map(|name| if name.starts_with("clone") { "clone" } else { name }).collect()
+        });
+        let [run, init, command]: [Vec<_>; 3] = calls;
+        let waits = ["rt_sigtimedwait", "wait4", "exit_group"];
+        assert_eq!(run, [&["execve", "rt_sigprocmask", "clone"], &waits[..]].concat());
+        let looks_first = ["rt_sigtimedwait", "waitid", "wait4", "exit_group"];
+        assert_eq!(init, [&["setpgid", "execve", "clone"], &looks_first[..]].concat());
+        assert_eq!(command, ["execve", "setpgid", "rt_sigprocmask", "execve", "exit_group"]);
+        let text = trace.process_after_process().renamed();
+        snapshots(|| assert_snapshot!("trace", text));
+    }
+}
+
 /// Of bash, outside and inside.
 const PROMPT: &str = "what next? ";
 

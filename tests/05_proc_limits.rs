@@ -316,6 +316,30 @@ fn run_forks_and_does_not_share_memory_with_init() {
     }
 }
 
+/// The calls that are new since step 04; of those that mask, one file, one directory and one that is made
+/// read-only, which all kernels have.
+#[test]
+fn the_calls_are_those_of_the_lesson() {
+    let lesson = [
+        r"^(execve|clone3?|v?fork)\(",
+        r"^unshare\((CLONE_NEWTIME|0x80)",
+        r"^write\(.*/timens_offsets>",
+        r#"^mount\([^,]*, "/(proc/timer_list|sys/firmware|proc/sys)","#,
+    ];
+    for step in callers(step()) {
+        let Some(trace) = step.trace(&["run", "/bin/true"], &lesson) else { return };
+        let [run, init, command] = trace.by_process();
+        let names: Vec<_> = run.iter().filter_map(|call| call.split('(').next()).collect();
+        assert_eq!(names, ["execve", "unshare", "write", "clone"], "{run:?}");
+        let mounts: Vec<_> = init.iter().filter(|call| call.starts_with("mount(")).collect();
+        let [_, null, tmpfs, bind, remount] = mounts[..] else { panic!("not five: {init:?}") };
+        assert!(null.contains("= -1 ENOTDIR ") && tmpfs.contains("MS_RDONLY"), "{init:?}");
+        assert!(!bind.contains("MS_RDONLY") && remount.contains("MS_RDONLY"), "{init:?}");
+        assert!(command.iter().all(|call| call.starts_with("execve(")), "{command:?}");
+        snapshots(|| assert_snapshot!("trace", trace.renamed()));
+    }
+}
+
 /// As if the kernel had no time namespaces: strace lets the system call fail.
 #[test]
 fn without_time_namespaces_the_rest_goes_on() {
