@@ -157,6 +157,31 @@ fn here_the_command_gets_the_signals_and_the_status_is_its_own() {
     }
 }
 
+/// TERM to PID 1 from the command, which goes on unless it gets that signal itself.
+const TERM_TO_PID_1: [&str; 4] = ["run", "sh", "-c", "kill -TERM 1; sleep 2; echo still here"];
+
+#[test]
+fn in_step_03_a_command_that_sends_term_to_pid_1_goes_on() {
+    for step in step_03() {
+        let dropped = step.transcript(TERM_TO_PID_1);
+        assert_eq!(dropped.status.code(), Some(0));
+        assert!(dropped.printed.ends_with("\nstill here\n"), "{}", dropped.text);
+        let text = dropped.renamed(&[r"run PID: (\d+)"]);
+        snapshots(|| assert_snapshot!("pain_term_to_pid_1", text));
+    }
+}
+
+#[test]
+fn here_a_command_that_sends_term_to_pid_1_gets_it_back() {
+    for step in callers(step()) {
+        let forwarded = step.transcript(TERM_TO_PID_1);
+        assert_eq!(forwarded.status.code(), Some(128 + Signal::SIGTERM as i32));
+        let text = forwarded.renamed(&[r"run PID: (\d+)"]);
+        assert!(!text.contains("\nstill here\n"), "{text}");
+        snapshots(|| assert_snapshot!("term_to_pid_1", text));
+    }
+}
+
 /// A shell that says the name of each signal that it gets, and ends with status 42 at USR2.
 fn listener() -> String {
     let mut line = String::new();

@@ -7,7 +7,7 @@ use std::path::Path;
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Ability, Caller, Hostile, Session, Step, Transcript, Watch, callers, snapshots};
+use lab::{Ability, Caller, Hostile, Session, Step, Transcript, Watch, callers, snapshots, tools};
 use predicates::prelude::*;
 
 fn step() -> &'static Path {
@@ -402,6 +402,34 @@ fn without_dev_null_there_is_nothing_to_mask_with() {
         ] {
             assert!(said.printed.contains(line), "{}", said.text);
         }
+    }
+}
+
+/// What a process may use is its own affair, and /proc/cpuinfo tells of the machine. A machine may have one
+/// processor, and number 0 may be denied to us: any that is allowed will do.
+#[test]
+fn nproc_says_what_may_be_used_and_cpuinfo_what_is_there() {
+    if !tools(&["taskset"]) {
+        return;
+    }
+    let read = |path| std::fs::read_to_string(path).expect("a file of /proc");
+    let there = read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count();
+    let status = read("/proc/self/status");
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+    let first = allowed.and_then(|list| list.split([',', '-']).next()).expect("a processor");
+    for step in callers(step()) {
+        let line = format!(
+            "taskset --cpu-list {first} {} run sh -c 'nproc; grep -c ^processor /proc/cpuinfo'",
+            step.name()
+        );
+        let (told, ended) = Transcript::typed(step.watch_other::<&str>("sh", []), &[&line]);
+        ended.nothing_left();
+        let numbers = format!("\n1\n{there}\n");
+        assert!(told.text.ends_with(&numbers), "{}", told.text);
+        let text = told.text.replace(&numbers, "\n1\nN\n");
+        let text = text.replace(&format!("--cpu-list {first} "), "--cpu-list 0 ");
+        let told = Transcript { text, ..told };
+        snapshots(|| assert_snapshot!("processors", told.renamed(&[r"run PID: (\d+)"])));
     }
 }
 
