@@ -157,6 +157,31 @@ fn here_the_command_gets_the_signals_and_the_status_is_its_own() {
     }
 }
 
+/// TERM to PID 1 from the command, which goes on unless it gets that signal itself.
+const TERM_TO_PID_1: [&str; 4] = ["run", "sh", "-c", "kill -TERM 1; sleep 2; echo still here"];
+
+#[test]
+fn in_step_03_a_command_that_sends_term_to_pid_1_goes_on() {
+    for step in step_03() {
+        let dropped = step.transcript(TERM_TO_PID_1);
+        assert_eq!(dropped.status.code(), Some(0));
+        assert!(dropped.printed.ends_with("\nstill here\n"), "{}", dropped.text);
+        let text = dropped.renamed(&[r"run PID: (\d+)"]);
+        snapshots(|| assert_snapshot!("pain_term_to_pid_1", text));
+    }
+}
+
+#[test]
+fn here_a_command_that_sends_term_to_pid_1_gets_it_back() {
+    for step in callers(step()) {
+        let forwarded = step.transcript(TERM_TO_PID_1);
+        assert_eq!(forwarded.status.code(), Some(128 + Signal::SIGTERM as i32));
+        let text = forwarded.renamed(&[r"run PID: (\d+)"]);
+        assert!(!text.contains("\nstill here\n"), "{text}");
+        snapshots(|| assert_snapshot!("term_to_pid_1", text));
+    }
+}
+
 /// A shell that says the name of each signal that it gets, and ends with status 42 at USR2.
 fn listener() -> String {
     let mut line = String::new();
@@ -495,6 +520,32 @@ fn where_sigchld_is_ignored_it_says_so() {
         refused.stderr(predicates::str::ends_with(hint));
         let exit_7 = ["run", "sh", "-c", "exit 7"];
         ignoring(&[&["env", "--default-signal=CHLD", &program], &exit_7[..]].concat()).code(7);
+    }
+}
+
+/// The calls that are new since step 03. PID 2 is made, and all three are busy at the same time: so it is
+/// one process after the other.
+#[test]
+fn the_calls_are_those_of_the_lesson() {
+    let lesson = [
+        r"^(execve|clone3?|v?fork|setpgid|rt_sigtimedwait|waitid|wait4|exit_group)\(",
+        // The library blocks others for a moment, while it makes a child.
+        r"^rt_sigprocmask\(SIG_(UN)?BLOCK, \[HUP INT ",
+    ];
+    for step in callers(step()) {
+        let Some(trace) = step.trace(&["run", "/bin/true"], &lesson) else { return };
+        let calls = trace.by_process().map(|calls: Vec<&str>| {
+            let names = calls.into_iter().filter_map(|call| call.split('(').next());
+            names.map(|name| if name.starts_with("clone") { "clone" } else { name }).collect()
+        });
+        let [run, init, command]: [Vec<_>; 3] = calls;
+        let waits = ["rt_sigtimedwait", "wait4", "exit_group"];
+        assert_eq!(run, [&["execve", "rt_sigprocmask", "clone"], &waits[..]].concat());
+        let looks_first = ["rt_sigtimedwait", "waitid", "wait4", "exit_group"];
+        assert_eq!(init, [&["setpgid", "execve", "clone"], &looks_first[..]].concat());
+        assert_eq!(command, ["execve", "setpgid", "rt_sigprocmask", "execve", "exit_group"]);
+        let text = trace.process_after_process().renamed();
+        snapshots(|| assert_snapshot!("trace", text));
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Ability, Caller, Hostile, Session, Step, Transcript, Watch, callers, snapshots};
+use lab::{Ability, Caller, Hostile, Session, Step, Transcript, Watch, callers, snapshots, tools};
 use predicates::prelude::*;
 
 fn step() -> &'static Path {
@@ -316,6 +316,30 @@ fn run_forks_and_does_not_share_memory_with_init() {
     }
 }
 
+/// The calls that are new since step 04; of those that mask, one file, one directory and one that is made
+/// read-only, which all kernels have.
+#[test]
+fn the_calls_are_those_of_the_lesson() {
+    let lesson = [
+        r"^(execve|clone3?|v?fork)\(",
+        r"^unshare\((CLONE_NEWTIME|0x80)",
+        r"^write\(.*/timens_offsets>",
+        r#"^mount\([^,]*, "/(proc/timer_list|sys/firmware|proc/sys)","#,
+    ];
+    for step in callers(step()) {
+        let Some(trace) = step.trace(&["run", "/bin/true"], &lesson) else { return };
+        let [run, init, command] = trace.by_process();
+        let names: Vec<_> = run.iter().filter_map(|call| call.split('(').next()).collect();
+        assert_eq!(names, ["execve", "unshare", "write", "clone"], "{run:?}");
+        let mounts: Vec<_> = init.iter().filter(|call| call.starts_with("mount(")).collect();
+        let [_, null, tmpfs, bind, remount] = mounts[..] else { panic!("not five: {init:?}") };
+        assert!(null.contains("= -1 ENOTDIR ") && tmpfs.contains("MS_RDONLY"), "{init:?}");
+        assert!(!bind.contains("MS_RDONLY") && remount.contains("MS_RDONLY"), "{init:?}");
+        assert!(command.iter().all(|call| call.starts_with("execve(")), "{command:?}");
+        snapshots(|| assert_snapshot!("trace", trace.renamed()));
+    }
+}
+
 /// As if the kernel had no time namespaces: strace lets the system call fail.
 #[test]
 fn without_time_namespaces_the_rest_goes_on() {
@@ -378,6 +402,34 @@ fn without_dev_null_there_is_nothing_to_mask_with() {
         ] {
             assert!(said.printed.contains(line), "{}", said.text);
         }
+    }
+}
+
+/// What a process may use is its own affair, and /proc/cpuinfo tells of the machine. A machine may have one
+/// processor, and number 0 may be denied to us: any that is allowed will do.
+#[test]
+fn nproc_says_what_may_be_used_and_cpuinfo_what_is_there() {
+    if !tools(&["taskset"]) {
+        return;
+    }
+    let read = |path| std::fs::read_to_string(path).expect("a file of /proc");
+    let there = read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count();
+    let status = read("/proc/self/status");
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+    let first = allowed.and_then(|list| list.split([',', '-']).next()).expect("a processor");
+    for step in callers(step()) {
+        let line = format!(
+            "taskset --cpu-list {first} {} run sh -c 'nproc; grep -c ^processor /proc/cpuinfo'",
+            step.name()
+        );
+        let (told, ended) = Transcript::typed(step.watch_other::<&str>("sh", []), &[&line]);
+        ended.nothing_left();
+        let numbers = format!("\n1\n{there}\n");
+        assert!(told.text.ends_with(&numbers), "{}", told.text);
+        let text = told.text.replace(&numbers, "\n1\nN\n");
+        let text = text.replace(&format!("--cpu-list {first} "), "--cpu-list 0 ");
+        let told = Transcript { text, ..told };
+        snapshots(|| assert_snapshot!("processors", told.renamed(&[r"run PID: (\d+)"])));
     }
 }
 

@@ -64,12 +64,13 @@ const STEPS: [&str; 5] = ["01", "02", "03", "04", "05"];
 
 /// The programs that the course uses beside the steps: what for, the package that has it, and whether one
 /// can do without.
-const TOOLS: [(&str, &str, &str); 11] = [
+const TOOLS: [(&str, &str, &str); 12] = [
     ("ps", "the book, tests", "procps"),
     ("unshare", "tests", "util-linux"),
     ("mount", "tests", "mount or util-linux"),
     ("setpriv", "tests", "util-linux or setpriv"),
     ("prlimit", "tests", "util-linux"),
+    ("taskset", "the book, tests", "util-linux"),
     ("just", "optional: shorter commands", "just, or `cargo install just`"),
     ("strace", "optional: `just trace`", "strace"),
     ("pstree", "optional: another view of trees", "psmisc"),

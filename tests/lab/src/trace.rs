@@ -72,16 +72,38 @@ impl Trace {
         Trace { calls }
     }
 
-    /// The calls of the first process, and of the second.
-    pub fn by_process(&self) -> [Vec<&str>; 2] {
-        let first = self.calls.first().map_or("", |(pid, _)| pid);
-        let (ours, others): (Vec<_>, _) = self.calls.iter().partition(|(pid, _)| pid == first);
-        [ours, others].map(|calls| calls.into_iter().map(|(_, call)| call.as_str()).collect())
+    /// The calls of each process, in the order in which the processes appear.
+    ///
+    /// # Panics
+    /// There are more or fewer processes.
+    pub fn by_process<const N: usize>(&self) -> [Vec<&str>; N] {
+        let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (pid, call) in &self.calls {
+            match found.iter_mut().find(|(of, _)| of == pid) {
+                Some((_, calls)) => calls.push(call),
+                None => found.push((pid, vec![call])),
+            }
+        }
+        let calls: Vec<_> = found.into_iter().map(|(_, calls)| calls).collect();
+        calls.try_into().unwrap_or_else(|other: Vec<_>| panic!("not {N} processes: {other:?}"))
+    }
+
+    /// One process after the other: what two of them do at the same time comes in any order.
+    #[must_use]
+    pub fn process_after_process(mut self) -> Self {
+        let mut pids: Vec<String> = Vec::new();
+        for (pid, _) in &self.calls {
+            if !pids.contains(pid) {
+                pids.push(pid.clone());
+            }
+        }
+        self.calls.sort_by_key(|(pid, _)| pids.iter().position(|of| of == pid));
+        self
     }
 
     /// One call a line. What differs from machine to machine is left out: addresses, file descriptors, the
-    /// arguments of `clone`, the caller's IDs, the step's directory; PIDs and namespaces are renamed by
-    /// first appearance.
+    /// arguments of `clone`, the caller's IDs and signal mask, the host's uptime, the step's directory; PIDs
+    /// and namespaces are renamed by first appearance. So are sets of signals that are too long to read.
     pub fn renamed(&self) -> String {
         let (mut pids, mut namespaces) = (Names::default(), Names::default());
         let patterns = [
@@ -94,11 +116,21 @@ impl Trace {
             (r"^write\(\d+<", "write(<"),
             (r#"/uid_map>, "0 \d+ 1", \d+\) += \d+$"#, r#"/uid_map>, "0 UID 1")"#),
             (r#"/gid_map>, "0 \d+ 1", \d+\) += \d+$"#, r#"/gid_map>, "0 GID 1")"#),
+            (
+                r#"/timens_offsets>, "boottime -\d+ 0", \d+\) += \d+$"#,
+                r#"/timens_offsets>, "boottime -SECONDS 0")"#,
+            ),
+            // Older ones have no name for it.
+            (r"^unshare\(0x80\b.*\)( += )", "unshare(CLONE_NEWTIME)$1"),
+            (r"\[HUP INT [^\]]*\]", "[HUP INT ...]"),
+            (r"^(rt_sigprocmask\(\w+, [^,]*), .*\)( += )", "$1, ...)$2"),
+            (r"^(rt_sigtimedwait\([^,]*), .* = \d+ \((\w+)\)$", "$1, ...) = $2"),
+            (r"^(waitid\(.*)\{[^}]*(si_pid=\d+)[^}]*\}", "$1{$2}"),
             (r" += (-?\d+( E.*)?|\?)$", " = $1"),
         ];
         let patterns = patterns.map(|(from, to)| (Regex::new(from).expect("a pattern"), to));
         let pid =
-            Regex::new(r"(/proc/|wait4\(|^(?:clone|getpid)\(.*\) = |\}\], 0, NULL\) = )(\d+)");
+            Regex::new(r"(/proc/|wait4\(|^(?:clone|getpid)\(.*\) = |\}\], \w+, NULL\) = )(\d+)");
         let pid = pid.expect("a pattern");
         let namespace = Regex::new(r"pid:\[(\d+)\]").expect("a pattern");
         let mut text = String::new();
@@ -109,7 +141,7 @@ impl Trace {
                 .fold(call.clone(), |call, (from, to)| from.replace(&call, *to).into_owned());
             let call = pid.replace_all(&call, |found: &Captures| match &found[2] {
                 // The container's own.
-                "1" => found[0].to_owned(),
+                "1" | "2" => found[0].to_owned(),
                 number => format!("{}{}", &found[1], pids.of(number)),
             });
             let call = namespace.replace_all(&call, |found: &Captures| {
