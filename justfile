@@ -172,7 +172,7 @@ breaks step='':
         LAB_STEP=$('{{ just_executable() }}' _step "$1") || exit
         export LAB_STEP
     fi
-    exec cargo test -p lab --test breaks -- --nocapture
+    exec cargo test -p lab --test breaks -- --nocapture --test-threads=1
 
 # Check all that must hold before a change lands
 [group('test')]

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::contract::{self, Broken, Kept};
+use crate::session::somebody_looks_on;
 use crate::workspace::{root, steps};
 use crate::{Caller, Step, callers, lessons};
 
@@ -169,39 +170,41 @@ pub struct Grade {
     pub broken: Option<Broken>,
 }
 
-/// Grades a program as the step of the name, each behaviour as each caller that this machine can have. The
-/// program is told that its name is the step's.
+/// Grades a program as the step of the name, each behaviour as each caller that this machine can have, when
+/// it is asked for. The program is told that its name is the step's.
 ///
 /// # Errors
 /// This machine can have no caller.
-pub fn grade(step: &str, program: &Path) -> Result<Vec<Grade>> {
+pub fn grade(step: &str, program: &Path) -> Result<impl Iterator<Item = Grade>> {
+    somebody_looks_on();
     let steps: Vec<_> = callers(program).into_iter().map(|caller| caller.named(step)).collect();
     if steps.is_empty() {
         bail!("no step can run on this machine: `just doctor` says why");
     }
-    let mut grades = Vec::new();
-    for behaviour in behaviours(step) {
+    Ok(behaviours(step).into_iter().map(move |behaviour| {
         let broken = steps.iter().find_map(|step| {
-            // A program that does not answer makes the lab panic, as it should in a test.
-            let outcome = catch_unwind(AssertUnwindSafe(|| (behaviour.check)(step)));
-            let outcome = outcome.unwrap_or_else(|panic| {
-                let words = panic.downcast_ref::<String>().cloned();
-                let words = words.or(panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
-                Err(Broken {
-                    tried: behaviour.name.replace('_', " "),
-                    expected: "that it goes through".into(),
-                    seen: words.unwrap_or_default(),
-                })
-            });
-            let mut broken = outcome.err()?;
+            let mut broken = seen(behaviour, step).err()?;
             if steps.len() > 1 && step.caller() == Caller::Rootless {
                 broken.tried += " (as an ordinary user)";
             }
             Some(broken)
         });
-        grades.push(Grade { behaviour, broken });
-    }
-    Ok(grades)
+        Grade { behaviour, broken }
+    }))
+}
+
+fn seen(behaviour: &Behaviour, step: &Step) -> Kept {
+    // A program that does not answer makes the lab panic, as it should in a test.
+    let outcome = catch_unwind(AssertUnwindSafe(|| (behaviour.check)(step)));
+    outcome.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or(panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+        Err(Broken {
+            tried: behaviour.name.replace('_', " "),
+            expected: "an answer".into(),
+            seen: words.unwrap_or_default(),
+        })
+    })
 }
 
 /// The grades for a script: `{"step", "passed", "total", "behaviours": [{"name", "passed", "tried",

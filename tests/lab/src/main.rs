@@ -265,18 +265,23 @@ fn check(args: &ArgMatches) -> Result<ExitCode> {
             .with_context(|| format!("grade {}", program.display()))?,
         None => lab::grade::build(&step, &own)?,
     };
-    let grades = lab::grade::grade(&step, &program)?;
+    silence();
+    let json = args.get_flag("json");
+    let mut grades = Vec::new();
+    for grade in lab::grade::grade(&step, &program)? {
+        let mark = if grade.broken.is_none() { '✓' } else { '✗' };
+        if !json {
+            print(&format!("{mark} {}\n", grade.behaviour.name.replace('_', " ")))?;
+        }
+        grades.push(grade);
+    }
     let report = lab::grade::report(&step, &grades);
     if own.exists() && !args.contains_id("bin") {
         std::fs::write(own.join("checked.json"), report.to_string())?;
     }
-    if args.get_flag("json") {
+    if json {
         print(&format!("{report:#}\n"))?;
     } else {
-        for grade in &grades {
-            let mark = if grade.broken.is_none() { '✓' } else { '✗' };
-            print(&format!("{mark} {}\n", grade.behaviour.name.replace('_', " ")))?;
-        }
         let first = grades.iter().find_map(|grade| Some((grade, grade.broken.as_ref()?)));
         if let Some((grade, broken)) = first {
             print(&format!(
@@ -292,6 +297,12 @@ fn check(args: &ArgMatches) -> Result<ExitCode> {
     }
     let all = grades.iter().all(|grade| grade.broken.is_none());
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A program that does not answer makes the lab panic; what it says then is in the grade, and is not to be
+/// said twice.
+fn silence() {
+    std::panic::set_hook(Box::new(|_| ()));
 }
 
 /// The first lines of what was expected or seen, with room on their left.
@@ -312,8 +323,9 @@ fn hint(args: &ArgMatches) -> Result<()> {
     let step = step(args)?;
     let own = lab::grade::place(&step);
     let program = lab::grade::build(&step, &own)?;
-    let grades = lab::grade::grade(&step, &program)?;
-    let Some(grade) = grades.iter().find(|grade| grade.broken.is_some()) else {
+    silence();
+    let mut grades = lab::grade::grade(&step, &program)?;
+    let Some(grade) = grades.find(|grade| grade.broken.is_some()) else {
         return print("nothing fails: no hint is needed\n");
     };
     // How many hints for this behaviour have been given already.

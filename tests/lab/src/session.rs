@@ -3,6 +3,7 @@ use std::io::{BufRead, BufReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
@@ -21,7 +22,15 @@ use crate::watch::{Ended, Watch, Watched};
 pub(crate) fn patience() -> Duration {
     // Less for steps that are broken on purpose: they are known not to answer.
     let seconds = std::env::var("LAB_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(30))
+    seconds.map_or_else(|| *PATIENCE.get_or_init(|| Duration::from_secs(30)), Duration::from_secs)
+}
+
+static PATIENCE: OnceLock<Duration> = OnceLock::new();
+
+/// Less patience, for as long as this process lives: somebody looks on, and what is not finished yet often
+/// does not answer.
+pub(crate) fn somebody_looks_on() {
+    let _ = PATIENCE.set(Duration::from_secs(5));
 }
 
 /// A step that runs a shell, and holds still between two questions to it.
@@ -117,7 +126,8 @@ impl Session {
         let mut answer = String::new();
         loop {
             let line = self.answers.recv_timeout(patience());
-            let line = line.unwrap_or_else(|_| panic!("no answer to {question:?}: {answer}"));
+            let line =
+                line.unwrap_or_else(|_| panic!("no shell answers on standard input: {answer}"));
             if let Some((before, status)) = line.split_once(&mark) {
                 answer += before;
                 return (answer.trim_end().to_owned(), status.to_owned());
