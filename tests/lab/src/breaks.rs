@@ -185,6 +185,7 @@ impl Tests {
             .env("CARGO_MANIFEST_DIR", &self.directory)
             .env("CARGO_TARGET_DIR", root().join("target/breaks"))
             .env("INSTA_UPDATE", "no")
+            .env_remove("INSTA_SNAPSHOT_REFERENCES_FILE")
             .env("LAB_PATIENCE", "4")
             .env("RUST_BACKTRACE", "0")
             .current_dir(&self.directory)
