@@ -106,7 +106,6 @@ fn it_names_what_refuses_a_clock_or_a_mask() {
     it_says(NoClock, &["(CLONE_NEWTIME): Operation not permitted (EPERM) why: A seccomp filter"]);
     it_says(NoTimeNamespaces, &["why: user.max_time_namespaces is 0"]);
     it_says(ReadOnlyProc, &["file system (EROFS) why: /proc is read-only"]);
-    it_says(ClockAhead, &["(ERANGE) why: This is in a time namespace already"]);
     it_says(NoWriting, &["(EACCES) why: A security module forbids it"]);
     let bind = "not ok masks in /proc";
     it_says(NoBind, &[bind, "why: A filter or a security module refuses mount(2)"]);

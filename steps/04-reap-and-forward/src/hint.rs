@@ -30,9 +30,6 @@ pub fn hint(tried: &str, errno: Errno) -> Option<&'static str> {
             "root without all its rights (a container?), or AppArmor: `just doctor`"
         }
         ("write", Errno::EROFS) => "/proc is read-only here (a container?): see `just doctor`",
-        ("write", Errno::ERANGE) => {
-            "a time namespace is around us, its clock ahead of the host's: leave it"
-        }
         ("mount", Errno::EPERM) if tried.starts_with("mount(proc,") => {
             "/proc is covered in part (a container?), or a filter: `just doctor`"
         }

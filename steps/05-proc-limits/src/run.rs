@@ -102,9 +102,17 @@ fn new_clock() -> Result<(), Failure> {
         }
         outcome => outcome.map_err(failed("unshare(CLONE_NEWTIME)"))?,
     }
-    let uptime = fs::read_to_string("/proc/uptime").map_err(failed("read(/proc/uptime)"))?;
+    let read = |file| fs::read_to_string(file).map_err(failed(&format!("read({file})")));
+    let whole = |number: &str| number.parse::<i64>().unwrap_or(0);
     // Whole seconds: below zero there is no time, and the kernel would refuse.
-    let seconds = uptime.split('.').next().unwrap_or("0");
-    write("/proc/self/timens_offsets", &format!("boottime -{seconds} 0"))
+    let uptime = whole(read("/proc/uptime")?.split('.').next().unwrap_or_default());
+    // Our clock may have an offset from the host's already, in a container. A new
+    // one begins with the same, in seconds and nanoseconds.
+    let offsets = read("/proc/self/timens_offsets")?;
+    let ours = offsets.lines().find_map(|line| line.strip_prefix("boottime"));
+    let mut ours = ours.unwrap_or_default().split_whitespace().map(whole);
+    let (seconds, nanoseconds) = (ours.next().unwrap_or(0), ours.next().unwrap_or(0));
+    let new = format!("boottime {} {nanoseconds}", seconds - uptime);
+    write("/proc/self/timens_offsets", &new)
 }
 // ANCHOR_END: clock

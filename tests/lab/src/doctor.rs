@@ -375,14 +375,6 @@ fn cause(facts: &Facts, way: Way, refusal: &str) -> Cause {
             "Start outside the sandbox, or give it a /proc of its own (bwrap --proc /proc).",
             HARMLESS,
         )
-    } else if is("write(/proc/self/timens_offsets)", "ERANGE") {
-        (
-            "This is in a time namespace already (/proc/self/timens_offsets), and its clock is ahead of \
-             the machine's."
-                .into(),
-            "Leave it: start from outside.",
-            HARMLESS,
-        )
     } else if is("mount", "EINVAL") {
         (
             "This kernel cannot mount so. It is an old one, or no Linux kernel but something that \
