@@ -285,9 +285,7 @@ fn manifest(step: &str) -> Result<String> {
 /// # Errors
 /// There is nothing, or it does not compile.
 pub fn build(step: &str, directory: &Path) -> Result<PathBuf> {
-    if !directory.exists() {
-        bail!("{} is not there; `just start {}` makes it", short(directory), &step[..2]);
-    }
+    begun(step, directory)?;
     let target = root().join("target/work");
     let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
         .args(["build", "--quiet", "--manifest-path"])
@@ -299,6 +297,17 @@ pub fn build(step: &str, directory: &Path) -> Result<PathBuf> {
         bail!("{} does not compile", short(directory));
     }
     Ok(target.join("debug").join(step))
+}
+
+/// Whether there is anything.
+///
+/// # Errors
+/// There is not.
+pub fn begun(step: &str, directory: &Path) -> Result<()> {
+    if !directory.exists() {
+        bail!("{} is not there; `just start {}` makes it", short(directory), &step[..2]);
+    }
+    Ok(())
 }
 
 /// How far a step of the learner's is.

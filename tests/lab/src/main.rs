@@ -41,7 +41,9 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
         Some(("hint", args)) => hint(args)?,
         Some(("solution", args)) => {
             let step = step(args)?;
-            let own = lab::grade::place(&step).join("src");
+            let own = lab::grade::place(&step);
+            lab::grade::begun(&step, &own)?;
+            let own = own.join("src");
             let finished = lab::root().join("steps").join(&step).join("src");
             print(&lab::diff::directories(&own, &finished)?)?;
         }
