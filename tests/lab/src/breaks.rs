@@ -134,6 +134,13 @@ impl Copy {
     /// # Errors
     /// They do not compile.
     pub fn build_tests(&self, step: &str) -> Result<Tests> {
+        // And all programs that they start: a build beside them would take their time.
+        let all = escargot::CargoBuild::new()
+            .manifest_path(self.directory.join("Cargo.toml"))
+            .target_dir(root().join("target/breaks"))
+            .exec()
+            .context("build the workspace")?;
+        all.into_iter().try_for_each(|message| message.map(drop)).context("build the workspace")?;
         let messages = escargot::CargoBuild::new()
             .manifest_path(self.directory.join("Cargo.toml"))
             .target_dir(root().join("target/breaks"))
@@ -186,7 +193,7 @@ impl Tests {
             .env("CARGO_TARGET_DIR", root().join("target/breaks"))
             .env("INSTA_UPDATE", "no")
             .env_remove("INSTA_SNAPSHOT_REFERENCES_FILE")
-            .env("LAB_PATIENCE", "4")
+            .env("LAB_PATIENCE", "8")
             .env("RUST_BACKTRACE", "0")
             .current_dir(&self.directory)
             .stdin(Stdio::null())

@@ -182,7 +182,7 @@ impl Session {
     /// The lab failed.
     pub fn wait(self) -> (Ended, String) {
         let Session { watched, input, errors, .. } = self;
-        let ended = watched.end();
+        let ended = watched.end_soon();
         drop(input);
         (ended, errors.join().expect("read standard error"))
     }
@@ -333,7 +333,7 @@ impl Terminal {
     /// The lab failed.
     pub fn end(self) -> (Ended, String) {
         let Terminal { watched, keys, far, shown, mut screen } = self;
-        let ended = watched.end();
+        let ended = watched.end_soon();
         drop((keys, far));
         for bytes in shown {
             screen += &String::from_utf8_lossy(&bytes);

@@ -2,11 +2,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::spawn;
 use std::{fs, os::unix::process::ExitStatusExt};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use procfs::process::all_processes;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::session::patience;
 use crate::step::Place;
@@ -134,6 +137,24 @@ impl Watched {
             (stat.ppid == subreaper).then_some(stat.pid)
         });
         children.min().expect("the step has ended already")
+    }
+
+    /// Waits for the end of what is about to end. What does not, is killed, and reported as left.
+    ///
+    /// # Panics
+    /// The subreaper failed.
+    pub(crate) fn end_soon(self) -> Ended {
+        let subreaper = rustix::process::Pid::from_child(&self.child);
+        let subreaper = pidfd_open(subreaper, PidfdFlags::empty()).expect("hold the subreaper");
+        let (ended, end) = channel::<()>();
+        spawn(move || {
+            if end.recv_timeout(patience()) == Err(RecvTimeoutError::Timeout) {
+                let _ = pidfd_send_signal(subreaper, rustix::process::Signal::TERM);
+            }
+        });
+        let outcome = self.end();
+        drop(ended);
+        outcome
     }
 
     /// Waits for its end, and for the end of all that it started.
