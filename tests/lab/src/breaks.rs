@@ -1,7 +1,8 @@
 //! Patches that each take one lesson out of a step: `steps/NN-…/breaks/NAME.patch`.
 //!
 //! Such a file begins with a question to the learner, on one line. Lines that begin with `$ ` follow: what
-//! to type to see the answer. Then comes a patch of the step's directory, for `git apply`.
+//! to type to see the answer; and lines that begin with `~ `: a test each that sees the break or not, as the
+//! processes happen to run. Then comes a patch of the step's directory, for `git apply`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -27,6 +28,8 @@ pub struct Break {
     pub question: String,
     /// What to type to see it.
     pub lines: Vec<String>,
+    /// Tests that see it at some times and not at others.
+    pub chance: Vec<String>,
     /// The patch alone.
     pub patch: String,
 }
@@ -64,17 +67,19 @@ fn patches(step: &str, kind: &str) -> Result<Vec<Break>> {
 
 fn parse(step: &str, name: String, text: &str) -> Result<Break> {
     let (head, patch) = text.split_once("\n--- ").context("no line begins with ---")?;
-    let mut head = head.lines();
-    let question = head.next().context("no question")?.to_owned();
+    let question = head.lines().next().context("no question")?.to_owned();
     if !question.ends_with('?') {
         bail!("the first line is no question: {question:?}");
     }
-    let lines: Vec<_> =
-        head.filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect();
+    let beginning = |mark: &str| -> Vec<String> {
+        head.lines().filter_map(|line| line.strip_prefix(mark)).map(str::to_owned).collect()
+    };
+    let (lines, chance) = (beginning("$ "), beginning("~ "));
     if lines.is_empty() {
         bail!("there is nothing to type");
     }
-    Ok(Break { step: step.to_owned(), name, question, lines, patch: format!("--- {patch}") })
+    let patch = format!("--- {patch}");
+    Ok(Break { step: step.to_owned(), name, question, lines, chance, patch })
 }
 
 /// A copy of the workspace, in which steps may be broken. There is one, below `target/`, so that Cargo
