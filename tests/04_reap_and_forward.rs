@@ -345,8 +345,7 @@ fn the_whole_group_gets_term_and_the_command_gets_it_once() {
 #[test]
 fn kill_0_stays_in_the_commands_group() {
     for step in callers(step()) {
-        let line =
-            "trap 'echo TERM' TERM; trap 'exit 7' URG; kill 0; sleep 10 & kill -URG 1; wait";
+        let line = "trap 'echo TERM' TERM; trap 'exit 7' URG; kill 0; sleep 10 & kill -URG 1; wait";
         let said = step.transcript(["run", "sh", "-c", line]);
         assert_eq!(said.status.code(), Some(7));
         assert!(said.printed.ends_with("wait\nTERM\n"), "{}", said.text);

@@ -179,11 +179,11 @@ pub struct Tests {
 
 impl Tests {
     /// Runs them on the step as it was built last, apart from the host's mounts, and names those that fail, in
-    /// the order of the alphabet.
+    /// the order of the alphabet. What they said is kept, under the break's `name`.
     ///
     /// # Errors
-    /// They do not run.
-    pub fn failing(&self) -> Result<Vec<String>> {
+    /// They do not run, or what they said cannot be written.
+    pub fn failing(&self, name: &str) -> Result<Vec<String>> {
         let lab = workspace::build("lab", "lab")?;
         let report = tempfile::NamedTempFile::new().context("make a temporary file")?;
         let output = Command::new(lab)
@@ -206,7 +206,8 @@ impl Tests {
             .context("start the tests")?;
         let text = String::from_utf8_lossy(&output.stdout);
         // For whoever wants to know why a test failed.
-        fs::write(root().join("target/breaks/last.log"), &*text).context("write last.log")?;
+        let log = root().join(format!("target/breaks/{}-{name}.log", &self.step[..2]));
+        fs::write(&log, &*text).with_context(|| format!("write {}", log.display()))?;
         if !text.contains("test result: ") {
             let errors = String::from_utf8_lossy(&output.stderr);
             bail!("{}: no test ran:\n{text}{errors}", self.step);
