@@ -64,6 +64,12 @@ break step name='':
 start step *options:
     @cargo run --quiet -p lab -- start "$@"
 
+# Run your step: just mine 02, just mine 02 run ps -ef
+[group('build it yourself')]
+[no-exit-message]
+mine step *args:
+    @cargo run --quiet -p lab -- mine "$@"
+
 # Grade your step: just check 02, just check 02 --bin ./mine, just check 02 --json
 [group('build it yourself')]
 [no-exit-message]

@@ -236,33 +236,39 @@ fn what_is_the_containers_own() {
     if !Ability::Tool("ip").or_report() {
         return;
     }
-    for step in callers(step()) {
-        let before = Step::new(&step_03(), step.caller());
-        let path = before.path().display();
-        let after_03 = column(&step, &format!("{path} run --ti sh"));
-        let after_05 = column(&step, &format!("{} run --ti sh", step.path().display()));
-        let alone = NAMESPACES.map(|(name, container)| (name, column(&step, container)));
-        let mut table =
-            format!("{:<30}{:<22}{:<14}after step 05\n", "", "after step 03", "namespace");
-        for (row, (path, documented)) in FILES.iter().enumerate() {
-            let cells = match (after_03[row], after_05[row]) {
-                (Some(before), Some(after)) => {
-                    let makes_own = |(_, column): &&(_, Vec<_>)| column[row] == Some(OWN);
-                    let namespace = alone.iter().find(makes_own).map_or("-", |(name, _)| name);
-                    [before, namespace, after]
-                }
-                _ => {
-                    let line = format!("not tested: {path}, for want of it in this kernel\n");
-                    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
-                    *documented
-                }
-            };
-            assert_eq!(cells, *documented, "{path}");
-            let [before, namespace, after] = cells;
-            let _ = writeln!(table, "{path:<30}{before:<22}{namespace:<14}{after}");
+    // Both callers at once: the test would be the longest by far.
+    std::thread::scope(|scope| {
+        for step in callers(step()) {
+            scope.spawn(move || table(&step));
         }
-        snapshots(|| assert_snapshot!("table", table));
+    });
+}
+
+fn table(step: &Step) {
+    let before = Step::new(&step_03(), step.caller());
+    let path = before.path().display();
+    let after_03 = column(step, &format!("{path} run --ti sh"));
+    let after_05 = column(step, &format!("{} run --ti sh", step.path().display()));
+    let alone = NAMESPACES.map(|(name, container)| (name, column(step, container)));
+    let mut table = format!("{:<30}{:<22}{:<14}after step 05\n", "", "after step 03", "namespace");
+    for (row, (path, documented)) in FILES.iter().enumerate() {
+        let cells = match (after_03[row], after_05[row]) {
+            (Some(before), Some(after)) => {
+                let makes_own = |(_, column): &&(_, Vec<_>)| column[row] == Some(OWN);
+                let namespace = alone.iter().find(makes_own).map_or("-", |(name, _)| name);
+                [before, namespace, after]
+            }
+            _ => {
+                let line = format!("not tested: {path}, for want of it in this kernel\n");
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+                *documented
+            }
+        };
+        assert_eq!(cells, *documented, "{path}");
+        let [before, namespace, after] = cells;
+        let _ = writeln!(table, "{path:<30}{before:<22}{namespace:<14}{after}");
     }
+    snapshots(|| assert_snapshot!("table", table));
 }
 
 /// The time namespace is the third that is new, and PID 1 is in it, since it was born after it was made.

@@ -53,12 +53,13 @@ const STEP_02: &[Behaviour] = behaviours! {
 /// What is new in step 03.
 const STEP_03: &[Behaviour] = behaviours! {
     lessons::ps_shows_the_container_and_nothing_else:
-        "A procfs shows the PID namespace of the process that mounts it. Who in here is in the new one?",
-        "In `init`: unshare(CLONE_NEWNS), and then mount a file system of the type proc on /proc.";
+        "A procfs shows the PID namespace of the process that mounts it. Which of your processes is in the new PID namespace?",
+        "In `init`: unshare(CLONE_NEWNS), untie the copies (the next behaviour), and then mount a file system \
+         of the type proc on /proc.";
     lessons::the_hosts_proc_is_unharmed:
         "On a host with a shared `/`, what you mount appears on the host too. Untie the copies first.",
-        "mount(None, \"/\", None, MS_REC|MS_PRIVATE, None), between unshare and the mount of proc. \
-         Without MS_REC, /proc itself stays tied.";
+        "mount(None::<&str>, \"/\", None::<&str>, MS_REC|MS_PRIVATE, None::<&str>), between unshare and the \
+         mount of proc. Without MS_REC, /proc itself stays tied.";
     lessons::proc_is_nosuid_nodev_noexec:
         "Three flags of mount(2): nobody should start a program, open a device, or change user from /proc.";
 };
@@ -208,7 +209,7 @@ fn seen(behaviour: &Behaviour, step: &Step) -> Kept {
 }
 
 /// The grades for a script: `{"step", "passed", "total", "behaviours": [{"name", "passed", "tried",
-/// "expected", "seen"}]}`.
+/// "expected", "seen"}]}`; the last two with their first lines alone.
 pub fn report(step: &str, grades: &[Grade]) -> Value {
     let passed = grades.iter().filter(|grade| grade.broken.is_none()).count();
     let behaviours: Vec<_> = grades
@@ -219,12 +220,26 @@ pub fn report(step: &str, grades: &[Grade]) -> Value {
                 "name": grade.behaviour.name,
                 "passed": false,
                 "tried": broken.tried,
-                "expected": broken.expected,
-                "seen": broken.seen,
+                "expected": cut(&broken.expected),
+                "seen": cut(&broken.seen),
             }),
         })
         .collect();
     json!({ "step": step, "passed": passed, "total": grades.len(), "behaviours": behaviours })
+}
+
+/// The first lines of what was expected or seen.
+pub fn cut(text: &str) -> String {
+    const MOST: usize = 8;
+    let line = |line: &str| match line.char_indices().nth(100) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    };
+    let mut lines: Vec<_> = text.trim_end().lines().take(MOST).map(line).collect();
+    if text.trim_end().lines().count() > MOST {
+        lines.push("…".to_owned());
+    }
+    lines.join("\n")
 }
 
 /// `work/02`, for the step `02-init-pid1`.
@@ -238,6 +253,7 @@ pub fn place(step: &str) -> PathBuf {
 /// # Errors
 /// There is no starter, the directory is there already, or it cannot be written.
 pub fn start(step: &str, directory: &Path) -> Result<()> {
+    to_be_written(step)?;
     let patch = root().join("steps").join(step).join("start.patch");
     let patch = fs::read_to_string(&patch).with_context(|| format!("{step} has no starter"))?;
     let from = patch.lines().next().and_then(|line| line.strip_prefix("From "));
@@ -299,11 +315,19 @@ pub fn build(step: &str, directory: &Path) -> Result<PathBuf> {
     Ok(target.join("debug").join(step))
 }
 
+fn to_be_written(step: &str) -> Result<()> {
+    if behaviours(step).is_empty() {
+        bail!("step {} is not there to be written; begin with `just start 02`", &step[..2]);
+    }
+    Ok(())
+}
+
 /// Whether there is anything.
 ///
 /// # Errors
 /// There is not.
 pub fn begun(step: &str, directory: &Path) -> Result<()> {
+    to_be_written(step)?;
     if !directory.exists() {
         bail!("{} is not there; `just start {}` makes it", short(directory), &step[..2]);
     }

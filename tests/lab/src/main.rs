@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use nix::unistd::{AccessFlags, access};
+use serde_json::json;
 
 fn main() -> ExitCode {
     // What would make a test fail is no accident of the program's: one line of it is enough.
@@ -38,6 +40,7 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
         Some(("break", args)) => show_break(args)?,
         Some(("start", args)) => start(args)?,
         Some(("check", args)) => return check(args),
+        Some(("mine", args)) => return mine(args),
         Some(("hint", args)) => hint(args)?,
         Some(("solution", args)) => {
             let step = step(args)?;
@@ -137,6 +140,18 @@ fn command_line() -> Command {
                 .arg(Arg::new("again").long("again").action(ArgAction::SetTrue).help(
                     "Move what is there aside, and begin anew",
                 )),
+            Command::new("mine")
+                .about("Run your step. As root, in a mount namespace of its own")
+                .arg(named())
+                .arg(
+                    Arg::new("line")
+                        .value_name("ARG")
+                        .help("What the step itself is given")
+                        .num_args(0..)
+                        .trailing_var_arg(true)
+                        .allow_hyphen_values(true)
+                        .value_parser(value_parser!(OsString)),
+                ),
             Command::new("check")
                 .about("Grade the step that you write")
                 .arg(named())
@@ -255,20 +270,27 @@ fn start(args: &ArgMatches) -> Result<()> {
     let place = lab::grade::short(&place);
     print(&format!(
         "{place} is yours. Look for TODO in {place}/src; the chapter is book/src/{step}.md.\n\
-         `just check {number}` grades it, `just hint {number}` helps.\n"
+         `just mine {number}` runs it, `just check {number}` grades it, `just hint {number}` helps.\n"
     ))
 }
 
 fn check(args: &ArgMatches) -> Result<ExitCode> {
     let step = step(args)?;
     let own = lab::grade::place(&step);
+    let json = args.get_flag("json");
     let program = match args.get_one::<PathBuf>("bin") {
-        Some(program) => std::fs::canonicalize(program)
-            .with_context(|| format!("grade {}", program.display()))?,
-        None => lab::grade::build(&step, &own)?,
+        Some(program) => executable(program)?,
+        None => match lab::grade::build(&step, &own) {
+            Err(error) if json => {
+                let report = json!({ "step": step, "passed": 0, "error": error.to_string() });
+                print(&format!("{report:#}\n"))?;
+                return Ok(ExitCode::FAILURE);
+            }
+            outcome => outcome?,
+        },
     };
     silence();
-    let json = args.get_flag("json");
+    lab::subreaper::leave_the_hosts_mounts()?;
     let mut grades = Vec::new();
     for grade in lab::grade::grade(&step, &program)? {
         let mark = if grade.broken.is_none() { '✓' } else { '✗' };
@@ -287,7 +309,7 @@ fn check(args: &ArgMatches) -> Result<ExitCode> {
         let first = grades.iter().find_map(|grade| Some((grade, grade.broken.as_ref()?)));
         if let Some((grade, broken)) = first {
             print(&format!(
-                "\nFirst of all: {}\n  tried:    {}\n  expected: {}\n  seen:     {}\n  hint:     {}\n",
+                "\nThe first that fails: {}\n  tried:    {}\n  expected: {}\n  seen:     {}\n  hint:     {}\n",
                 grade.behaviour.name.replace('_', " "),
                 broken.tried,
                 indented(&broken.expected),
@@ -307,18 +329,33 @@ fn silence() {
     std::panic::set_hook(Box::new(|_| ()));
 }
 
-/// The first lines of what was expected or seen, with room on their left.
+/// With room on the left.
 fn indented(text: &str) -> String {
-    const MOST: usize = 8;
-    let cut = |line: &str| match line.char_indices().nth(100) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
-    };
-    let mut lines: Vec<_> = text.trim_end().lines().take(MOST).map(cut).collect();
-    if text.trim_end().lines().count() > MOST {
-        lines.push("…".to_owned());
+    match text.trim() {
+        "" => "nothing".to_owned(),
+        _ => lab::grade::cut(text).replace('\n', "\n            "),
     }
-    lines.join("\n            ")
+}
+
+/// A program that can be started, by its absolute path.
+fn executable(program: &Path) -> Result<PathBuf> {
+    let tried = || format!("grade {}", program.display());
+    let path = std::fs::canonicalize(program).with_context(tried)?;
+    if !path.is_file() || access(&path, AccessFlags::X_OK).is_err() {
+        bail!("{}: it is not an executable file", tried());
+    }
+    Ok(path)
+}
+
+/// Runs the learner's own step.
+fn mine(args: &ArgMatches) -> Result<ExitCode> {
+    let step = step(args)?;
+    let program = lab::grade::build(&step, &lab::grade::place(&step))?;
+    // What it forgets to keep from the host, this does.
+    lab::subreaper::leave_the_hosts_mounts()?;
+    let mut command = process::Command::new(&program);
+    command.arg0(&step).args(args.get_many::<OsString>("line").unwrap_or_default());
+    Err(command.exec()).with_context(|| format!("start {step}"))
 }
 
 fn hint(args: &ArgMatches) -> Result<()> {
@@ -326,6 +363,7 @@ fn hint(args: &ArgMatches) -> Result<()> {
     let own = lab::grade::place(&step);
     let program = lab::grade::build(&step, &own)?;
     silence();
+    lab::subreaper::leave_the_hosts_mounts()?;
     let mut grades = lab::grade::grade(&step, &program)?;
     let Some(grade) = grades.find(|grade| grade.broken.is_some()) else {
         return print("nothing fails: no hint is needed\n");

@@ -206,7 +206,7 @@ fn tree_when(pid: i32, so: impl Fn(&ProcessTree) -> bool) -> ProcessTree {
             return tree;
         }
         assert!(Instant::now() < deadline, "it is still so:\n{}", tree.text());
-        sleep(Duration::from_millis(2));
+        sleep(Duration::from_millis(5));
     }
 }
 

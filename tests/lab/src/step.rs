@@ -35,10 +35,14 @@ impl Caller {
             // An ordinary user cannot enter every directory of root's. What it runs must lie where
             // it can go.
             let copy = place.directory.path().join(program.file_name().expect("a program's path"));
-            // Not copied by this process: while it had the copy open for writing, a program that another
-            // thread starts could inherit that for a moment, and then exec fails with ETXTBSY.
-            let copied = Command::new("cp").arg(program).arg(&copy).status().expect("start cp");
-            assert!(copied.success(), "copy the program: cp {copied}");
+            // A second name for the file, where both places are on one file system; else a copy. Not made by
+            // this process: while it had the copy open for writing, a program that another thread starts
+            // could inherit that for a moment, and then exec fails with ETXTBSY.
+            if fs::hard_link(program, &copy).is_err() {
+                let copied = Command::new("cp").arg(program).arg(&copy).status();
+                let copied = copied.expect("start cp");
+                assert!(copied.success(), "copy the program: cp {copied}");
+            }
             let open = fs::Permissions::from_mode(0o755);
             fs::set_permissions(place.directory.path(), open).expect("open the directory");
             let nobody = Some(NOBODY);

@@ -163,6 +163,22 @@ fn raw(status: WaitStatus) -> ExitStatus {
     }
 }
 
+/// Goes to a mount namespace that is cut off from the host's, with the calling process and all that it starts
+/// from then on, so that a program that is not finished cannot change the host's mounts. Who has no
+/// CAP_SYS_ADMIN could not change them anyway, and stays.
+///
+/// # Errors
+/// The kernel refused, for another reason than that.
+pub fn leave_the_hosts_mounts() -> Result<()> {
+    match unshare(CloneFlags::CLONE_NEWNS) {
+        Err(Errno::EPERM) => return Ok(()),
+        outcome => outcome.context("unshare(CLONE_NEWNS)")?,
+    }
+    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
+        .with_context(|| format!("mount(/, {flags:?})"))
+}
+
 /// A mount namespace of our own, cut off from the host's, whose `/` is shared with whatever mount
 /// namespaces are made from it: what a host with systemd looks like. Without CAP_SYS_ADMIN, in a user
 /// namespace.
