@@ -10,7 +10,7 @@ export LC_ALL := "C.UTF-8"
 default:
     @'{{ just_executable() }}' --list --unsorted
 
-# Run a step: just run 02, just run 02 run ps -ef, just run 01 exec /bin/sh
+# Run a step: just run 02, just run 02 run ps -ef
 [group('learn')]
 [no-exit-message]
 run step *args:
@@ -19,19 +19,19 @@ run step *args:
     shift
     exec cargo run --quiet --bin "$bin" -- "$@"
 
-# Start a step that runs a shell, and show who is whose child
+# Start a step, and show who is whose child
 [group('learn')]
 [no-exit-message]
 tree step *args:
     @cargo run --quiet -p lab -- tree "$@"
 
-# Show what a step adds to the step before: just diff 02 03
+# Show what a step adds: just diff 02 03
 [group('learn')]
 [no-exit-message]
 diff old new:
     @cargo run --quiet -p lab -- diff "$@"
 
-# Show the system calls of a step, with strace: just trace 02 [run /bin/true]
+# Show a step's system calls: just trace 02
 [group('learn')]
 [no-exit-message]
 trace step *args:
@@ -52,25 +52,25 @@ trace step *args:
     exec strace --follow-forks --quiet=attach,exit,path-resolution --string-limit=60 --signal=none \
         --trace="$calls" "$target/debug/$bin" "$@"
 
-# Take one lesson out of a step, and see what breaks: just break 03, just break 03 no-private
+# Take a lesson out, see what breaks: just break 03
 [group('learn')]
 [no-exit-message]
 break step name='':
     @cargo run --quiet -p lab -- break "$1" ${2:+"$2"}
 
-# Begin to write a step yourself, in work/: just start 02 (--again: anew)
+# Begin a step of yours, in work/: just start 02
 [group('build it yourself')]
 [no-exit-message]
 start step *options:
     @cargo run --quiet -p lab -- start "$@"
 
-# Run your step: just mine 02, just mine 02 run ps -ef
+# Run yours: just mine 02, just mine 02 run ps -ef
 [group('build it yourself')]
 [no-exit-message]
 mine step *args:
     @cargo run --quiet -p lab -- mine "$@"
 
-# Grade your step: just check 02, just check 02 --bin ./mine, just check 02 --json
+# Grade yours: just check 02 [--bin ./mine] [--json]
 [group('build it yourself')]
 [no-exit-message]
 check step *options:
@@ -85,7 +85,7 @@ check step *options:
 hint step:
     @cargo run --quiet -p lab -- hint "$@"
 
-# Show what is missing from your step to the finished one
+# What is missing from yours to the finished step
 [group('build it yourself')]
 [no-exit-message]
 solution step:
@@ -97,7 +97,7 @@ solution step:
 progress:
     @cargo run --quiet -p lab -- progress
 
-# Say what this machine can do for the course, and what not, and why
+# What this machine can do for the course, and why not
 [group('learn')]
 [no-exit-message]
 doctor *args:
@@ -109,13 +109,13 @@ doctor *args:
 book: _mdbook
     @mdbook build book
 
-# Read the book in a browser, made anew at every change: just serve [--open]
+# Read the book, kept up to date: just serve [--open]
 [group('book')]
 [no-exit-message]
 serve *options: _mdbook
     @mdbook serve book "$@"
 
-# Look at the built book as a reader would, in a browser (needs node and Chromium)
+# Look at the book in a browser (needs node, Chromium)
 [group('book')]
 [no-exit-message]
 test-book: book
@@ -140,13 +140,13 @@ test step='all':
     cargo run --quiet -p lab -- skips "$LAB_SKIPS"
     exit $status
 
-# Run steps 2,000 times each, kill a third at random moments, and count what is left: just soak [02]
+# 2,000 runs, a third killed: what is left? just soak [02]
 [group('test')]
 [no-exit-message]
 soak *args:
     @cargo run --quiet -p lab -- soak "$@"
 
-# Look at snapshots that tests would change, and accept or reject each
+# Accept or reject what tests saw that is new
 [group('test')]
 [no-exit-message]
 review:
@@ -169,7 +169,7 @@ review:
     done
     [ "$found" = 1 ] || echo "no snapshot is pending"
 
-# Prove that the tests test: break each step, or one, in each way, and see which tests fail
+# Prove that the tests test: break all, see which fail
 [group('test')]
 [no-exit-message]
 breaks step='':

@@ -1,8 +1,11 @@
 //! The program behind `just`'s verbs, and the processes that the tests need beside themselves.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::fs::Permissions;
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
@@ -12,6 +15,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use nix::unistd::{AccessFlags, access};
 use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+use tempfile::TempDir;
 
 fn main() -> ExitCode {
     // What would make a test fail is no accident of the program's: one line of it is enough.
@@ -290,6 +296,7 @@ fn check(args: &ArgMatches) -> Result<ExitCode> {
         },
     };
     silence();
+    let _workplace = workplace()?;
     lab::subreaper::leave_the_hosts_mounts()?;
     let mut grades = Vec::new();
     for grade in lab::grade::grade(&step, &program)? {
@@ -321,6 +328,30 @@ fn check(args: &ArgMatches) -> Result<ExitCode> {
     }
     let all = grades.iter().all(|grade| grade.broken.is_none());
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One temporary directory for all that a verb makes in the course of its work. It goes with the value, and
+/// when the verb is ended from outside, by Ctrl-C.
+fn workplace() -> Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix("lab-").tempdir();
+    let directory = directory.context("make a temporary directory")?;
+    // The ordinary user, as whom root runs a step too, must get through.
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
+    let path = directory.path().to_owned();
+    if let Err(other) = tempfile::env::override_temp_dir(&path) {
+        bail!("{} is the place for temporary files already", other.display());
+    }
+    let (mut ended, end) = UnixStream::pair().context("make a socket pair")?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        pipe::register(signal, end.try_clone()?).context("install a handler")?;
+    }
+    std::thread::spawn(move || {
+        if ended.read_exact(&mut [0]).is_ok() {
+            let _ = std::fs::remove_dir_all(path);
+            process::exit(128 + SIGINT);
+        }
+    });
+    Ok(directory)
 }
 
 /// A program that does not answer makes the lab panic; what it says then is in the grade, and is not to be
@@ -363,6 +394,7 @@ fn hint(args: &ArgMatches) -> Result<()> {
     let own = lab::grade::place(&step);
     let program = lab::grade::build(&step, &own)?;
     silence();
+    let _workplace = workplace()?;
     lab::subreaper::leave_the_hosts_mounts()?;
     let mut grades = lab::grade::grade(&step, &program)?;
     let Some(grade) = grades.find(|grade| grade.broken.is_some()) else {
@@ -404,17 +436,21 @@ fn show_break(args: &ArgMatches) -> Result<()> {
     let step = step(args)?;
     let breaks = lab::breaks::breaks(&step)?;
     let Some(name) = args.get_one::<String>("NAME") else {
-        let width = breaks.iter().map(|shown| shown.name.len()).max().unwrap_or_default();
-        for shown in breaks {
-            print(&format!("{:width$}  {}\n", shown.name, shown.question))?;
+        for shown in &breaks {
+            print(&format!("{}\n    {}\n", shown.name, shown.question))?;
         }
-        return Ok(());
+        let first = breaks.first().map_or("NAME", |shown| &shown.name);
+        return print(&format!(
+            "\nTake one, and say first what you expect: just break {} {first}\n",
+            &step[..2]
+        ));
     };
     let names = || breaks.iter().map(|shown| shown.name.as_str()).collect::<Vec<_>>().join(", ");
     let shown = breaks.iter().find(|shown| shown.name == *name);
     let shown =
         shown.with_context(|| format!("{step} has no break {name:?}; it has: {}", names()))?;
     print(&format!("{}\n\n{}\n", shown.question, shown.patch))?;
+    let _workplace = workplace()?;
     let whole = lab::build(&format!("step-{step}"), &step)?;
     print(&format!("As it is:\n\n{}\n", lab::breaks::demonstrate(shown, &whole)))?;
     let copy = lab::breaks::Copy::fresh()?;
