@@ -47,7 +47,7 @@ fn command_line() -> Command {
     let cmd = cmd.trailing_var_arg(true).value_parser(value_parser!(OsString));
     let run = Command::new("run").about("Start CMD in a container, and wait for it");
     let init = Command::new("init").about("What `run` starts inside. Do not call it outside");
-    let exec = Command::new("exec").about("What `init` starts to become CMD. Nor this");
+    let exec = Command::new("exec").about("What `init` starts to become CMD. Do not call it");
     // Notes from `run`: on the signals that it found blocked, and on the terminal.
     let blocked = Arg::new("blocked").long("blocked").value_parser(value_parser!(Signal));
     let blocked = blocked.action(ArgAction::Append).hide(true);
