@@ -456,6 +456,12 @@ fn each_test_says_what_it_needs() {
                 let tools = tools.split(']').next().expect("an end");
                 abilities.extend(tools.split(", ").map(|tool| tool.trim_matches('"')));
             }
+            if body.contains(".trace(") {
+                abilities.insert("strace");
+            }
+            for tool in body.split("Ability::Tool(\"").skip(1) {
+                abilities.extend(tool.split('"').next());
+            }
             for place in Hostile::ALL.into_iter().chain(Hostile::CLOCK_AND_MASKS) {
                 let named = format!("{place:?}");
                 if [format!("Hostile::{named}"), format!("in_place({named},")]
