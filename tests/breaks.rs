@@ -1,6 +1,8 @@
 //! The proof that the tests test: each patch in `steps/*/breaks` takes one lesson out of its step, and the
 //! set of tests that fail is a snapshot. Part of `just breaks`, and not of `cargo test`, since it builds.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +10,7 @@ use std::process::Command;
 use assert_cmd::cargo::cargo_bin;
 use insta::assert_snapshot;
 use lab::breaks::{Copy, breaks, demonstrate, exercises};
-use lab::{Ability, build, grade, snapshots, steps};
+use lab::{Ability, Caller, Step, Transcript, build, grade, snapshots, steps};
 use serde_json::Value;
 
 /// One test for all: they share one copy of the workspace.
@@ -110,4 +112,32 @@ fn the_exit_status_and_the_json_tell_the_same() {
         assert_eq!(first["passed"], all);
         assert_eq!(first["seen"].is_string(), !all);
     }
+}
+
+/// A program that nobody knows, as root, where `/` is shared: what it mounts stays inside, and where it does not
+/// end it is ended.
+#[test]
+fn what_is_graded_can_neither_harm_the_host_nor_hold_it_up() {
+    if !Ability::Root.or_report() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let program = directory.path().join("mine");
+    let script = "#!/bin/sh\nmount -t tmpfs lab /mnt\n[ \"$2\" != echo ] || exec sleep 1000\n";
+    fs::write(&program, script).expect("write the program");
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it executable");
+    let lab = Step::new(cargo_bin!("lab"), Caller::Root);
+    let program = program.to_string_lossy();
+    let watch = lab.watch(["check", "02", "--bin", &program]).on_scratch_host();
+    let mut watch = watch.env("LAB_PATIENCE", "1");
+    // For Cargo, which sees to it that the lab is up to date.
+    for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"] {
+        watch =
+            std::env::var_os(name).into_iter().fold(watch, |watch, value| watch.env(name, value));
+    }
+    let (said, ended) = Transcript::and_end(watch);
+    ended.nothing_left();
+    assert_eq!(ended.status.code(), Some(1), "{}", said.printed);
+    assert!(said.printed.contains("it did not end within 1 seconds\n"), "{}", said.printed);
+    assert!(said.printed.ends_with(" of 17 behaviours\n"), "{}", said.printed);
 }
