@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use nix::sched::CloneFlags;
 use nix::unistd::{AccessFlags, access};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -78,11 +79,15 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
         }
         Some(("unshare", args)) => {
             let flags = args.get_one::<i32>("FLAGS").copied().unwrap_or_default();
-            nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(flags))?;
+            nix::sched::unshare(CloneFlags::from_bits_retain(flags))?;
         }
         Some(("skips", args)) => {
             let file = args.get_one::<PathBuf>("FILE").context("no file")?;
             print(&lab::skipped(&std::fs::read_to_string(file).context("read the skips")?))?;
+        }
+        Some(("ahead", args)) => {
+            let words: Vec<OsString> = args.get_many("CMD").unwrap_or_default().cloned().collect();
+            return ahead(&words);
         }
         Some(("deep", args)) => {
             let words: Vec<OsString> = args.get_many("CMD").unwrap_or_default().cloned().collect();
@@ -199,6 +204,10 @@ fn command_line() -> Command {
                 .about("List what a test run could not test, from the file of LAB_SKIPS")
                 .hide(true)
                 .arg(Arg::new("FILE").required(true).value_parser(value_parser!(PathBuf))),
+            Command::new("ahead")
+                .about("Start a command where the clock that counts from boot is years ahead")
+                .hide(true)
+                .arg(words("CMD").required(true).value_parser(value_parser!(OsString))),
             Command::new("deep")
                 .about("Become a command, below as many PID namespaces as the kernel allows")
                 .hide(true)
@@ -389,6 +398,18 @@ fn mine(args: &ArgMatches) -> Result<ExitCode> {
     let mut command = process::Command::new(&program);
     command.arg0(&step).args(args.get_many::<OsString>("line").unwrap_or_default());
     Err(command.exec()).with_context(|| format!("start {step}"))
+}
+
+/// Three years, and nearly a second: unshare(1) sets whole seconds only.
+fn ahead(words: &[OsString]) -> Result<ExitCode> {
+    let time = CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME);
+    lab::attempts::user_namespace(time)?;
+    std::fs::write("/proc/self/timens_offsets", "boottime 100000000 999999999")
+        .context("write timens_offsets")?;
+    let mut child = process::Command::new(&words[0]);
+    // To set an ID, std forks. Older kernels refuse vfork here.
+    let status = child.args(&words[1..]).gid(0).status().context("start the command")?;
+    Ok(ExitCode::from(u8::try_from(lab::contract::shell_status(status))?))
 }
 
 fn hint(args: &ArgMatches) -> Result<()> {
