@@ -149,7 +149,7 @@ impl Hostile {
             NoClock | NoWriting | NoBind | BindForbidden | NoTmpfs | NoRemount | RemountUnknown => {
                 vec![]
             }
-            Runc => vec![Ability::Tool("runc")],
+            Runc => ["runc", "unshare"].map(Ability::Tool).into(),
             FullOfProcesses => vec![Ability::Tool("prlimit")],
             _ => ["unshare", "mount", "setpriv"].map(Ability::Tool).into(),
         }
@@ -220,8 +220,15 @@ impl Hostile {
             NoTmpfs => lab(&["refuse", "--rule=mount(MS_RDONLY)=EPERM"]),
             NoRemount => lab(&["refuse", "--rule=mount(MS_REMOUNT)=EPERM"]),
             RemountUnknown => lab(&["refuse", "--rule=mount(MS_REMOUNT)=EINVAL"]),
-            // The command line is in the container's configuration already.
-            Runc => vec!["sh", "-c", "exec runc --root state run --bundle bundle \"lab-$$\"", "sh"],
+            // The command line is in the container's configuration already. Apart from the host's mounts,
+            // where that is allowed: some versions of runc mount themselves somewhere for a moment.
+            Runc => vec![
+                "sh",
+                "-c",
+                "apart='unshare --mount --propagation private'; $apart true 2>/dev/null || apart=; \
+                exec $apart runc --root state run --bundle bundle \"lab-$$\"",
+                "sh",
+            ],
         }
     }
 
