@@ -181,8 +181,8 @@ pub mod attempts {
 
     /// Tries what `trial` names, with the rights that `ability` names: `root`, those that the process
     /// has; `userns`, those of root in a user namespace of its own. The trials: `pid`, a first process
-    /// in a PID namespace; `mounts`, private mounts; `proc`, a procfs; `mask`, masks and read-only paths in it; `time`, a time namespace whose
-    /// clock begins at zero; `filter`, unshare(2) with nothing to do. The calling process must have one
+    /// in a PID namespace; `mounts`, private mounts; `proc`, a procfs; `mask`, masks and read-only
+    /// paths in it; `time`, a time namespace whose clock can be set; `filter`, unshare(2) with nothing to do. The calling process must have one
     /// thread only.
     ///
     /// # Errors

@@ -71,8 +71,11 @@ pub fn watch(orders: &Orders) -> Result<()> {
     pipe::register(SIGTERM, wake).context("install a handler")?;
 
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
-    if orders.scratch_host || orders.apart {
-        mounts_of_our_own(orders.scratch_host)?;
+    if orders.apart {
+        leave_the_hosts_mounts()?;
+    }
+    if orders.scratch_host {
+        scratch_host()?;
     }
     if let Some(path) = &orders.terminal {
         // The first terminal that a session leader opens becomes its controlling terminal.
@@ -174,28 +177,26 @@ pub fn leave_the_hosts_mounts() -> Result<()> {
         Err(Errno::EPERM) => return Ok(()),
         outcome => outcome.context("unshare(CLONE_NEWNS)")?,
     }
-    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
-        .with_context(|| format!("mount(/, {flags:?})"))
+    propagate(MsFlags::MS_PRIVATE)
 }
 
 /// A mount namespace of our own, cut off from the host's, whose `/` is shared with whatever mount
 /// namespaces are made from it: what a host with systemd looks like. Without CAP_SYS_ADMIN, in a user
 /// namespace.
-///
-/// Not `shared`: cut off only, as for programs that are not to be trusted with the host's mounts.
-fn mounts_of_our_own(shared: bool) -> Result<()> {
+fn scratch_host() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWNS) {
         Err(Errno::EPERM) => user_namespace(CloneFlags::CLONE_NEWNS)?,
         outcome => outcome.context("unshare(CLONE_NEWNS)")?,
     }
-    let propagations = [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED];
-    for propagation in propagations.into_iter().take(if shared { 2 } else { 1 }) {
-        let flags = MsFlags::MS_REC | propagation;
-        mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
-            .with_context(|| format!("mount(/, {flags:?})"))?;
-    }
-    Ok(())
+    propagate(MsFlags::MS_PRIVATE)?;
+    propagate(MsFlags::MS_SHARED)
+}
+
+/// Changes the propagation of all mounts.
+fn propagate(propagation: MsFlags) -> Result<()> {
+    let flags = MsFlags::MS_REC | propagation;
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
+        .with_context(|| format!("mount(/, {flags:?})"))
 }
 
 fn mounts(mut table: &File) -> Result<String> {
