@@ -2,6 +2,7 @@
 //! hidden, or closed to writers, because none does.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use assert_cmd::cargo::cargo_bin;
@@ -73,12 +74,23 @@ impl Sides {
         })
     }
 
+    /// What is said inside, and the host's numbers between which it was said. PIDs start again at the end of
+    /// their range: then there is no between, and it is asked once more.
+    fn asked_between(&mut self, host: &str, inside: &str) -> (RangeInclusive<i64>, String) {
+        loop {
+            let before = self.host_number(host);
+            let said = self.inside(inside);
+            let after = self.host_number(host);
+            if before <= after {
+                return (before..=after, said);
+            }
+        }
+    }
+
     /// What is numbered on the host between two processes of the host's is of the host.
     fn between(&mut self, host: &str, inside: &str) -> bool {
-        let before = self.host_number(host);
-        let seen: i64 = self.inside(inside).parse().expect("a number");
-        let after = self.host_number(host);
-        before <= seen && seen <= after
+        let (numbers, said) = self.asked_between(host, inside);
+        numbers.contains(&said.parse().expect("a number"))
     }
 
     fn end(self) {
@@ -87,8 +99,7 @@ impl Sides {
     }
 }
 
-/// A process of the host's has a number between those of two others, as long as the numbers do not start
-/// again; then there is another try.
+/// The PID of a new process of the host's.
 const NEXT_PID: &str = "sh -c 'echo $$'";
 
 /// What a row of the table says of a file.
@@ -125,12 +136,11 @@ fn whose(sides: &mut Sides, path: &str) -> Option<&'static str> {
         }
         // Start a process inside: does `self` lead to the number that it knows, which is not the host's?
         "/proc/self" => {
-            let before = sides.host_number(NEXT_PID);
-            let said = sides.inside("sh -c \"echo \\$\\$; exec readlink /proc/self\"");
-            let after = sides.host_number(NEXT_PID);
+            let question = "sh -c \"echo \\$\\$; exec readlink /proc/self\"";
+            let (hosts, said) = sides.asked_between(NEXT_PID, question);
             let numbers: Vec<i64> = said.lines().filter_map(|line| line.parse().ok()).collect();
             let [pid, link] = numbers[..] else { panic!("two numbers: {said}") };
-            own_unless(pid != link || (before < pid && pid < after))
+            own_unless(pid != link || hosts.contains(&pid))
         }
         // Mount something inside: does the host see it?
         "/proc/mounts" => {
