@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::cargo::cargo_bin;
 use assert_cmd::prelude::*;
 use insta::assert_snapshot;
-use lab::{Hostile, Step, Transcript, Watch, callers, picture, snapshots, tools};
+use lab::{Hostile, Session, Step, Transcript, Watch, callers, picture, snapshots, tools};
 use predicates::prelude::*;
 
 fn step() -> &'static Path {
@@ -105,18 +105,45 @@ fn proc_is_still_the_hosts() {
     }
 }
 
+/// `ps` is PID 1 here, so that it finds itself on every host: see the next test.
 #[test]
 fn ps_shows_the_host() {
     if !tools(&["ps"]) {
         return;
     }
     for step in callers(step()) {
-        let mut shell = step.session(["run", "--ti", "/bin/sh"]);
+        let shell = step.session(["run", "--ti", "/bin/sh"]);
         let run = shell.pid().to_string();
-        assert_eq!(shell.ask(&format!("ps -o args= -p {run}")), "02-init-pid1 run --ti /bin/sh");
-        let host_init = std::fs::read_to_string("/proc/1/comm").expect("the host's PID 1");
-        assert_eq!(shell.ask("ps -o comm= -p $$"), host_init.trim(), "$$ is 1, and 1 is not us");
+        let ps =
+            |what: &str, pid: &str| step.command(["run", "ps", "-o", what, "-p", pid]).assert();
+        ps("args=", &run).stdout("02-init-pid1 run --ti /bin/sh\n");
         shell.end().0.nothing_left();
+        let host_init = std::fs::read_to_string("/proc/1/comm").expect("the host's PID 1");
+        // The container's own PID 1 would be ps.
+        ps("comm=", "1").stdout(host_init);
+    }
+}
+
+/// Most hosts have some process with a number as small as those inside. This one has its PID 1, `run` and what
+/// that started; and `ps`, which looks itself up by its number before all else, can only be PID 1.
+#[test]
+fn a_process_need_not_find_its_number_in_the_hosts_proc() {
+    if !tools(&["ps", "unshare"]) {
+        return;
+    }
+    for step in callers(step()) {
+        let host = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let host = step.watch_other("unshare", [&host[..], &["/bin/sh"]].concat());
+        let mut host = Session::start(host);
+        // The number 2 is used up.
+        host.ask("/bin/true");
+        let run = step.path().display();
+        let itself = "sh -c \"echo \\$\\$; ls -d /proc/\\$\\$\"; exit $?";
+        let (number, status) = host.ask_status(&format!("{run} run sh -c '{itself}' 2>/dev/null"));
+        assert_eq!(number, "2", "and no /proc/2");
+        assert_ne!(status, "0");
+        assert_eq!(host.ask(&format!("{run} run ps -o args= -p 1 2>/dev/null")), "/bin/sh");
+        host.end().0.nothing_left();
     }
 }
 
