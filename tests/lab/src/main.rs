@@ -9,6 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +19,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::{AccessFlags, access};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 use tempfile::TempDir;
 
@@ -128,6 +131,8 @@ fn step(args: &ArgMatches) -> Result<String> {
 fn command_line() -> Command {
     let words = |name| Arg::new(name).num_args(1..).trailing_var_arg(true);
     Command::new("lab")
+        // What its users type: their usage lines are to begin with it.
+        .bin_name("just")
         .about("The instruments of the course. `just` lists what they are for")
         .subcommand_required(true)
         .disable_help_subcommand(true)
@@ -351,7 +356,10 @@ fn workplace() -> Result<TempDir> {
         bail!("{} is the place for temporary files already", other.display());
     }
     let (mut ended, end) = UnixStream::pair().context("make a socket pair")?;
+    let which = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
+        flag::register_usize(signal, Arc::clone(&which), usize::try_from(signal)?)
+            .context("install a handler")?;
         pipe::register(signal, end.try_clone()?).context("install a handler")?;
     }
     std::thread::spawn(move || {
@@ -359,7 +367,7 @@ fn workplace() -> Result<TempDir> {
             // The work goes on meanwhile, and may put something into it.
             let gone = || std::fs::remove_dir_all(&path).is_ok() || !path.exists();
             let _ = (0..1000).any(|_| gone());
-            process::exit(128 + SIGINT);
+            process::exit(i32::try_from(128 + which.load(Ordering::Relaxed)).unwrap_or(1));
         }
     });
     Ok(directory)
