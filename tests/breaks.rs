@@ -10,7 +10,8 @@ use std::process::Command;
 use assert_cmd::cargo::cargo_bin;
 use insta::assert_snapshot;
 use lab::breaks::{Copy, breaks, demonstrate, exercises};
-use lab::{Ability, Caller, Step, Transcript, build, grade, snapshots, steps};
+use lab::{Ability, Caller, Session, Step, Transcript, Watch, build, grade, snapshots, steps};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// One test for all: they share one copy of the workspace.
@@ -114,6 +115,18 @@ fn the_exit_status_and_the_json_tell_the_same() {
     }
 }
 
+/// `lab check 02` of a script, with a second's patience.
+fn check(lab: &Step, script: &str) -> Watch {
+    let program = lab.directory().join("mine");
+    fs::write(&program, script).expect("write the program");
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it executable");
+    let watch = lab.watch(["check", "02", "--bin", &program.to_string_lossy()]);
+    // For Cargo, which sees to it that the lab is up to date.
+    let names = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"];
+    let known = names.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    known.fold(watch.env("LAB_PATIENCE", "1"), |watch, (name, value)| watch.env(name, value))
+}
+
 /// A program that nobody knows, as root, where `/` is shared: what it mounts stays inside, and where it does not
 /// end it is ended.
 #[test]
@@ -121,23 +134,36 @@ fn what_is_graded_can_neither_harm_the_host_nor_hold_it_up() {
     if !Ability::Root.or_report() {
         return;
     }
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let program = directory.path().join("mine");
-    let script = "#!/bin/sh\nmount -t tmpfs lab /mnt\n[ \"$2\" != echo ] || exec sleep 1000\n";
-    fs::write(&program, script).expect("write the program");
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it executable");
     let lab = Step::new(cargo_bin!("lab"), Caller::Root);
-    let program = program.to_string_lossy();
-    let watch = lab.watch(["check", "02", "--bin", &program]).on_scratch_host();
-    let mut watch = watch.env("LAB_PATIENCE", "1");
-    // For Cargo, which sees to it that the lab is up to date.
-    for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"] {
-        watch =
-            std::env::var_os(name).into_iter().fold(watch, |watch, value| watch.env(name, value));
-    }
+    let script = "#!/bin/sh\nmount -t tmpfs lab /mnt\n[ \"$2\" != echo ] || exec sleep 1000\n";
+    let watch = check(&lab, script).on_scratch_host();
     let (said, ended) = Transcript::and_end(watch);
     ended.nothing_left();
     assert_eq!(ended.status.code(), Some(1), "{}", said.printed);
     assert!(said.printed.contains("it did not end within 1 seconds\n"), "{}", said.printed);
     assert!(said.printed.ends_with(" of 17 behaviours\n"), "{}", said.printed);
+}
+
+/// Whoever ends it gets the status of that, and has nothing to clear away, though the program under test sleeps on.
+#[test]
+fn a_check_that_is_ended_leaves_nothing() {
+    if !Ability::Root.or_report() {
+        return;
+    }
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let lab = Step::new(cargo_bin!("lab"), Caller::Root);
+        let temporary = lab.directory().join("temporary");
+        fs::create_dir(&temporary).expect("make a directory");
+        let watch = check(&lab, "#!/bin/sh\nexec sleep 1000\n");
+        let session = Session::ready(
+            watch.env("TMPDIR", &temporary),
+            "✗ run says who it is and init is pid 1",
+        );
+        let files = || fs::read_dir(&temporary).expect("read the directory").count();
+        assert_eq!(files(), 1, "while it works");
+        session.signal(signal);
+        let (ended, _) = session.wait();
+        assert_eq!(ended.nothing_left().status.code(), Some(128 + signal as i32));
+        assert_eq!(files(), 0, "{signal}");
+    }
 }

@@ -33,6 +33,7 @@ mod trace;
 mod transcript;
 mod tree;
 mod watch;
+mod workplace;
 mod workspace;
 
 pub use ability::{Ability, attempts, skipped, tools};
@@ -44,6 +45,7 @@ pub use trace::Trace;
 pub use transcript::Transcript;
 pub use tree::{Process, ProcessTree};
 pub use watch::{Ended, Watch};
+pub use workplace::in_a_workplace;
 pub use workspace::{build, root, step_named, steps};
 
 /// Runs the assertions in `body` with the course's settings for [`insta`]: a header of three lines in

@@ -1,27 +1,19 @@
 //! The program behind `just`'s verbs, and the processes that the tests need beside themselves.
 
 use std::ffi::OsString;
-use std::fs::Permissions;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use lab::in_a_workplace;
 use nix::sched::CloneFlags;
 use nix::unistd::{AccessFlags, access};
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
-use signal_hook::low_level::pipe;
-use tempfile::TempDir;
 
 fn main() -> ExitCode {
     // What would make a test fail is no accident of the program's: one line of it is enough.
@@ -47,11 +39,13 @@ fn act(matches: &ArgMatches) -> Result<ExitCode> {
             let step = |name| lab::step_named(args.get_one::<String>(name).map_or("", |word| word));
             print(&lab::diff::steps(&step("OLD")?, &step("NEW")?)?)?;
         }
-        Some(("break", args)) => show_break(args)?,
+        Some(("break", args)) => {
+            return in_a_workplace(|| show_break(args).map(|()| ExitCode::SUCCESS));
+        }
         Some(("start", args)) => start(args)?,
-        Some(("check", args)) => return check(args),
+        Some(("check", args)) => return in_a_workplace(|| check(args)),
         Some(("mine", args)) => return mine(args),
-        Some(("hint", args)) => hint(args)?,
+        Some(("hint", args)) => return in_a_workplace(|| hint(args).map(|()| ExitCode::SUCCESS)),
         Some(("solution", args)) => {
             let step = step(args)?;
             let own = lab::grade::place(&step);
@@ -310,7 +304,6 @@ fn check(args: &ArgMatches) -> Result<ExitCode> {
         },
     };
     silence();
-    let _workplace = workplace()?;
     lab::subreaper::leave_the_hosts_mounts()?;
     let mut grades = Vec::new();
     for grade in lab::grade::grade(&step, &program)? {
@@ -342,35 +335,6 @@ fn check(args: &ArgMatches) -> Result<ExitCode> {
     }
     let all = grades.iter().all(|grade| grade.broken.is_none());
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// One temporary directory for all that a verb makes in the course of its work. It goes with the value, and
-/// when the verb is ended from outside, by Ctrl-C.
-fn workplace() -> Result<TempDir> {
-    let directory = tempfile::Builder::new().prefix("lab-").tempdir();
-    let directory = directory.context("make a temporary directory")?;
-    // The ordinary user, as whom root runs a step too, must get through.
-    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
-    let path = directory.path().to_owned();
-    if let Err(other) = tempfile::env::override_temp_dir(&path) {
-        bail!("{} is the place for temporary files already", other.display());
-    }
-    let (mut ended, end) = UnixStream::pair().context("make a socket pair")?;
-    let which = Arc::new(AtomicUsize::new(0));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        flag::register_usize(signal, Arc::clone(&which), usize::try_from(signal)?)
-            .context("install a handler")?;
-        pipe::register(signal, end.try_clone()?).context("install a handler")?;
-    }
-    std::thread::spawn(move || {
-        if ended.read_exact(&mut [0]).is_ok() {
-            // The work goes on meanwhile, and may put something into it.
-            let gone = || std::fs::remove_dir_all(&path).is_ok() || !path.exists();
-            let _ = (0..1000).any(|_| gone());
-            process::exit(i32::try_from(128 + which.load(Ordering::Relaxed)).unwrap_or(1));
-        }
-    });
-    Ok(directory)
 }
 
 /// A program that does not answer makes the lab panic; what it says then is in the grade, and is not to be
@@ -425,7 +389,6 @@ fn hint(args: &ArgMatches) -> Result<()> {
     let own = lab::grade::place(&step);
     let program = lab::grade::build(&step, &own)?;
     silence();
-    let _workplace = workplace()?;
     lab::subreaper::leave_the_hosts_mounts()?;
     let mut grades = lab::grade::grade(&step, &program)?;
     let Some(grade) = grades.find(|grade| grade.broken.is_some()) else {
@@ -481,7 +444,6 @@ fn show_break(args: &ArgMatches) -> Result<()> {
     let shown =
         shown.with_context(|| format!("{step} has no break {name:?}; it has: {}", names()))?;
     print(&format!("{}\n\n{}\n", shown.question, shown.patch))?;
-    let _workplace = workplace()?;
     let whole = lab::build(&format!("step-{step}"), &step)?;
     print(&format!("As it is:\n\n{}\n", lab::breaks::demonstrate(shown, &whole)))?;
     let copy = lab::breaks::Copy::fresh()?;

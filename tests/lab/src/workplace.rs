@@ -1,0 +1,90 @@
+//! Where a verb works that starts programs which nobody knows: it ends as one, with all that it has made.
+
+use std::env;
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{self, Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{Pid, getppid};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::low_level::pipe;
+
+use crate::contract::shell_status;
+use crate::subreaper::descendants;
+
+/// In the environment of the process that does the work: the PID of the one that clears away after it.
+const CLEARED_BY: &str = "LAB_CLEARED_BY";
+
+/// Does the work in a process of its own, with a directory for its temporary files, and waits for it. When the
+/// work is done, or the verb is ended from outside, Ctrl-C among the ways, all that still runs of it is killed, and
+/// the directory goes.
+///
+/// # Errors
+/// Those of the work are printed by its own process. Here: the directory, or the process, could not be made.
+pub fn in_a_workplace(work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode> {
+    if env::var(CLEARED_BY).is_ok_and(|pid| pid == getppid().to_string()) {
+        return work();
+    }
+    let directory = tempfile::Builder::new().prefix("lab-").tempdir();
+    let directory = directory.context("make a temporary directory")?;
+    // The ordinary user, as whom root runs a step too, must get through.
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
+    // What outlives the work is ours to end.
+    set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
+    let (mut woken, wake) = UnixStream::pair().context("make a socket pair")?;
+    let ended_by = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        flag::register_usize(signal, Arc::clone(&ended_by), usize::try_from(signal)?)
+            .context("install a handler")?;
+    }
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGCHLD] {
+        pipe::register(signal, wake.try_clone()?).context("install a handler")?;
+    }
+    let mut worker = Command::new("/proc/self/exe");
+    worker.args(env::args_os().skip(1));
+    worker.env("TMPDIR", directory.path()).env(CLEARED_BY, process::id().to_string());
+    let mut worker = worker.spawn().context("start /proc/self/exe")?;
+    let status = loop {
+        if let Some(status) = worker.try_wait().context("wait for the work")? {
+            break shell_status(status);
+        }
+        let signal = ended_by.load(Ordering::Relaxed);
+        if signal != 0 {
+            break 128 + i32::try_from(signal)?;
+        }
+        match woken.read(&mut [0]) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => {
+                return Err(error).context("wait for a signal");
+            }
+            _ => {}
+        }
+    };
+    end_all()?;
+    directory.close().context("remove the temporary directory")?;
+    Ok(ExitCode::from(u8::try_from(status)?))
+}
+
+/// Kills all that this process has started, and waits until nothing is left of it. What one of them starts in
+/// its last moment is ours when that one has ended, and comes next.
+fn end_all() -> Result<()> {
+    loop {
+        for process in descendants()? {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+        }
+        match waitid(Id::All, WaitPidFlag::WEXITED) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(Errno::ECHILD) => return Ok(()),
+            Err(errno) => return Err(errno).context("waitid"),
+        }
+    }
+}
