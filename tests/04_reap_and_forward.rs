@@ -1,6 +1,7 @@
 //! Step 04: an init that stays PID 1, and does for the command what PID 1 owes: it reaps, it forwards
 //! signals, and it ends as the command ends.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
@@ -348,6 +349,31 @@ fn a_hundred_children_that_die_at_once_are_all_reaped() {
         let tree = session.tree_when(|tree| tree.processes().len() == 3);
         assert_eq!(zombies(&tree), 0);
         session.end().0.nothing_left();
+    }
+}
+
+/// Where `waitid` cannot say who is dead, `init` waits for anyone, and may get the command just then. Here strace
+/// answers in the kernel's place, as if that had been. As root: not everybody may trace what they did not start.
+#[test]
+fn where_the_status_is_lost_it_is_125_and_no_waiting() {
+    if !tools(&["strace"]) {
+        return;
+    }
+    for step in callers(step()).into_iter().filter(|step| step.caller() == Caller::Root) {
+        let line = "echo ready; read line";
+        let mut session = Session::ready(step.watch(["run", "--ti", "sh", "-c", line]), "ready");
+        let init = pid_1(&session.tree()).to_string();
+        let inject = ["--trace=wait4", "--inject=wait4:error=ECHILD:when=1", "--attach", &init];
+        let mut strace = step.other("strace", inject);
+        let mut strace = strace.stderr(Stdio::piped()).spawn().expect("start strace");
+        let mut said = BufReader::new(strace.stderr.take().expect("a pipe"));
+        let mut attached = String::new();
+        said.read_line(&mut attached).expect("read what strace says");
+        assert!(attached.contains("attached"), "{attached}");
+        session.tell("\n");
+        let (ended, _) = session.wait();
+        assert_eq!(ended.nothing_left().status.code(), Some(125));
+        strace.wait().expect("wait for strace");
     }
 }
 

@@ -39,9 +39,12 @@ fn reap(command: &mut Child) -> Option<ExitCode> {
         // get the command, and with it the status that is to be ours.
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let dead = waitid(Id::All, look);
-        if let Ok(Some(status)) = command.try_wait() {
+        match command.try_wait() {
             // Our end is the end of all others: the kernel kills them.
-            return Some(exit_code(status));
+            Ok(Some(status)) => return Some(exit_code(status)),
+            Ok(None) => {}
+            // It has been waited for in the last line below, and its status is lost.
+            Err(_) => return Some(ExitCode::from(125)),
         }
         let orphan = match dead {
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,

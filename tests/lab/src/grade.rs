@@ -77,6 +77,10 @@ const STEP_04: &[Behaviour] = behaviours! {
     lessons::a_dead_orphan_is_reaped:
         "One SIGCHLD may stand for many dead children. Wait until there is none, and never for a living one.",
         "waitpid(-1, WNOHANG), in a loop. Mind that it may return the command itself.";
+    lessons::a_pipe_that_the_command_has_closed_is_closed:
+        "Who reads from a pipe sees its end when the last writer has closed it. `run` and `init` have it open, too.",
+        "Once the command is started: dup2 of /dev/null over 0, 1 and 2, and nix::unistd::close for every other \
+         number in /proc/self/fd.";
 };
 
 /// What is new in step 05.

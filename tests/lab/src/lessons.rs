@@ -92,6 +92,23 @@ pub fn a_dead_orphan_is_reaped(step: &Step) -> Kept {
     prints(step, &["sh", "-c", command], "0\n")
 }
 
+/// Step 04: a pipe is at its end when the command has closed it, and not when `run` and init end.
+pub fn a_pipe_that_the_command_has_closed_is_closed(step: &Step) -> Kept {
+    let command = "echo words; exec >&- 8>&-; exec sleep 1000";
+    let script = format!(
+        "rm -f out; mkfifo out; \"$0\" run sh -c '{command}' >out 2>/dev/null 8>&1 & \
+         cat out; kill -KILL $!; wait; rm out"
+    );
+    let program = step.path().to_string_lossy();
+    let said = output(step.other("sh", ["-c", &script, &program]).stdin(Stdio::null()));
+    let seen = match said {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    let tried = line(step, &["run", "sh", "-c", &format!("'{command}'"), ">out 8>&1 & cat out"]);
+    expect(seen == "words\n", tried, "words, and then the end of the pipe", seen)
+}
+
 /// Step 05: the clock that counts from boot counts from the container's.
 pub fn the_clock_starts_at_zero(step: &Step) -> Kept {
     let command = "test $(cut -d. -f1 /proc/uptime) -lt 60 && echo yes";
