@@ -703,6 +703,31 @@ fn ctrl_z_gives_the_terminal_back_and_fg_the_command() {
     }
 }
 
+/// Its group is not the one in front. What Ctrl-C sends is forwarded to it, and is there when it goes on.
+#[test]
+fn without_ti_a_command_that_reads_from_the_terminal_is_stopped() {
+    if !tools(&["bash"]) {
+        return;
+    }
+    for step in callers(step()) {
+        let mut terminal = bash(&step);
+        let line = "echo ready; read line </dev/tty";
+        terminal.press(&format!("{} run sh -c '{line}'\r", step.name()));
+        terminal.wait_for("\nready\r\n");
+        let stopped = |tree: &ProcessTree| tree.processes().last().expect("it").state == 'T';
+        let tree = terminal.tree_when(stopped);
+        let [_, _, _, command] = tree.processes()[..] else { panic!("not four: {}", tree.text()) };
+        terminal.press("\u{3}");
+        let pending = || signals_in("ShdPnd", command.pids[0]) & bit(Signal::SIGINT) != 0;
+        terminal.tree_when(|_| pending());
+        send(command.pids[0], Signal::SIGCONT);
+        terminal.wait_for(PROMPT);
+        terminal.press("echo status $?; exit\r");
+        terminal.wait_for("\nstatus 130\r\n");
+        terminal.end().0.nothing_left();
+    }
+}
+
 /// `fg` sends CONT to our whole group. Were the command to go on before `run` has given it the terminal,
 /// a shell would find itself in the background, and end.
 #[test]
