@@ -144,7 +144,22 @@ fn what_is_graded_can_neither_harm_the_host_nor_hold_it_up() {
     assert!(said.printed.ends_with(" of 17 behaviours\n"), "{}", said.printed);
 }
 
-/// Whoever ends it gets the status of that, and has nothing to clear away, though the program under test sleeps on.
+/// Started by root, it is graded twice: this program does what it should for root alone.
+#[test]
+fn a_check_by_root_grades_as_an_ordinary_user_too() {
+    if !(Ability::Root.or_report() && Ability::Userns.or_report()) {
+        return;
+    }
+    let finished = build("step-02-init-pid1", "02-init-pid1").expect("the step builds");
+    let finished = finished.display();
+    let script = format!("#!/bin/sh\n[ $(id -u) = 0 ] && exec {finished} \"$@\"\nexit 3\n");
+    let lab = Step::new(cargo_bin!("lab"), Caller::Root);
+    let said = Transcript::of(check(&lab, &script)).printed;
+    assert!(said.contains("02-init-pid1 run echo a b (as an ordinary user)\n"), "{said}");
+}
+
+/// Whoever ends it gets the status of that, and has nothing to clear away, though the program under test sleeps on,
+/// and an orphan of its with it.
 #[test]
 fn a_check_that_is_ended_leaves_nothing() {
     if !Ability::Root.or_report() {
@@ -154,7 +169,7 @@ fn a_check_that_is_ended_leaves_nothing() {
         let lab = Step::new(cargo_bin!("lab"), Caller::Root);
         let temporary = lab.directory().join("temporary");
         fs::create_dir(&temporary).expect("make a directory");
-        let watch = check(&lab, "#!/bin/sh\nexec sleep 1000\n");
+        let watch = check(&lab, "#!/bin/sh\n(sleep 1000 >/dev/null 2>&1 &)\nexec sleep 1000\n");
         let session = Session::ready(
             watch.env("TMPDIR", &temporary),
             "✗ run says who it is and init is pid 1",

@@ -2,12 +2,8 @@
 
 use std::env;
 use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::process::{self, Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -16,8 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, getppid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
-use signal_hook::low_level::pipe;
+use signal_hook::iterator::Signals;
 
 use crate::contract::shell_status;
 use crate::subreaper::descendants;
@@ -41,34 +36,18 @@ pub fn in_a_workplace(work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCod
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
     // What outlives the work is ours to end.
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
-    let (mut woken, wake) = UnixStream::pair().context("make a socket pair")?;
-    let ended_by = Arc::new(AtomicUsize::new(0));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        flag::register_usize(signal, Arc::clone(&ended_by), usize::try_from(signal)?)
-            .context("install a handler")?;
-    }
-    for signal in [SIGINT, SIGTERM, SIGHUP, SIGCHLD] {
-        pipe::register(signal, wake.try_clone()?).context("install a handler")?;
-    }
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD]).context("install handlers")?;
     let mut worker = Command::new("/proc/self/exe");
     worker.args(env::args_os().skip(1));
     worker.env("TMPDIR", directory.path()).env(CLEARED_BY, process::id().to_string());
     let mut worker = worker.spawn().context("start /proc/self/exe")?;
-    let status = loop {
-        if let Some(status) = worker.try_wait().context("wait for the work")? {
-            break shell_status(status);
-        }
-        let signal = ended_by.load(Ordering::Relaxed);
-        if signal != 0 {
-            break 128 + i32::try_from(signal)?;
-        }
-        match woken.read(&mut [0]) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => {
-                return Err(error).context("wait for a signal");
-            }
-            _ => {}
-        }
-    };
+    // The worker's end; or a signal that is to end all.
+    let ended = signals.forever().find_map(|signal| match signal {
+        SIGCHLD => worker.try_wait().map(|status| status.map(shell_status)).transpose(),
+        signal => Some(Ok(128 + signal)),
+    });
+    let status = ended.context("no signal comes any more")?.context("wait for the work")?;
     end_all()?;
     directory.close().context("remove the temporary directory")?;
     Ok(ExitCode::from(u8::try_from(status)?))
