@@ -283,3 +283,15 @@ inTab('who comes with a theme from another book gets one of ours, as light or as
         assert.equal(await page.locator('#mdbook-theme-list .theme-selected').getAttribute('id'), `mdbook-theme-${ours}`);
     }
 });
+
+inTab('who wants no motion sees none: another theme is there at once, whole', {}, async (page, base) => {
+    await page.goto(base + 'index.html');
+    const seen = await page.evaluate(() => ['coal', 'light'].map(theme => {
+        const before = getComputedStyle(document.querySelector('main p')).color;
+        document.getElementById('mdbook-theme-' + theme).click();
+        // getAnimations brings the styles up to date: what starts to move with the click is in it.
+        const moving = document.getAnimations().map(({ effect, transitionProperty }) => `${effect.target.localName}: ${transitionProperty}`);
+        return { moving, changed: getComputedStyle(document.querySelector('main p')).color !== before };
+    }));
+    assert.deepEqual(seen, Array(2).fill({ moving: [], changed: true }));
+});
