@@ -140,7 +140,23 @@ fn what_is_graded_can_neither_harm_the_host_nor_hold_it_up() {
     let (said, ended) = Transcript::and_end(watch);
     ended.nothing_left();
     assert_eq!(ended.status.code(), Some(1), "{}", said.printed);
-    assert!(said.printed.contains("it did not end within 1 seconds\n"), "{}", said.printed);
+    assert!(said.printed.contains("it did not end (waited for 1 s)\n"), "{}", said.printed);
+    assert!(said.printed.ends_with(" of 17 behaviours\n"), "{}", said.printed);
+}
+
+/// The program is gone, but a pipe has an end for whoever reads from it only when nobody has it open any more.
+#[test]
+fn what_is_graded_cannot_hold_it_up_by_what_it_leaves_behind() {
+    if !Ability::Root.or_report() {
+        return;
+    }
+    let lab = Step::new(cargo_bin!("lab"), Caller::Root);
+    let watch = check(&lab, "#!/bin/sh\n[ \"$2\" != echo ] || sleep 1000 &\n");
+    let (said, ended) = Transcript::and_end(watch);
+    ended.nothing_left();
+    let left =
+        "it ended, and left a process behind that had its output still open (waited for 1 s)\n";
+    assert!(said.printed.contains(left), "{}", said.printed);
     assert!(said.printed.ends_with(" of 17 behaviours\n"), "{}", said.printed);
 }
 

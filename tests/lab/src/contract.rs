@@ -15,6 +15,7 @@ use predicates::prelude::*;
 use signal_hook::consts::{SIGPIPE, SIGUSR1};
 
 use crate::session::patience;
+use crate::workplace::left_behind;
 use crate::{Ability, Caller, ProcessTree, Step, Transcript, Watch, tools};
 
 /// A promise that was not kept.
@@ -145,8 +146,8 @@ impl Said {
     }
 }
 
-/// The output of a command that is to end by itself. One that does not is killed with all its children: whoever
-/// grades a step that hangs is to have an answer.
+/// The output of a command that is to end by itself. Where it does not, or leaves a process behind that has its
+/// output open, all that it has started is killed: whoever grades a step that hangs is to have an answer.
 ///
 /// # Errors
 /// It does not start, or does not end in time.
@@ -155,22 +156,34 @@ pub(crate) fn output(command: &mut Command) -> io::Result<Output> {
     let pid = child.id().cast_signed();
     let (ended, end) = channel::<()>();
     let late = spawn(move || {
-        let late = end.recv_timeout(patience()) == Err(RecvTimeoutError::Timeout);
-        // Not waited for yet: the number is still its own.
-        if late && let Ok(tree) = ProcessTree::of(pid) {
-            for process in tree.processes() {
-                let _ = kill(Pid::from_raw(process.pids[0]), Signal::SIGKILL);
+        let mut late = None;
+        while end.recv_timeout(patience()) == Err(RecvTimeoutError::Timeout) {
+            // Not waited for yet: the number is still its own.
+            let tree = ProcessTree::of(pid);
+            let gone = tree.as_ref().is_ok_and(|tree| tree.processes()[0].state == 'Z');
+            late.get_or_insert(match gone {
+                true => "it ended, and left a process behind that had its output still open",
+                false => "it did not end",
+            });
+            // A second look, if it comes to that, is for what was born during the first.
+            let orphans = left_behind().into_iter().map(ProcessTree::of);
+            for tree in orphans.chain([tree]).flatten() {
+                for process in tree.processes() {
+                    let _ = kill(Pid::from_raw(process.pids[0]), Signal::SIGKILL);
+                }
             }
         }
         late
     });
     let output = child.wait_with_output();
     drop(ended);
-    if late.join().is_ok_and(|late| late) {
-        let seconds = patience().as_secs();
-        return Err(io::Error::other(format!("it did not end within {seconds} seconds")));
+    match late.join() {
+        Ok(Some(late)) => {
+            let seconds = patience().as_secs();
+            Err(io::Error::other(format!("{late} (waited for {seconds} s)")))
+        }
+        _ => output,
     }
-    output
 }
 
 /// The status as a shell has it: 128 + N when signal N ended it.

@@ -11,6 +11,7 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, getppid};
+use procfs::process::{Stat, all_processes};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -27,7 +28,7 @@ const CLEARED_BY: &str = "LAB_CLEARED_BY";
 /// # Errors
 /// Those of the work are printed by its own process. Here: the directory, or the process, could not be made.
 pub fn in_a_workplace(work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode> {
-    if env::var(CLEARED_BY).is_ok_and(|pid| pid == getppid().to_string()) {
+    if is_the_work() {
         return work();
     }
     let directory = tempfile::Builder::new().prefix("lab-").tempdir();
@@ -51,6 +52,24 @@ pub fn in_a_workplace(work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCod
     end_all()?;
     directory.close().context("remove the temporary directory")?;
     Ok(ExitCode::from(u8::try_from(status)?))
+}
+
+/// Whether the calling process is the one that does the work.
+fn is_the_work() -> bool {
+    env::var(CLEARED_BY).is_ok_and(|pid| pid == getppid().to_string())
+}
+
+/// What the work has started and what has outlived its parent, by the PIDs that /proc here knows. Whoever is not in
+/// a workplace does not get to know of such.
+pub(crate) fn left_behind() -> Vec<i32> {
+    let Ok(all) = all_processes() else { return Vec::new() };
+    if !is_the_work() {
+        return Vec::new();
+    }
+    let me = process::id().cast_signed();
+    let adopted = |stat: &Stat| stat.ppid == getppid().as_raw() && stat.pid != me;
+    let stats = all.filter_map(|process| process.ok()?.stat().ok());
+    stats.filter(adopted).map(|stat| stat.pid).collect()
 }
 
 /// Kills all that this process has started, and waits until nothing is left of it. What one of them starts in
