@@ -312,6 +312,22 @@ fn each_refusal_has_its_words() {
     }
 }
 
+/// The kernel keeps no exit status for who ignores SIGCHLD, and exec passes that on. The command has run; what
+/// it came to, nobody knows.
+#[test]
+fn where_sigchld_is_ignored_it_says_so() {
+    for step in callers(step()) {
+        let env = |option: &str, command: &[&str]| {
+            let words = [&[option, "02-init-pid1", "run"], command].concat();
+            Transcript::of(step.watch_other("env", words))
+        };
+        let refused = env("--ignore-signal=CHLD", &["true"]);
+        snapshots(|| assert_snapshot!("status_lost", refused.renamed(&[r"run PID: (\d+)"])));
+        let told = env("--default-signal=CHLD", &["sh", "-c", "exit 7"]);
+        assert_eq!(told.status.code(), Some(7), "{}", told.text);
+    }
+}
+
 /// The first child of a process that has made a PID namespace is its PID 1. When that is dead, nobody
 /// can be born there.
 #[test]

@@ -49,6 +49,7 @@ pub fn hint(tried: &str, errno: Errno) -> Option<&'static str> {
         (_, Errno::ENOENT) if tried.contains("/proc") => {
             "no procfs here, or a dead one: mount -t proc proc /proc, or umount /proc"
         }
+        (_, Errno::ECHILD) => "SIGCHLD is ignored: start it through `env --default-signal=CHLD`",
         (_, Errno::EAGAIN) => "too many processes: the user's limit (`ulimit -u`), or a cgroup's",
         _ => return None,
     })
