@@ -44,6 +44,8 @@ fn each_break_makes_the_same_tests_fail_and_each_exercise_none() {
             let text = format!("{seen}\nThese tests fail:\n{}", failing.join("\n"));
             // All of them are looked at, before the test fails for one.
             if catch_unwind(|| snapshots(|| assert_snapshot!(name.clone(), text))).is_err() {
+                // Here too: the files of a CI's machine are gone when somebody asks.
+                eprintln!("{}", fs::read_to_string(tests.log(&shown.name)).unwrap_or_default());
                 others.push(name);
             }
             broken += 1;

@@ -205,8 +205,7 @@ impl Tests {
             .output()
             .context("start the tests")?;
         let text = String::from_utf8_lossy(&output.stdout);
-        // For whoever wants to know why a test failed.
-        let log = root().join(format!("target/breaks/{}-{name}.log", &self.step[..2]));
+        let log = self.log(name);
         fs::write(&log, &*text).with_context(|| format!("write {}", log.display()))?;
         if !text.contains("test result: ") {
             let errors = String::from_utf8_lossy(&output.stderr);
@@ -219,6 +218,11 @@ impl Tests {
             .collect();
         failing.sort();
         Ok(failing)
+    }
+
+    /// Where it is kept what they said, for whoever wants to know why a test failed, or did not.
+    pub fn log(&self, name: &str) -> PathBuf {
+        root().join(format!("target/breaks/{}-{name}.log", &self.step[..2]))
     }
 }
 
