@@ -119,16 +119,18 @@ fn init_stays_pid_1_and_the_command_is_its_child() {
     }
 }
 
+/// A command that says when it is ready, and does not become another program after that: `ps` could see the one
+/// or the other.
+const WAITS: &str = "echo >ready; sleep 1000 & wait";
+
 /// The same three questions to a step: TERM to PID 1 from inside; TERM to PID 1 from outside; TERM to
 /// `run`, when the command would clean up. `after` is what to type after the second.
 fn signals(step: &Step, after: &[&str]) -> Transcript {
     let name = step.name();
     let inside = format!("{name} run sh -c 'kill -TERM $$; echo still here'");
-    // It does not become another program when it has said that it is ready: `ps` could see the one or the other.
-    let deaf =
-        format!("{name} run sh -c 'echo >ready; sleep 1000 & wait' & read ready <ready; run=$!");
-    let trap = "trap \"echo cleaned up; exit 42\" TERM; echo >ready; sleep 1000 & wait";
-    let tidy = format!("{name} run sh -c '{trap}' & read ready <ready");
+    let deaf = format!("{name} run sh -c '{WAITS}' & read ready <ready; run=$!");
+    let trap = "trap \"echo cleaned up; exit 42\" TERM";
+    let tidy = format!("{name} run sh -c '{trap}; {WAITS}' & read ready <ready");
     let mut lines = vec![inside.as_str(), "mkfifo ready", &deaf];
     lines.extend(["init=$(ps -o pid= --ppid $run)", "kill -TERM $init"]);
     lines.extend(after);
@@ -138,9 +140,6 @@ fn signals(step: &Step, after: &[&str]) -> Transcript {
     transcript
 }
 
-/// What `ps` says of the PID 1 that got TERM from outside.
-const STILL_THERE: &str = "-p $init\nsh -c echo >ready; sleep 1000 & wait\n";
-
 #[test]
 fn in_step_03_pid_1_is_deaf_and_the_command_cannot_clean_up() {
     if !tools(&["ps"]) {
@@ -149,7 +148,8 @@ fn in_step_03_pid_1_is_deaf_and_the_command_cannot_clean_up() {
     for step in step_03() {
         let deaf = signals(&step, &["ps -o args= -p $init", "kill -KILL $init"]);
         assert!(deaf.text.contains("\nstill here\n"), "from inside: {}", deaf.text);
-        assert!(deaf.text.contains(STILL_THERE), "from outside: {}", deaf.text);
+        let still_there = format!("-p $init\nsh -c {WAITS}\n");
+        assert!(deaf.text.contains(&still_there), "from outside: {}", deaf.text);
         assert!(deaf.text.contains("wait $run\n[exit status 137]\n"), "{}", deaf.text);
         assert!(!deaf.text.contains("\ncleaned up\n"), "run: {}", deaf.text);
         snapshots(|| assert_snapshot!("pain_deaf", deaf.renamed(&[r"run PID: (\d+)"])));

@@ -1,92 +1,114 @@
-//! Run by you, on the host. There are two ways to start a program: as a child
-//! of this process (`command`), or in the place of this process (`exec`).
+//! Run by you, on the host. A process can start a program in two ways: as a
+//! child (`command`), or in its own place (`exec`).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{self, Command, ExitCode};
+use std::{env, fmt::Display};
 
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Parser, Subcommand};
 use nix::errno::Errno;
 
 // ANCHOR: main
 fn main() -> ExitCode {
-    match command_line().get_matches().subcommand() {
-        Some(("command", args)) => command(&words(args)),
-        Some(("exec", args)) => exec(&words(args)),
-        _ => both(),
+    match Cli::parse().subcommand {
+        Some(Start::Command { argv }) => spawn_and_wait(&argv),
+        Some(Start::Exec { argv }) => exec_command(&argv),
+        None => demo(),
     }
 }
 // ANCHOR_END: main
 
 // ANCHOR: command
-/// Start the program as a child and wait for it. Now there are two processes.
-fn command(words: &[OsString]) -> ExitCode {
-    say(format!("pid: {}", process::id()));
-    match Command::new(&words[0]).args(&words[1..]).status() {
+/// Starts the program as a child and waits for it, so now there are two
+/// processes.
+fn spawn_and_wait(argv: &[OsString]) -> ExitCode {
+    log(format!("pid: {}", process::id()));
+    match Command::new(&argv[0]).args(&argv[1..]).status() {
         Ok(status) => {
-            // A signal leaves no exit status. Shells make one up: 128 + its number.
+            // A process that a signal kills has no exit status. Shells report 128 + N.
             let code = status.code().or(status.signal().map(|n| 128 + n));
             ExitCode::from(code.unwrap_or(125) as u8)
         }
-        Err(error) => failed(&words[0], &error),
+        Err(error) => exec_failed(&argv[0], error),
     }
 }
 // ANCHOR_END: command
 
 // ANCHOR: exec
-/// Become the program. The process goes on, with the same PID, but this code is
-/// gone from it: `exec` comes back only if the kernel refused.
-fn exec(words: &[OsString]) -> ExitCode {
-    say(format!("pid: {}", process::id()));
-    let error = Command::new(&words[0]).args(&words[1..]).exec();
-    failed(&words[0], &error)
+/// Becomes the program: the process keeps its PID, but runs the program's code
+/// instead of ours. If `exec` returns at all, it has failed.
+fn exec_command(argv: &[OsString]) -> ExitCode {
+    log(format!("pid: {}", process::id()));
+    let error = Command::new(&argv[0]).args(&argv[1..]).exec();
+    exec_failed(&argv[0], error)
 }
 // ANCHOR_END: exec
 
-// ANCHOR: both
-/// The lesson in one go. `exec` comes last: there is no coming back from it.
-fn both() -> ExitCode {
-    let question = r#"echo "$0: the shell's PID is $$, its parent's PID is $PPID""#;
-    command(&["/bin/sh", "-c", question, "command"].map(OsString::from));
-    exec(&["/bin/sh", "-c", question, "exec"].map(OsString::from))
+// ANCHOR: demo
+/// Starts a shell both ways. `exec` comes last, because nothing runs after it.
+fn demo() -> ExitCode {
+    let script = r#"echo "$0: the shell's PID is $$, its parent's PID is $PPID""#;
+    spawn_and_wait(&["/bin/sh", "-c", script, "command"].map(OsString::from));
+    exec_command(&["/bin/sh", "-c", script, "exec"].map(OsString::from))
 }
-// ANCHOR_END: both
+// ANCHOR_END: demo
 
-// ANCHOR: command_line
-fn command_line() -> clap::Command {
-    let cmd = Arg::new("CMD").help("The program and its arguments").num_args(1..);
-    // Everything after CMD belongs to CMD, options too, and need not be UTF-8.
-    let cmd = cmd.trailing_var_arg(true).value_parser(value_parser!(OsString));
-    let cmd = cmd.default_value("/bin/sh");
-    let command = clap::Command::new("command").about("Start CMD as a child, and wait for it");
-    let exec = clap::Command::new("exec").about("Become CMD: the same process, a new program");
-    clap::Command::new(env!("CARGO_BIN_NAME"))
-        .about("Start a program in the two ways there are. With no subcommand: in both")
-        .disable_help_subcommand(true)
-        .subcommands([command.arg(cmd.clone()), exec.arg(cmd)])
+// ANCHOR: cli
+/// Start a program as a child, or become it. Without a subcommand: both
+#[derive(Parser)]
+#[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    subcommand: Option<Start>,
 }
 
-fn words(args: &ArgMatches) -> Vec<OsString> {
-    args.get_many("CMD").unwrap_or_default().cloned().collect()
+// `trailing_var_arg`: everything after CMD belongs to CMD, options included.
+#[derive(Subcommand)]
+enum Start {
+    /// Start CMD as a child and wait for it
+    Command {
+        /// The program and its arguments
+        #[arg(value_name = "CMD", trailing_var_arg = true, default_value = "/bin/sh")]
+        argv: Vec<OsString>,
+    },
+    /// Become CMD: the same process, a new program
+    Exec {
+        /// The program and its arguments
+        #[arg(value_name = "CMD", trailing_var_arg = true, default_value = "/bin/sh")]
+        argv: Vec<OsString>,
+    },
 }
-// ANCHOR_END: command_line
+// ANCHOR_END: cli
 
-// ANCHOR: say
-/// One line of our own, on standard error: standard output is the program's.
-fn say(line: String) {
-    // `eprintln!` would panic where standard error is closed.
-    let _ = io::stderr().write_all((line + "\n").as_bytes());
+// ANCHOR: log
+/// Writes a line to standard error, because standard output is the program's.
+fn log(line: impl Display) {
+    // `eprintln!` would panic if standard error is closed.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
-// ANCHOR_END: say
+// ANCHOR_END: log
 
-// ANCHOR: failed
-/// The program did not start. The exit status is the shell's: 127 is "not
-/// found", 126 "found, but it cannot be executed".
-fn failed(program: &OsString, error: &io::Error) -> ExitCode {
-    let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+// ANCHOR: exec_failed
+/// Reports why the program didn't start, with a shell's exit status: 127 if it
+/// wasn't found, 126 if it was found but can't be executed.
+fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
+    let mut errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    // EACCES can also mean that a directory in PATH can't be searched.
+    if errno == Errno::EACCES && !is_found(program) {
+        errno = Errno::ENOENT;
+    }
     let (name, program) = (env!("CARGO_BIN_NAME"), program.display());
-    say(format!("{name}: exec {program}: {} ({errno:?})", errno.desc()));
+    log(format!("{name}: exec {program}: {} ({errno:?})", errno.desc()));
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
-// ANCHOR_END: failed
+
+/// Looks where execvp(3) looks.
+fn is_found(program: &OsStr) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_in = |directory: PathBuf| directory.join(program).exists();
+    program.as_encoded_bytes().contains(&b'/') || env::split_paths(&path).any(is_in)
+}
+// ANCHOR_END: exec_failed

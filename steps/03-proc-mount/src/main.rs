@@ -1,80 +1,61 @@
-//! Run by you, on the host: the command line. `run` is the subcommand for you;
-//! `init` is the one that `run` starts inside the new PID namespace.
+//! Run by you, on the host: the command line. You start `run`, and `run` starts
+//! `init` in the container.
 
-mod hint;
+mod error;
+mod guard;
 mod init;
 mod run;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use nix::errno::Errno;
+use clap::{Parser, Subcommand};
+
+use crate::error::log;
 
 // ANCHOR: main
 fn main() -> ExitCode {
-    let outcome = match command_line().get_matches().subcommand() {
-        Some(("init", args)) => init::init(&words(args)),
-        Some(("run", args)) => run::run(args.get_flag("ti"), &words(args)),
-        _ => run::run(true, &["/bin/sh".into()]),
+    let result = match Cli::parse().subcommand {
+        Some(Role::Run { interactive, argv }) => run::run(interactive, &argv),
+        Some(Role::Init { argv }) => init::init(&argv),
+        None => run::run(true, &["/bin/sh".into()]),
     };
-    outcome.unwrap_or_else(|failure| {
-        say(format!("{}: {}", env!("CARGO_BIN_NAME"), failure.message));
-        if let Some(hint) = failure.hint {
-            say(format!("hint: {hint}"));
-        }
-        ExitCode::from(failure.status)
+    result.unwrap_or_else(|error| {
+        log(format!("{}: {error}", env!("CARGO_BIN_NAME")));
+        // 125 means that the step failed, as opposed to the command.
+        ExitCode::from(125)
     })
 }
 // ANCHOR_END: main
 
-// ANCHOR: command_line
-fn command_line() -> Command {
-    // -ti is two short options in one word; here they are two names of one option.
-    let ti = Arg::new("ti").long("ti").visible_alias("it").short('t').visible_short_alias('i');
-    let ti = ti.overrides_with("ti").action(ArgAction::SetTrue);
-    let ti = ti.help("Give CMD our standard input (else: /dev/null)");
-    let cmd = Arg::new("CMD").help("The program and its arguments").num_args(1..);
-    // Everything after CMD belongs to CMD, options too, and need not be UTF-8.
-    let cmd = cmd.trailing_var_arg(true).value_parser(value_parser!(OsString));
-    let run = Command::new("run").about("Start CMD in a container, and wait for it");
-    let init = Command::new("init").about("What `run` starts inside. Do not call it outside");
-    Command::new(env!("CARGO_BIN_NAME"))
-        .about("A container's init. With no subcommand: run --ti /bin/sh")
-        .disable_help_subcommand(true)
-        .subcommand(run.args([ti, cmd.clone().default_value("/bin/sh")]))
-        .subcommand(init.arg(cmd.required(true)))
+// ANCHOR: cli
+/// A container's init. Without a subcommand: run --ti /bin/sh
+#[derive(Parser)]
+#[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    subcommand: Option<Role>,
 }
 
-fn words(args: &ArgMatches) -> Vec<OsString> {
-    args.get_many("CMD").unwrap_or_default().cloned().collect()
+// `trailing_var_arg`: everything after CMD belongs to CMD, options included.
+#[derive(Subcommand)]
+enum Role {
+    /// Start CMD in a container and wait for it
+    Run {
+        /// Give CMD our standard input [default: /dev/null]
+        // Docker's users type -ti or -it, so `-t` and `-i` are the same option.
+        #[arg(long = "ti", short = 't', overrides_with = "interactive")]
+        #[arg(visible_alias = "it", visible_short_alias = 'i')]
+        interactive: bool,
+        /// The program and its arguments
+        #[arg(value_name = "CMD", trailing_var_arg = true, default_value = "/bin/sh")]
+        argv: Vec<OsString>,
+    },
+    /// Become CMD in the container. Only `run` may start this
+    Init {
+        /// The program and its arguments
+        #[arg(value_name = "CMD", trailing_var_arg = true, required = true)]
+        argv: Vec<OsString>,
+    },
 }
-// ANCHOR_END: command_line
-
-// ANCHOR: say
-/// One line of our own, on standard error: standard output is the command's.
-fn say(line: String) {
-    // `eprintln!` would panic where standard error is closed.
-    let _ = io::stderr().write_all((line + "\n").as_bytes());
-}
-// ANCHOR_END: say
-
-// ANCHOR: failed
-/// Why there is no container: what was tried, and what the kernel answered.
-struct Failure {
-    message: String,
-    hint: Option<&'static str>,
-    /// 125 means that the step failed, and not the command.
-    status: u8,
-}
-
-/// For `map_err`: the call `tried` was refused.
-fn failed<E: Into<io::Error>>(tried: &str) -> impl FnOnce(E) -> Failure {
-    move |error| {
-        let errno = Errno::from_raw(error.into().raw_os_error().unwrap_or_default());
-        let message = format!("{tried}: {} ({errno:?})", errno.desc());
-        Failure { message, hint: hint::hint(tried, errno), status: 125 }
-    }
-}
-// ANCHOR_END: failed
+// ANCHOR_END: cli

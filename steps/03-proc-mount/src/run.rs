@@ -1,60 +1,64 @@
-//! Run by you, on the host: the parent. It makes the namespaces, starts `init`
-//! in them, and waits for its end.
+//! Run by you, on the host: the parent of the container. It creates the
+//! namespaces, starts `init` in them and waits for it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{self, Command, ExitCode, Stdio};
+use std::process::{self, Command, ExitCode, ExitStatus, Stdio};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
-use crate::{Failure, failed, say};
+use crate::error::{Context, Result, log};
 
 // ANCHOR: run
-pub fn run(ti: bool, command: &[OsString]) -> Result<ExitCode, Failure> {
-    say(format!("run PID: {}", process::id()));
-    let stdin = match ti {
-        true => Stdio::inherit(),
-        false => File::open("/dev/null").map_err(failed("open(/dev/null)"))?.into(),
+pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
+    log(format!("run PID: {}", process::id()));
+    let stdin = if interactive {
+        Stdio::inherit()
+    } else {
+        File::open("/dev/null").context("open(/dev/null)")?.into()
     };
-    new_namespaces()?;
-    // This program once more, and this time it is PID 1. After `--` all is the
-    // command's, even what starts with a dash.
+    unshare_pid_namespace()?;
+    // The same program again, but this time it is PID 1. Everything after `--`
+    // belongs to the command, even if it starts with a dash.
     let mut init = Command::new("/proc/self/exe");
-    init.args(["init", "--"]).args(command).stdin(stdin);
-    let status = init.status().map_err(failed("start /proc/self/exe"))?;
-    // A signal leaves no exit status. Shells make one up: 128 + its number.
+    init.args(["init", "--"]).args(argv).stdin(stdin);
+    Ok(exit_code(init.status().context("start /proc/self/exe")?))
+}
+
+/// A process that a signal kills has no exit status. Shells report 128 + N.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|n| 128 + n));
-    Ok(ExitCode::from(code.unwrap_or(125) as u8))
+    ExitCode::from(code.unwrap_or(125) as u8)
 }
 // ANCHOR_END: run
 
 // ANCHOR: namespaces
-/// From now on our children are born in a new PID namespace. We stay where we
-/// are: the PIDs of a process never change.
-fn new_namespaces() -> Result<(), Failure> {
+/// From now on, our children are created in a new PID namespace. We stay in the
+/// old one, because a process never changes its PID.
+fn unshare_pid_namespace() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWPID) {
-        // We lack CAP_SYS_ADMIN, as all do who are not root.
-        Err(Errno::EPERM) => rootless(),
-        outcome => outcome.map_err(failed("unshare(CLONE_NEWPID)")),
+        // We lack CAP_SYS_ADMIN, as every ordinary user does.
+        Err(Errno::EPERM) => unshare_as_user(),
+        result => result.context("unshare(CLONE_NEWPID)"),
     }
 }
 
-/// Everybody may make a user namespace, and has all capabilities in it.
-fn rootless() -> Result<(), Failure> {
+/// Any user may create a user namespace, and has every capability in it.
+fn unshare_as_user() -> Result<()> {
     let (uid, gid) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)
-        .map_err(failed("unshare(CLONE_NEWUSER|CLONE_NEWPID)"))?;
-    // Our ID outside is 0, root, inside. The kernel wants setgroups(2) shut off
-    // first: who could drop a group could open what is closed to that group.
-    write("/proc/self/setgroups", "deny")?;
-    write("/proc/self/uid_map", &format!("0 {uid} 1"))?;
-    write("/proc/self/gid_map", &format!("0 {gid} 1"))
+        .context("unshare(CLONE_NEWUSER|CLONE_NEWPID)")?;
+    // Make our own IDs root's inside. The kernel first wants setgroups(2) off:
+    // leaving a group could open files that are closed to that group.
+    write_proc("/proc/self/setgroups", "deny")?;
+    write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
+    write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }
 
-fn write(file: &str, text: &str) -> Result<(), Failure> {
-    fs::write(file, text).map_err(failed(&format!("write({file})")))
+fn write_proc(file: &str, text: &str) -> Result<()> {
+    fs::write(file, text).context(format!("write({file})"))
 }
 // ANCHOR_END: namespaces

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -24,11 +25,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use signal_hook::consts::SIGCHLD;
+use signal_hook::low_level::pipe;
 
 use crate::ability::attempts::user_namespace;
 use crate::contract::shell_status;
 use crate::session::patience;
-use crate::subreaper::descendants;
+use crate::subreaper::{await_signal, descendants, describe};
 
 /// How long the kernel may take to end what has been killed, and to give back its namespaces. It takes
 /// milliseconds; this is for a machine that is busy.
@@ -99,6 +102,8 @@ impl Display for Outcome {
 pub fn soak(plan: &Plan) -> Result<Outcome> {
     user_namespace(CloneFlags::empty())?;
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
+    let (child_died, wake) = UnixStream::pair().context("make a socket pair")?;
+    pipe::register(SIGCHLD, wake).context("install a handler")?;
     let directory = tempfile::Builder::new().prefix("soak-").tempdir().context("a directory")?;
     let before = Surroundings::look()?;
     let outcome = Mutex::new(Outcome::default());
@@ -117,7 +122,7 @@ pub fn soak(plan: &Plan) -> Result<Outcome> {
         workers.into_iter().try_for_each(|worker| worker.join().expect("no panic in a worker"))
     })?;
     let mut outcome = outcome.into_inner().expect("no panic in a worker");
-    outcome.left = adopted()?;
+    outcome.left = adopted(&child_died)?;
     outcome.left.extend(before.differ(&Surroundings::look()?));
     let files = fs::read_dir(directory.path()).context("read the directory")?;
     outcome.left.extend(files.map(|file| format!("file {:?}", file.map(|file| file.file_name()))));
@@ -214,9 +219,9 @@ fn strike(run: &mut Child, victim: Victim) -> Result<Victim> {
 }
 
 /// Waits for all that the runs have left to us: their orphans, which are dying. What is still there when
-/// patience ends is reported, and killed.
-fn adopted() -> Result<Vec<String>> {
-    let deadline = Instant::now() + PATIENCE.min(patience());
+/// patience ends is reported, and killed. `child_died` has something to read after each SIGCHLD.
+fn adopted(child_died: &UnixStream) -> Result<Vec<String>> {
+    let mut deadline = Instant::now() + PATIENCE.min(patience());
     let mut left = Vec::new();
     loop {
         match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
@@ -225,13 +230,14 @@ fn adopted() -> Result<Vec<String>> {
             Err(Errno::ECHILD) => return Ok(left),
             Err(errno) => return Err(errno).context("waitid"),
         }
-        if Instant::now() > deadline {
+        if deadline <= Instant::now() {
             for process in descendants()? {
-                left.push(format!("process {}", crate::subreaper::describe(&process)));
+                left.push(format!("process {}", describe(&process)));
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
+            deadline = Instant::now() + PATIENCE.min(patience());
         }
-        thread::sleep(Duration::from_millis(1));
+        await_signal(child_died, Some(deadline))?;
     }
 }
 

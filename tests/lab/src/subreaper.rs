@@ -61,7 +61,7 @@ pub struct Orders {
 pub fn watch(orders: &Orders) -> Result<()> {
     // With a handler, a signal is back to its default in the program that we start, even if we were
     // ourselves started with that signal ignored.
-    let (mut woken, wake) = UnixStream::pair().context("make a socket pair")?;
+    let (woken, wake) = UnixStream::pair().context("make a socket pair")?;
     for signal in [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTSTP] {
         pipe::register(signal, wake.try_clone()?).context("install a handler")?;
     }
@@ -139,22 +139,28 @@ pub fn watch(orders: &Orders) -> Result<()> {
             }
             deadline = Some(Instant::now() + patience);
         }
-        woken.set_read_timeout(deadline.map(|deadline| {
-            deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
-        }))?;
-        match woken.read(&mut [0; 64]) {
-            Err(error)
-                if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-            {
-                return Err(error).context("wait for a signal");
-            }
-            _ => {}
-        }
+        await_signal(&woken, deadline)?;
     }
     for line in crate::diff::lines(&before, &mounts(&table)?) {
         report += &format!("mount {line}\n");
     }
     fs::write(&orders.report, report).context("write the report")
+}
+
+/// Waits for the next signal that writes to the other end of `woken`, or for the deadline.
+///
+/// # Errors
+/// The socket cannot be read.
+pub(crate) fn await_signal(mut woken: &UnixStream, deadline: Option<Instant>) -> Result<()> {
+    woken.set_read_timeout(deadline.map(|deadline| {
+        deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+    }))?;
+    match woken.read(&mut [0; 64]) {
+        Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Err(error).context("wait for a signal")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The status that `std` would have for it, had it waited.

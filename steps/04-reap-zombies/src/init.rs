@@ -1,0 +1,50 @@
+//! Run by `run`, in the container: PID 1 of the new PID namespace, which stays
+//! and has the command as its child.
+
+use std::ffi::{OsStr, OsString};
+use std::process::{self, Command, ExitCode};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::error::{Context, Result, exec_failed, log};
+use crate::guard::ensure_started_by_run;
+use crate::reap::reap_zombies;
+
+// ANCHOR: init
+pub fn init(argv: &[OsString]) -> Result<ExitCode> {
+    ensure_started_by_run()?;
+    mount_proc()?;
+    log(format!("init PID: {}", process::id()));
+    let command = argv.join(OsStr::new(" "));
+    log(format!("init: first command of the container: {}", command.display()));
+    Ok(spawn_command(argv))
+}
+// ANCHOR_END: init
+
+// ANCHOR: mount_proc
+/// Mounts a /proc that shows our PID namespace, where only we can see it.
+fn mount_proc() -> Result<()> {
+    // Our own mount namespace starts as a copy of the host's mounts.
+    unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
+    // On a host with systemd, mounts are shared: what we mount would propagate
+    // to the host. Make every mount in our copy private first.
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .context("mount(/, MS_REC|MS_PRIVATE)")?;
+    // A procfs shows the PID namespace of the process that mounts it.
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).context("mount(proc, /proc)")
+}
+// ANCHOR_END: mount_proc
+
+// ANCHOR: spawn_command
+/// Starts the command as our child. We stay PID 1, because the kernel kills
+/// every process in the namespace as soon as PID 1 exits.
+fn spawn_command(argv: &[OsString]) -> ExitCode {
+    match Command::new(&argv[0]).args(&argv[1..]).spawn() {
+        Ok(command) => reap_zombies(command),
+        Err(error) => exec_failed(&argv[0], error),
+    }
+}
+// ANCHOR_END: spawn_command

@@ -1,0 +1,62 @@
+//! Run by you, on the host: the command line. You start `run`, and `run` starts
+//! `init` in the container.
+
+mod error;
+mod guard;
+mod init;
+mod reap;
+mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::log;
+
+// ANCHOR: main
+fn main() -> ExitCode {
+    let result = match Cli::parse().subcommand {
+        Some(Role::Run { interactive, argv }) => run::run(interactive, &argv),
+        Some(Role::Init { argv }) => init::init(&argv),
+        None => run::run(true, &["/bin/sh".into()]),
+    };
+    result.unwrap_or_else(|error| {
+        log(format!("{}: {error}", env!("CARGO_BIN_NAME")));
+        // 125 means that the step failed, as opposed to the command.
+        ExitCode::from(125)
+    })
+}
+// ANCHOR_END: main
+
+// ANCHOR: cli
+/// A container's init. Without a subcommand: run --ti /bin/sh
+#[derive(Parser)]
+#[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    subcommand: Option<Role>,
+}
+
+// `trailing_var_arg`: everything after CMD belongs to CMD, options included.
+#[derive(Subcommand)]
+enum Role {
+    /// Start CMD in a container and wait for it
+    Run {
+        /// Give CMD our standard input [default: /dev/null]
+        // Docker's users type -ti or -it, so `-t` and `-i` are the same option.
+        #[arg(long = "ti", short = 't', overrides_with = "interactive")]
+        #[arg(visible_alias = "it", visible_short_alias = 'i')]
+        interactive: bool,
+        /// The program and its arguments
+        #[arg(value_name = "CMD", trailing_var_arg = true, default_value = "/bin/sh")]
+        argv: Vec<OsString>,
+    },
+    /// Start CMD in the container as PID 1. Only `run` may start this
+    Init {
+        /// The program and its arguments
+        #[arg(value_name = "CMD", trailing_var_arg = true, required = true)]
+        argv: Vec<OsString>,
+    },
+}
+// ANCHOR_END: cli

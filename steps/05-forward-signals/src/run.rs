@@ -1,0 +1,112 @@
+//! Run by you, on the host: the parent of the container. It creates the
+//! namespaces, starts `init` in them and waits for it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{self, Child, Command, ExitCode, ExitStatus, Stdio};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::unistd::{Pid, getegid, geteuid};
+
+use crate::error::{Context, Result, log};
+use crate::signals::{block_signals, close_inherited_fds, next_signal, open_null};
+
+// ANCHOR: run
+pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
+    // Before anybody can know our PID, so that no signal comes too early.
+    let old_mask = block_signals()?;
+    log(format!("run PID: {}", process::id()));
+    ensure_sigchld_not_ignored()?;
+    let null = open_null()?;
+    let stdin = if interactive { Stdio::inherit() } else { Stdio::null() };
+    unshare_pid_namespace()?;
+    // The same program again, but this time it is PID 1. Everything after `--`
+    // belongs to the command, even if it starts with a dash.
+    let mut init = Command::new("/proc/self/exe");
+    init.arg("init").args(old_mask.iter().map(|signal| format!("--blocked={signal}")));
+    init.arg("--").args(argv).stdin(stdin);
+    let child = init.spawn().context("start /proc/self/exe")?;
+    close_inherited_fds(null)?;
+    supervise(child)
+}
+
+/// A process that a signal kills has no exit status. Shells report 128 + N.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or(status.signal().map(|n| 128 + n));
+    ExitCode::from(code.unwrap_or(125) as u8)
+}
+// ANCHOR_END: run
+
+// ANCHOR: supervise
+/// Forwards signals to `init` until it exits.
+fn supervise(mut init: Child) -> Result<ExitCode> {
+    let pid = Pid::from_raw(init.id().cast_signed());
+    loop {
+        let signal = next_signal()?;
+        if signal == Signal::SIGCHLD {
+            let Some(status) = init.try_wait().context("wait")? else { continue };
+            return Ok(exit_code(status));
+        }
+        // If `init` is dead already, it is a zombie until we wait for it, and no
+        // other process can have its PID.
+        let _ = kill(pid, signal);
+        if matches!(signal, Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) {
+            stop_self(signal)?;
+        }
+    }
+}
+
+/// Stops, as we would have if the signal weren't blocked. The shell that started
+/// us waits for that before it takes the terminal.
+fn stop_self(signal: Signal) -> Result<()> {
+    let mask: SigSet = [signal].into_iter().collect();
+    raise(signal).and(mask.thread_unblock()).context("raise")?;
+    // Somebody sent us SIGCONT.
+    mask.thread_block().context("sigprocmask")
+}
+// ANCHOR_END: supervise
+
+// ANCHOR: sigchld
+/// If SIGCHLD is ignored, the kernel discards exit statuses and doesn't signal
+/// when a child dies. A child inherits that, and to change it takes `unsafe`.
+fn ensure_sigchld_not_ignored() -> Result<()> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    if ignored >> (Signal::SIGCHLD as u32 - 1) & 1 == 1 {
+        return Err("run: SIGCHLD is ignored: start this with env --default-signal=CHLD".into());
+    }
+    Ok(())
+}
+// ANCHOR_END: sigchld
+
+// ANCHOR: namespaces
+/// From now on, our children are created in a new PID namespace. We stay in the
+/// old one, because a process never changes its PID.
+fn unshare_pid_namespace() -> Result<()> {
+    match unshare(CloneFlags::CLONE_NEWPID) {
+        // We lack CAP_SYS_ADMIN, as every ordinary user does.
+        Err(Errno::EPERM) => unshare_as_user(),
+        result => result.context("unshare(CLONE_NEWPID)"),
+    }
+}
+
+/// Any user may create a user namespace, and has every capability in it.
+fn unshare_as_user() -> Result<()> {
+    let (uid, gid) = (geteuid(), getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)
+        .context("unshare(CLONE_NEWUSER|CLONE_NEWPID)")?;
+    // Make our own IDs root's inside. The kernel first wants setgroups(2) off:
+    // leaving a group could open files that are closed to that group.
+    write_proc("/proc/self/setgroups", "deny")?;
+    write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
+    write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
+}
+
+fn write_proc(file: &str, text: &str) -> Result<()> {
+    fs::write(file, text).context(format!("write({file})"))
+}
+// ANCHOR_END: namespaces
