@@ -15,7 +15,8 @@ pub fn reap_zombies(mut command: Child) -> ExitCode {
     loop {
         // Peek first: WNOWAIT leaves the zombie in place. If we waited for any
         // child, we could take the command's exit status away from `try_wait`.
-        let dead = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        let dead = waitid(Id::All, peek);
         match command.try_wait() {
             Ok(Some(status)) => return exit_code(status),
             Ok(None) => {}

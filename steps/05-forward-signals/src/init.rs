@@ -80,8 +80,7 @@ fn event_loop(mut command: Child) -> Result<ExitCode> {
 // ANCHOR_END: event_loop
 
 // ANCHOR: exec_command
-/// Becomes the command. If `exec` returns at all,
-/// it has failed.
+/// Becomes the command. If `exec` returns at all, it has failed.
 fn exec_command(argv: &[OsString]) -> ExitCode {
     let error = Command::new(&argv[0]).args(&argv[1..]).exec();
     exec_failed(&argv[0], error)

@@ -16,7 +16,7 @@ use crate::signals::{block_signals, close_inherited_fds, next_signal, open_null}
 
 // ANCHOR: run
 pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
-    // Before anybody can know our PID, so that no signal comes too early.
+    // Do this before the PID is printed, so that no signal comes too early.
     let old_mask = block_signals()?;
     log(format!("run PID: {}", process::id()));
     ensure_sigchld_not_ignored()?;
@@ -64,7 +64,7 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 fn stop_self(signal: Signal) -> Result<()> {
     let mask: SigSet = [signal].into_iter().collect();
     raise(signal).and(mask.thread_unblock()).context("raise")?;
-    // Somebody sent us SIGCONT.
+    // We are running again, so SIGCONT came: it is the next signal to forward.
     mask.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: supervise

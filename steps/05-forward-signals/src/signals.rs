@@ -21,12 +21,12 @@ pub fn block_signals() -> Result<SigSet> {
 
 /// Waits for the next signal and takes it.
 pub fn next_signal() -> Result<Signal> {
-    let named: SigSet = Signal::iterator().collect();
-    let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
+    let signals =
+        SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
-        // If nobody reads our standard error, the kernel sends us SIGPIPE in our
-        // own name. That one isn't for the command.
+        // If our standard error is a closed pipe, writing to it makes the kernel
+        // send us SIGPIPE in our own name. The command doesn't need to know.
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             return Signal::try_from(info.ssi_signo as i32).context("read(signalfd)");
         }

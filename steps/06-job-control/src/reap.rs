@@ -17,8 +17,8 @@ pub fn reap_zombies(command: &mut Child) -> Option<ExitCode> {
     loop {
         // Peek first: WNOWAIT leaves the zombie in place. If we waited for any
         // child, we could take the command's exit status away from `try_wait`.
-        let dead =
-            waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let dead = waitid(Id::All, peek);
         match command.try_wait() {
             Ok(Some(status)) => return Some(exit_code(status)),
             Ok(None) => {}

@@ -12,12 +12,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getegid, geteuid};
 
 use crate::error::{Context, Result, log};
-use crate::signals::{Received, block_signals, close_inherited_fds, next_signal, open_null};
+use crate::signals::{
+    Received, Signals, bit, block_signals, close_inherited_fds, open_null, status_mask,
+};
 use crate::terminal::{reclaim_terminal, stop_self};
 
 // ANCHOR: run
 pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
-    // Before anybody can know our PID, so that no signal comes too early.
+    // Do this before the PID is printed, so that no signal comes too early.
     let old_mask = block_signals()?;
     log(format!("run PID: {}", process::id()));
     ensure_sigchld_not_ignored()?;
@@ -45,8 +47,9 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
 /// Forwards signals to `init` until it exits.
 fn supervise(mut init: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(init.id().cast_signed());
+    let mut signals = Signals::since_spawn();
     loop {
-        let Received { signal, from_terminal } = next_signal()?;
+        let Received { signal, from_terminal } = signals.next()?;
         if signal == Signal::SIGCHLD {
             let Some(status) = init.try_wait().context("wait")? else { continue };
             reclaim_terminal();
@@ -68,10 +71,7 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 /// If SIGCHLD is ignored, the kernel discards exit statuses and doesn't signal
 /// when a child dies. A child inherits that, and to change it takes `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
-    if ignored >> (Signal::SIGCHLD as u32 - 1) & 1 == 1 {
+    if status_mask("SigIgn") & bit(Signal::SIGCHLD) != 0 {
         return Err("run: SIGCHLD is ignored: start this with env --default-signal=CHLD".into());
     }
     Ok(())

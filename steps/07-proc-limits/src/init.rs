@@ -15,7 +15,7 @@ use crate::error::{Context, Result, exec_failed, log};
 use crate::guard::ensure_started_by_run;
 use crate::mask::{make_read_only, mask_paths};
 use crate::reap::reap_zombies;
-use crate::signals::{Received, close_inherited_fds, next_signal, open_null};
+use crate::signals::{Received, Signals, close_inherited_fds, open_null};
 use crate::terminal::propagate_stop;
 
 // ANCHOR: init
@@ -72,8 +72,9 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
 /// Takes one signal after the other until the command exits.
 fn event_loop(mut command: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(command.id().cast_signed());
+    let mut signals = Signals::since_spawn();
     loop {
-        let Received { signal, from_terminal } = next_signal()?;
+        let Received { signal, from_terminal } = signals.next()?;
         if signal != Signal::SIGCHLD {
             if !from_terminal {
                 let _ = kill(pid, signal);
@@ -88,8 +89,7 @@ fn event_loop(mut command: Child) -> Result<ExitCode> {
 // ANCHOR_END: event_loop
 
 // ANCHOR: exec_command
-/// Becomes the command. If `exec` returns at all,
-/// it has failed.
+/// Becomes the command. If `exec` returns at all, it has failed.
 fn exec_command(argv: &[OsString]) -> ExitCode {
     let error = Command::new(&argv[0]).args(&argv[1..]).exec();
     exec_failed(&argv[0], error)

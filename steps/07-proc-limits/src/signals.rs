@@ -22,21 +22,36 @@ pub fn block_signals() -> Result<SigSet> {
 /// A signal that we took.
 pub struct Received {
     pub signal: Signal,
-    /// The terminal sent it, so the command got it as well.
+    /// The terminal sent it, so our child got it as well.
     pub from_terminal: bool,
 }
 
-/// Waits for the next signal and takes it.
-pub fn next_signal() -> Result<Received> {
-    let named: SigSet = Signal::iterator().collect();
-    let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
-    loop {
-        let received = signals.read_signal().context("read(signalfd)")?;
-        // If nobody reads our standard error, the kernel sends us SIGPIPE in our
-        // own name. That one isn't for the command.
-        if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
-            let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
-            return Ok(Received { signal, from_terminal: is_from_terminal(signal, info.ssi_code) });
+/// The signals that arrive after our child was created.
+pub struct Signals {
+    /// The terminal couldn't send these to the child, because they came earlier.
+    early: u64,
+}
+
+impl Signals {
+    pub fn since_spawn() -> Signals {
+        Signals { early: status_mask("ShdPnd") }
+    }
+
+    /// Waits for the next signal and takes it.
+    pub fn next(&mut self) -> Result<Received> {
+        let signals =
+            SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).context("signalfd")?;
+        loop {
+            let received = signals.read_signal().context("read(signalfd)")?;
+            // If our standard error is a closed pipe, writing to it makes the kernel
+            // send us SIGPIPE in our own name. The command doesn't need to know.
+            if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
+                let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
+                let early = self.early & bit(signal) != 0;
+                self.early &= !bit(signal);
+                let from_terminal = !early && is_from_terminal(signal, info.ssi_code);
+                return Ok(Received { signal, from_terminal });
+            }
         }
     }
 }
@@ -48,6 +63,17 @@ fn is_from_terminal(signal: Signal, code: i32) -> bool {
     const SI_KERNEL: i32 = 0x80;
     let hangup = signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
     code == SI_KERNEL && !hangup
+}
+
+/// A set of signals in /proc/self/status, such as `ShdPnd`: those that are pending.
+pub fn status_mask(field: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":\t"));
+    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0)
+}
+
+pub fn bit(signal: Signal) -> u64 {
+    1 << (signal as u32 - 1)
 }
 // ANCHOR_END: signals
 

@@ -15,7 +15,7 @@ use crate::error::{Context, Result};
 pub fn stop_self(signal: Signal) -> Result<()> {
     let mask: SigSet = [signal].into_iter().collect();
     raise(signal).and(mask.thread_unblock()).context("raise")?;
-    // Somebody sent us SIGCONT.
+    // We are running again, so SIGCONT came: it is the next signal to forward.
     mask.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: stop_self
