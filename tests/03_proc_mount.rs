@@ -1,282 +1,311 @@
-//! Step 03: a /proc of the container's own, and nothing of it on the host.
+//! Step 03: a /proc that belongs to the container, and that the host never sees.
 
-use std::path::Path;
+use std::fs;
 
 use assert_cmd::cargo::cargo_bin;
-use assert_cmd::prelude::*;
-use insta::assert_snapshot;
-use lab::{Hostile, Step, Transcript, Watch, callers, picture, snapshots, tools};
-use predicates::prelude::*;
+use course::test_support::{assert_checks_pass, programs_for_each_caller};
+use harness::test_support::{AssertClean, require_tools};
+use harness::{
+    ProcessTree, Program, Result, Session, Supervisor, Transcript, assert_snapshot, diagram,
+};
+use nix::sys::signal::Signal;
 
-fn step() -> &'static Path {
-    cargo_bin!("03-proc-mount")
+fn programs() -> Vec<Program> {
+    programs_for_each_caller(cargo_bin!("03-proc-mount"))
 }
 
-lab::contract_tests!(step());
-lab::refusal_tests!(step());
+fn shell(program: &Program) -> Supervisor {
+    program.supervise(["run", "--ti", "/bin/sh"])
+}
 
-fn shell(step: &Step) -> Watch {
-    step.watch(["run", "--ti", "/bin/sh"])
+/// Runs a command in the container, and returns its standard output.
+fn run(program: &Program, command: &[&str]) -> Result<String> {
+    let captured = program.supervise([&["run"], command].concat()).output()?;
+    captured.exit.assert_clean();
+    Ok(String::from_utf8_lossy(&captured.stdout).into_owned())
+}
+
+const RUN_PID: &str = r"run PID: (\d+)";
+
+/// The promises that learners are graded by.
+#[test]
+fn passes_every_check() {
+    assert_checks_pass(cargo_bin!("03-proc-mount"));
 }
 
 #[test]
-fn ps_shows_the_container_and_nothing_else() {
-    if !tools(&["ps"]) {
-        return;
+fn ps_lists_only_the_container() -> Result {
+    if !require_tools(&["ps"]) {
+        return Ok(());
     }
-    for step in callers(step()) {
-        let (ps, ended) = Transcript::typed(shell(&step), &["ps -e -o pid,ppid,args"]);
-        ended.nothing_left();
-        let pids: Vec<_> = ps.numbers(r"(?m)^ +(\d+) ");
-        assert_eq!(pids, [1, 2], "{}", ps.text);
-        snapshots(|| assert_snapshot!("ps", ps.renamed(&[r"run PID: (\d+)"])));
+    for program in programs() {
+        let (ps, exit) = Transcript::type_lines(shell(&program), &["ps -e -o pid,ppid,args"])?;
+        exit.assert_clean();
+        assert_eq!(ps.captures(r"(?m)^ +(\d+) ")?, [1, 2], "{}", ps.text);
+        assert_snapshot!("ps", ps.redacted(&[RUN_PID])?);
     }
+    Ok(())
 }
 
 #[test]
-fn proc_lists_the_containers_processes_by_the_containers_numbers() {
-    for step in callers(step()) {
+fn proc_uses_the_containers_pids() -> Result {
+    for program in programs() {
         let lines = ["echo $$", "echo /proc/[0-9]*", "readlink /proc/self"];
-        let (list, ended) = Transcript::typed(shell(&step), &lines);
-        ended.nothing_left();
-        assert!(
-            list.text.ends_with("\n1\n# echo /proc/[0-9]*\n/proc/1\n# readlink /proc/self\n2\n"),
-            "{}",
-            list.text
-        );
-        step.command(["run", "grep", "NSpid", "/proc/self/status"]).assert().stdout("NSpid:\t1\n");
-        snapshots(|| assert_snapshot!("proc_lists", list.renamed(&[r"run PID: (\d+)"])));
+        let (list, exit) = Transcript::type_lines(shell(&program), &lines)?;
+        exit.assert_clean();
+        let answers = "\n1\n# echo /proc/[0-9]*\n/proc/1\n# readlink /proc/self\n2\n";
+        assert!(list.text.ends_with(answers), "{}", list.text);
+        assert_eq!(run(&program, &["grep", "NSpid", "/proc/self/status"])?, "NSpid:\t1\n");
+        assert_snapshot!("proc_lists", list.redacted(&[RUN_PID])?);
     }
+    Ok(())
 }
 
 #[test]
-fn the_new_proc_allows_no_programs_no_devices_no_set_user_id() {
-    for step in callers(step()) {
-        let (options, _) =
-            Transcript::typed(shell(&step), &["grep '^proc /proc ' /proc/mounts | tail -n 1"]);
-        let last = options.text.lines().last().expect("a line");
-        assert_eq!(last, "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0");
-        snapshots(|| assert_snapshot!("mount_options", options.renamed(&[r"run PID: (\d+)"])));
-    }
-}
-
-#[test]
-fn the_command_is_pid_1_in_its_own_mount_namespace() {
-    for step in callers(step()) {
-        let mut shell = step.session(["run", "--ti", "/bin/sh"]);
-        let tree = shell.tree();
+fn command_has_its_own_mount_namespace() -> Result {
+    for program in programs() {
+        let mut shell = program.session(["run", "--ti", "/bin/sh"])?;
+        let tree = shell.tree()?;
         let [run, command] = tree.processes()[..] else { panic!("not two: {}", tree.text()) };
         assert_eq!(command.pids[1..], [1]);
         assert_ne!(run.namespaces["mnt"], command.namespaces["mnt"]);
         assert_ne!(run.namespaces["pid"], command.namespaces["pid"]);
-        assert_eq!(
-            shell.ask("readlink /proc/self/ns/pid"),
-            format!("pid:[{}]", command.namespaces["pid"])
-        );
-        shell.end().0.nothing_left();
+        let seen = shell.run("readlink /proc/self/ns/mnt")?;
+        assert_eq!(seen, format!("mnt:[{}]", command.namespaces["mnt"]));
+        shell.end()?.0.assert_clean();
         let before = tree.before(["03-proc-mount", "run", "--ti", "/bin/sh"]);
         let moments = [("before", &before), ("while the shell runs", &tree)];
-        snapshots(|| {
-            assert_snapshot!("tree", tree.renamed());
-            let caption = "run, and the command with mounts of its own";
-            assert_snapshot!("picture", picture(caption, &moments));
-        });
+        assert_snapshot!("tree", tree.redacted());
+        let caption = "run, and the command with its own mounts";
+        assert_snapshot!("diagram", diagram(caption, &moments));
     }
+    Ok(())
 }
 
-/// On a host whose `/` is shared, as systemd makes it.
+/// The covered procfs is still in the list. Only root of the PID namespace's owner could uncover it.
 #[test]
-fn the_hosts_proc_is_unharmed() {
-    if !tools(&["ps"]) {
-        return;
+fn new_procfs_covers_the_hosts() -> Result {
+    for program in programs() {
+        let lines = ["grep -c '^proc /proc ' /proc/mounts", "grep '^proc /proc ' /proc/mounts | tail -n 1"];
+        let (mounts, exit) = Transcript::type_lines(shell(&program), &lines)?;
+        exit.assert_clean();
+        let last = mounts.text.lines().last().unwrap_or_default();
+        assert_eq!(last, "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0");
+        let outside = fs::read_to_string("/proc/mounts").expect("it can be read");
+        let outside = outside.lines().filter(|line| line.starts_with("proc /proc ")).count();
+        let inside: usize = mounts.captures(r"(?m)^(\d+)$")?[0].try_into().expect("a count");
+        assert_eq!(inside, outside + 1, "{}", mounts.text);
     }
-    for step in callers(step()) {
-        let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
+    Ok(())
+}
+
+/// The host's own /proc, on a host whose `/` is shared, as systemd makes it.
+#[test]
+fn host_keeps_its_proc() -> Result {
+    if !require_tools(&["ps"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let host = program.environment().supervise::<&str>("sh", []).on_scratch_host();
         let lines = ["03-proc-mount run true", "ps -o comm= -p $$"];
-        let (host, ended) = Transcript::typed(shell, &lines);
-        ended.nothing_left();
+        let (host, exit) = Transcript::type_lines(host, &lines)?;
+        exit.assert_clean();
         assert!(host.text.ends_with("\n$ ps -o comm= -p $$\nsh\n"), "{}", host.text);
-        snapshots(|| assert_snapshot!("host_unharmed", host.renamed(&[r"run PID: (\d+)"])));
+        assert_snapshot!("host_unharmed", host.redacted(&[RUN_PID])?);
     }
+    Ok(())
 }
 
-/// Root of a scratch host: of the machine, or of a user namespace, for those who are not root.
-fn root_of_a_scratch_host() -> Option<Step> {
-    callers(step()).into_iter().next()
+/// A scratch host has a root, whichever caller creates it.
+fn any_program() -> Option<Program> {
+    programs().into_iter().next()
 }
 
-/// The same without making the copies private, as in an early version of the original: the procfs of
-/// the container lands on the host, and stays there when the container is gone.
+const CONTAINER: &str = "unshare --mount --propagation unchanged --pid --fork";
+
+/// Without the private mount, the container's procfs appears on the host and outlives the container.
 #[test]
-fn without_the_private_mount_the_hosts_proc_is_lost() {
-    if !tools(&["ps", "unshare", "mount"]) {
-        return;
+fn shared_mount_damages_the_hosts_proc() -> Result {
+    let Some(program) = any_program() else { return Ok(()) };
+    if !require_tools(&["ps", "unshare", "mount"]) {
+        return Ok(());
     }
-    let Some(step) = root_of_a_scratch_host() else { return };
-    let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
-    let container = "unshare --mount --propagation unchanged --pid --fork";
-    let (host, ended) = Transcript::typed(
-        shell,
-        &[
-            &format!("{container} sh -c 'mount -t proc proc /proc; echo $$'"),
-            "ps",
-            "umount /proc",
-            "ps -o comm= -p $$",
-        ],
-    );
-    ended.nothing_left();
-    assert!(
-        host.text.contains("$ ps\nError, do this: mount -t proc proc /proc\n"),
-        "{}",
-        host.text
-    );
+    let host = program.environment().supervise::<&str>("sh", []).on_scratch_host();
+    let mistake = format!("{CONTAINER} sh -c 'mount -t proc proc /proc; echo $$'");
+    let lines = [&mistake, "ps", "umount /proc", "ps -o comm= -p $$"];
+    let (host, exit) = Transcript::type_lines(host, &lines)?;
+    exit.assert_clean();
+    let advice = "$ ps\nError, do this: mount -t proc proc /proc\n";
+    assert!(host.text.contains(advice), "{}", host.text);
     assert!(host.text.ends_with("\n$ ps -o comm= -p $$\nsh\n"), "{}", host.text);
-    snapshots(|| assert_snapshot!("host_harmed", host.text));
+    assert_snapshot!("host_harmed", host.text);
+    Ok(())
 }
 
-/// It is lost at once, and not only when the container has ended.
+/// The host's `ps` fails as soon as the mount is there, and not only after the container.
 #[test]
-fn without_the_private_mount_the_hosts_proc_is_lost_while_the_container_runs() {
-    let Some(step) = root_of_a_scratch_host() else { return };
-    let line = "dir=$(mktemp -d); mkfifo $dir/up $dir/go; \
-        unshare --mount --propagation unchanged --pid --fork \
-            sh -c 'mount -t proc proc /proc; echo >$0/up; read _ <$0/go' $dir & \
-        read _ <$dir/up; ps; echo >$dir/go; wait; umount /proc; rm -r $dir";
-    let host = Transcript::of(step.watch_other("sh", ["-c", line]).on_scratch_host());
-    assert_eq!(host.printed, "Error, do this: mount -t proc proc /proc\n");
-}
-
-/// A private `/` alone is not enough: without MS_REC, /proc, a mount of its own, stays shared.
-#[test]
-fn private_without_rec_leaks_all_the_same() {
-    if !tools(&["ps", "unshare", "mount"]) {
-        return;
+fn shared_mount_damages_the_host_at_once() -> Result {
+    let Some(program) = any_program() else { return Ok(()) };
+    if !require_tools(&["ps", "unshare", "mount"]) {
+        return Ok(());
     }
-    let Some(step) = root_of_a_scratch_host() else { return };
-    let shell = step.watch_other::<&str>("sh", []).on_scratch_host();
-    let container = "unshare --mount --propagation unchanged --pid --fork";
-    let mounts = "mount --make-private /; mount -t proc proc /proc";
-    let (host, ended) =
-        Transcript::typed(shell, &[&format!("{container} sh -c '{mounts}; echo $$'"), "ps"]);
-    assert!(
-        host.text.contains("$ ps\nError, do this: mount -t proc proc /proc\n"),
-        "{}",
-        host.text
+    let script = format!(
+        "mkfifo up go; {CONTAINER} sh -c 'mount -t proc proc /proc; echo >up; read _ <go' & \
+        read _ <up; ps; echo >go; wait; umount /proc; rm up go"
     );
-    let [leak] = &ended.mounts[..] else { panic!("one mount more: {:?}", ended.mounts) };
+    let host = program.environment().supervise("sh", ["-c", &script]).on_scratch_host();
+    let printed = Transcript::run(host)?.printed;
+    assert_eq!(printed, "Error, do this: mount -t proc proc /proc\n");
+    Ok(())
+}
+
+/// `/` is private then, but /proc is a separate mount and still shared.
+#[test]
+fn private_without_rec_still_leaks() -> Result {
+    let Some(program) = any_program() else { return Ok(()) };
+    if !require_tools(&["unshare", "mount"]) {
+        return Ok(());
+    }
+    let script = format!("{CONTAINER} sh -c 'mount --make-private /; mount -t proc proc /proc'");
+    let host = program.environment().supervise("sh", ["-c", &script]).on_scratch_host();
+    let (_, exit) = Transcript::run_with_exit(host)?;
+    let [leak] = &exit.mount_changes[..] else { panic!("not one: {:?}", exit.mount_changes) };
     assert!(leak.starts_with('+') && leak.contains(" /proc "), "{leak}");
-    snapshots(|| assert_snapshot!("private_without_rec", host.text));
+    Ok(())
 }
 
-/// Where the mount namespace belongs to a user namespace of its own, the kernel itself makes the
-/// copies slaves: what is mounted there never comes back. Rootless, the mistake does no harm.
+/// In a mount namespace of another user namespace, the kernel turns shared copies into slaves.
 #[test]
-fn rootless_the_mistake_does_no_harm() {
-    if !tools(&["unshare", "mount"]) {
-        return;
+fn rootless_mounts_never_reach_the_host() -> Result {
+    let Some(program) = any_program() else { return Ok(()) };
+    if !require_tools(&["unshare", "mount"]) {
+        return Ok(());
     }
-    let Some(step) = root_of_a_scratch_host() else { return };
-    let line = "mount -t tmpfs none /mnt; grep -c ' /mnt ' /proc/self/mountinfo";
-    let args =
-        ["--user", "--map-root-user", "--mount", "--propagation", "unchanged", "sh", "-c", line];
-    let (inside, ended) = Transcript::and_end(step.watch_other("unshare", args).on_scratch_host());
+    let script = "mount -t tmpfs none /mnt; grep -c ' /mnt ' /proc/self/mountinfo";
+    let options = ["--user", "--map-root-user", "--mount", "--propagation", "unchanged"];
+    let args = [&options[..], &["sh", "-c", script]].concat();
+    let host = program.environment().supervise("unshare", args).on_scratch_host();
+    let (inside, exit) = Transcript::run_with_exit(host)?;
     assert_eq!(inside.printed, "1\n", "mounted inside");
-    ended.nothing_left();
+    exit.assert_clean();
+    Ok(())
 }
 
+/// The mount namespace keeps everything else that the command mounts, too.
 #[test]
-fn a_step_that_cannot_mount_says_so() {
-    if !tools(&["unshare", "mount", "setpriv"]) {
-        return;
-    }
-    for step in callers(step()) {
-        // Under a /proc part of which is covered, as in a container, only real root may mount another.
-        let cover = "mount -t tmpfs none /proc/sys; exec setpriv --bounding-set -sys_admin \"$@\"";
-        let path = step.path().to_string_lossy();
-        let args =
-            ["--user", "--map-root-user", "--mount", "sh", "-c", cover, "sh", &path, "run", "true"];
-        { step.other("unshare", args) }.assert().code(125).stderr(predicate::str::contains(
-            "03-proc-mount: mount(proc, /proc): Operation not permitted (EPERM)\nhint: ",
-        ));
-    }
-}
-
-/// The mount namespace is for more than /proc.
-#[test]
-fn what_the_command_mounts_stays_inside() {
-    for step in callers(step()) {
-        let line = "mount -t tmpfs none /mnt && grep -c ' /mnt ' /proc/self/mountinfo";
-        let watch = step.watch(["run", "sh", "-c", line]).on_scratch_host();
-        let (inside, ended) = Transcript::and_end(watch);
+fn mounts_by_the_command_stay_inside() -> Result {
+    for program in programs() {
+        let script = "mount -t tmpfs none /mnt && grep -c ' /mnt ' /proc/self/mountinfo";
+        let host = program.supervise(["run", "sh", "-c", script]).on_scratch_host();
+        let (inside, exit) = Transcript::run_with_exit(host)?;
         assert!(inside.printed.ends_with("\n1\n"), "{}", inside.printed);
-        ended.nothing_left();
+        exit.assert_clean();
     }
+    Ok(())
 }
 
-/// What /proc tells of the machine, and not of processes, is the host's as before.
+/// On the host, `init` would mount over the host's /proc. It makes no such call.
 #[test]
-fn proc_still_tells_of_the_hosts_memory_and_uptime() {
-    for step in callers(step()) {
-        for file in ["/proc/version", "/proc/cpuinfo", "/proc/meminfo"] {
-            let first = |text: &str| text.lines().next().expect("a line").to_owned() + "\n";
-            let host = first(&std::fs::read_to_string(file).expect("it can be read"));
-            step.command(["run", "head", "-n", "1", file]).assert().stdout(host);
-        }
-        let seconds = |text: &str| {
-            let first = text.split(' ').next().expect("a number");
-            first.parse::<f64>().expect("a number")
+fn init_on_the_host_changes_no_mount() -> Result {
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let trace = "--trace=unshare,mount,umount2,setns,mount_setattr,move_mount,open_tree,fsopen";
+        let args = ["--quiet=all", "--output=calls", trace, "03-proc-mount", "init", "true"];
+        let host = program.environment().supervise("strace", args).on_scratch_host();
+        let refusal = Transcript::run(host)?;
+        assert_eq!(refusal.status.code(), Some(125), "{}", refusal.text);
+        let calls = fs::read_to_string(program.directory().join("calls")).expect("a trace");
+        assert_eq!(calls, "");
+    }
+    Ok(())
+}
+
+/// The kernel makes PID 1 the parent of every orphan. `sleep` never waits for one, so a dead orphan stays.
+#[test]
+fn dead_orphan_stays_a_zombie() -> Result {
+    if !require_tools(&["setsid"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        // The orphan lives until someone writes to the pipe, and that is after PID 1 became `sleep`.
+        let script = "mkfifo pipe; echo ready; setsid --fork cat pipe; exec sleep 1000";
+        let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
+        let names = |tree: &ProcessTree| -> Vec<String> {
+            tree.processes().iter().map(|process| process.comm.clone()).collect()
         };
-        let host = || seconds(&std::fs::read_to_string("/proc/uptime").expect("it can be read"));
+        session.wait_for_tree(|tree| names(tree)[1..] == ["sleep", "cat"])?;
+        fs::write(program.directory().join("pipe"), "").expect("write to the pipe");
+        let is_zombie = |tree: &ProcessTree| {
+            tree.processes().get(2).is_some_and(|orphan| orphan.state == 'Z')
+        };
+        let tree = session.wait_for_tree(is_zombie)?;
+        assert_snapshot!("zombie", tree.redacted());
+        session.signal(Signal::SIGTERM)?;
+        session.wait()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+/// The parts of /proc that don't describe processes are the host's as before.
+#[test]
+fn memory_and_uptime_are_the_hosts() -> Result {
+    for program in programs() {
+        for file in ["/proc/version", "/proc/cpuinfo", "/proc/meminfo"] {
+            let host = fs::read_to_string(file).expect("it can be read");
+            let first = host.lines().next().unwrap_or_default();
+            assert_eq!(run(&program, &["head", "-n", "1", file])?, format!("{first}\n"));
+        }
+        let seconds = |text: &str| -> f64 {
+            text.split(' ').next().and_then(|first| first.parse().ok()).expect("a number")
+        };
+        let host = || seconds(&fs::read_to_string("/proc/uptime").expect("it can be read"));
         let before = host();
-        let inside = step.command(["run", "cat", "/proc/uptime"]).output().expect("it runs");
-        let inside = seconds(&String::from_utf8_lossy(&inside.stdout));
-        assert!(before <= inside && inside <= host(), "{before} {inside}");
+        let inside = seconds(&run(&program, &["cat", "/proc/uptime"])?);
+        let after = host();
+        assert!(before <= inside && inside <= after, "{before} {inside} {after}");
     }
+    Ok(())
 }
 
-/// The line that a reader types to try the mistake without harm.
+/// The lines of the first exercise: the mistake, the repair, and the step in place of the mistake.
 #[test]
-fn a_reader_can_make_a_scratch_host() {
-    let container = "unshare --mount --propagation unchanged --pid --fork";
-    let line = format!(
-        "{container} sh -c 'mount -t proc proc /proc'; ps; umount /proc; ps -o comm= -p $$"
-    );
-    for step in callers(step()) {
-        let scratch =
-            ["--user", "--map-root-user", "--mount", "--propagation", "shared", "sh", "-c"];
-        let watch = step.watch_other("unshare", [&scratch[..], &[&line]].concat());
-        let host = Transcript::of(watch);
-        assert_eq!(host.printed, "Error, do this: mount -t proc proc /proc\nsh\n");
+fn reader_can_create_a_scratch_host() -> Result {
+    if !require_tools(&["ps", "unshare", "mount"]) {
+        return Ok(());
     }
+    for program in programs() {
+        let script = format!(
+            "{CONTAINER} sh -c 'mount -t proc proc /proc'; ps; umount /proc; ps -o comm= -p $$; \
+            03-proc-mount run true 2>/dev/null; ps -o comm= -p $$; :"
+        );
+        let options = ["--user", "--map-root-user", "--mount", "--propagation", "shared"];
+        let args = [&options[..], &["sh", "-c", &script]].concat();
+        let host = Transcript::run(program.environment().supervise("unshare", args))?;
+        assert_eq!(host.printed, "Error, do this: mount -t proc proc /proc\nsh\nsh\n");
+    }
+    Ok(())
 }
 
-/// The calls of the lesson: what is new is PID 1's.
 #[test]
-fn the_calls_are_those_of_the_lesson() {
-    let lesson =
-        [r"^(execve|clone3?|v?fork|prctl|mount|wait4|exit_group)\(", r"^unshare\(CLONE_NEWNS\)"];
-    for step in callers(step()) {
-        let Some(trace) = step.trace(&["run", "/bin/true"], &lesson) else { return };
-        let [run, init] = trace.by_process();
-        let calls =
+fn makes_the_expected_system_calls() -> Result {
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
+    let lesson = [
+        r"^(execve|clone3?|v?fork|mount|wait4|exit_group)\(",
+        r"^prctl\(PR_SET_PDEATHSIG",
+        r"^unshare\(CLONE_NEWNS\)",
+    ];
+    for program in programs() {
+        let trace = program.trace(&["run", "/bin/true"], &lesson)?;
+        let [run, init] = trace.by_process()?;
+        let expected =
             ["execve", "prctl", "unshare", "mount", "mount", "execve", "exit_group"].map(Some);
         let seen: Vec<_> = init.iter().map(|call| call.split('(').next()).collect();
-        assert_eq!(seen, calls, "{run:?}");
-        snapshots(|| assert_snapshot!("trace", trace.renamed()));
+        assert_eq!(seen, expected, "{run:?}");
+        assert_snapshot!("trace", trace.redacted()?);
     }
-}
-
-/// The words that a learner reads where the namespaces are there, and the mount is refused. The chapter
-/// "Explain this error" shows them.
-#[test]
-fn each_refusal_has_its_words() {
-    use Hostile::*;
-    for step in callers(step()) {
-        let in_place = |place: Hostile, look: fn(String)| {
-            place.words_of(&step).into_iter().for_each(|words| snapshots(|| look(words)));
-        };
-        in_place(CoveredProc, |words| assert_snapshot!("refused_mount_proc", words));
-        in_place(NoMount, |words| assert_snapshot!("refused_mount", words));
-        in_place(ChrootDirectory, |words| assert_snapshot!("refused_chroot", words));
-    }
+    Ok(())
 }
