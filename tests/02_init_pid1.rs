@@ -1,14 +1,15 @@
 //! Step 02: a command that is PID 1 of its own PID namespace, and still sees the host's /proc.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::process;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller};
-use harness::test_support::{AssertClean, require_tools};
+use harness::test_support::{AssertClean, Skip, require_tools};
 use harness::{
-    Caller, Exit, ProcessTree, Program, Result, Session, Supervisor, Terminal, Transcript,
-    assert_snapshot, diagram,
+    Caller, Exit, ProcessTree, Program, Requirement, Result, Session, Supervisor, Terminal,
+    Transcript, assert_snapshot, diagram,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -268,6 +269,27 @@ fn missing_command_is_named() -> Result {
     Ok(())
 }
 
+/// EACCES says that a directory can't be searched, and not that the command was found.
+#[test]
+fn unsearchable_path_directory_is_not_found() -> Result {
+    // Only root can create a directory that no ordinary user may search, and that isn't theirs.
+    if !Requirement::Root.is_met_or_skip() || !require_tools(&["setpriv"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let closed = program.directory().join("closed");
+        fs::DirBuilder::new().mode(0o000).create(&closed).expect("mkdir");
+        let powers = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"];
+        let powers: &[&str] = if program.caller() == Caller::Root { &powers } else { &[] };
+        let path = format!("/usr/bin:/bin:{}", closed.display());
+        let step = program.supervise(["run", "nosuch"]).wrapped_by(powers).env("PATH", path);
+        let failed = Transcript::run(step)?;
+        assert_eq!(failed.status.code(), Some(127), "{}", failed.text);
+        assert!(failed.printed.ends_with("nosuch: No such file or directory (ENOENT)\n"));
+    }
+    Ok(())
+}
+
 /// The kernel kills every other process in the namespace.
 #[test]
 fn container_ends_with_pid_1() -> Result {
@@ -295,7 +317,7 @@ fn dead_pid_1_allows_no_more_processes() -> Result {
         let refusal = Transcript::run(program.environment().supervise("unshare", args))?;
         assert!(refusal.printed.contains("fork: Cannot allocate memory\n"), "{}", refusal.text);
         if program.caller() == Caller::Rootless {
-            assert_snapshot!("refused_fork", refusal.text);
+            assert_snapshot!("fork_refused", refusal.text);
         }
     }
     Ok(())
@@ -340,25 +362,23 @@ fn ignored_sigchld_loses_the_status() -> Result {
 #[test]
 fn ctrl_c_ends_the_inner_shells_job_only() -> Result {
     for program in programs() {
-        let mut terminal = program.terminal(["run", "--ti", "/bin/sh"])?;
-        terminal.expect("/bin/sh\r\n")?;
-        terminal.send_keys("PS1='ready> '\r")?;
-        terminal.expect("\nready> ")?;
+        let mut terminal = Terminal::start(shell(&program).env("PS1", "ready> "))?;
+        terminal.expect("ready> ")?;
         terminal.send_keys("sh -c 'echo \"running\"; exec sleep 1000'\r")?;
         terminal.expect("\nrunning\r\n")?;
         terminal.send_keys("\u{3}")?;
-        terminal.expect("\nready> ")?;
+        terminal.expect("ready> ")?;
         terminal.send_keys("echo \"my PID is\" $$\r")?;
         terminal.expect("\nmy PID is 1\r\n")?;
         terminal.send_keys("exit\r")?;
         let (exit, shown) = terminal.end()?;
         exit.assert_clean();
         // dash and busybox sh want to give the terminal back to a process group that has no PID here.
-        let shell = fs::canonicalize("/bin/sh").unwrap_or_default();
-        if shell.ends_with("dash") {
+        let inner = fs::canonicalize("/bin/sh").unwrap_or_default();
+        if inner.ends_with("dash") {
             assert!(shown.contains("Cannot set tty process group (No such process)"), "{shown}");
             assert_eq!(exit.status.code(), Some(2));
-        } else if shell.ends_with("bash") {
+        } else if inner.ends_with("bash") {
             assert_eq!(exit.status.code(), Some(0), "{shown}");
         }
     }
@@ -379,7 +399,9 @@ fn background_read_makes_pid_1_spin() -> Result {
         let spins = |tree: &ProcessTree| {
             let run = tree.root.children.first();
             run.is_some_and(|run| run.state == 'T')
-                && tree.pid_1().is_some_and(|cat| cat.argv == ["cat"] && cpu_ticks(cat.pids[0]) >= 10)
+                && tree
+                    .pid_1()
+                    .is_some_and(|cat| cat.argv == ["cat"] && cpu_ticks(cat.pids[0]) >= 10)
         };
         let tree = terminal.wait_for_tree(spins)?;
         let cat = tree.pid_1().expect("PID 1");

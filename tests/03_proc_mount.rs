@@ -86,7 +86,8 @@ fn command_has_its_own_mount_namespace() -> Result {
 #[test]
 fn new_procfs_covers_the_hosts() -> Result {
     for program in programs() {
-        let lines = ["grep -c '^proc /proc ' /proc/mounts", "grep '^proc /proc ' /proc/mounts | tail -n 1"];
+        let lines =
+            ["grep -c '^proc /proc ' /proc/mounts", "grep '^proc /proc ' /proc/mounts | tail -n 1"];
         let (mounts, exit) = Transcript::type_lines(shell(&program), &lines)?;
         exit.assert_clean();
         let last = mounts.text.lines().last().unwrap_or_default();
@@ -230,16 +231,16 @@ fn dead_orphan_stays_a_zombie() -> Result {
     }
     for program in programs() {
         // The orphan lives until someone writes to the pipe, and that is after PID 1 became `sleep`.
-        let script = "mkfifo pipe; echo ready; setsid --fork cat pipe; exec sleep 1000";
+        Transcript::run(program.environment().supervise("mkfifo", ["pipe"]))?;
+        let script = "echo ready; setsid --fork cat pipe; exec sleep 1000";
         let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
         let names = |tree: &ProcessTree| -> Vec<String> {
             tree.processes().iter().map(|process| process.comm.clone()).collect()
         };
         session.wait_for_tree(|tree| names(tree)[1..] == ["sleep", "cat"])?;
         fs::write(program.directory().join("pipe"), "").expect("write to the pipe");
-        let is_zombie = |tree: &ProcessTree| {
-            tree.processes().get(2).is_some_and(|orphan| orphan.state == 'Z')
-        };
+        let is_zombie =
+            |tree: &ProcessTree| tree.processes().get(2).is_some_and(|orphan| orphan.state == 'Z');
         let tree = session.wait_for_tree(is_zombie)?;
         assert_snapshot!("zombie", tree.redacted());
         session.signal(Signal::SIGTERM)?;
