@@ -1,6 +1,7 @@
 //! Step 03: a /proc that belongs to the container, and that the host never sees.
 
 use std::fs;
+use std::process;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller};
@@ -82,20 +83,25 @@ fn command_has_its_own_mount_namespace() -> Result {
     Ok(())
 }
 
-/// The covered procfs is still in the list. Only root of the PID namespace's owner could uncover it.
+/// The host's procfs is still there, below the new one, and root of the container can uncover it.
 #[test]
 fn new_procfs_covers_the_hosts() -> Result {
     for program in programs() {
-        let lines =
-            ["grep -c '^proc /proc ' /proc/mounts", "grep '^proc /proc ' /proc/mounts | tail -n 1"];
-        let (mounts, exit) = Transcript::type_lines(shell(&program), &lines)?;
+        let lines = [
+            "grep '^proc /proc ' /proc/mounts | tail -n 1",
+            "readlink /proc/self",
+            "umount /proc",
+            "readlink /proc/self",
+        ];
+        let (typed, exit) = Transcript::type_lines(shell(&program), &lines)?;
         exit.assert_clean();
-        let last = mounts.text.lines().last().unwrap_or_default();
-        assert_eq!(last, "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0");
-        let outside = fs::read_to_string("/proc/mounts").expect("it can be read");
-        let outside = outside.lines().filter(|line| line.starts_with("proc /proc ")).count();
-        let inside: usize = mounts.captures(r"(?m)^(\d+)$")?[0].try_into().expect("a count");
-        assert_eq!(inside, outside + 1, "{}", mounts.text);
+        assert!(typed.text.contains("\nproc /proc proc rw,nosuid,nodev,noexec,"), "{}", typed.text);
+        let pids = [RUN_PID, r"umount /proc\n# readlink /proc/self\n(\d+)"];
+        assert_snapshot!("covered_proc", typed.redacted(&pids)?);
+        // This test is outside, and visible again.
+        let outside = process::id().to_string();
+        let args = ["run", "sh", "-c", "umount /proc; test -e /proc/$0", &outside];
+        assert!(program.transcript(args)?.status.success());
     }
     Ok(())
 }
