@@ -180,6 +180,12 @@ breaks step='':
     fi
     exec cargo test -p lab --test breaks -- --nocapture --test-threads=1
 
+# Test on Debian hosts in QEMU: just test-hosts bookworm
+[group('test')]
+[no-exit-message]
+test-hosts *args:
+    @tests/hosts/hosts "$@"
+
 # Check all that must hold before a change lands
 [group('test')]
 [no-exit-message]
