@@ -24,6 +24,8 @@ use crate::procfs;
 
 /// How long the helper may take to start, and to report after it was told to end.
 const GRACE: Duration = Duration::from_secs(20);
+/// How much later than the helper's our own deadline is. The program may have stopped the helper.
+const MARGIN: Duration = Duration::from_secs(2);
 
 /// A program to run in a session of its own. For root its mounts are private, so that neither side sees what
 /// the other mounts.
@@ -125,6 +127,13 @@ impl Supervisor {
             command.env(name, value);
             command
         });
+        self
+    }
+
+    /// Kills it if it hasn't exited within the time of an answer. The default is four times as long.
+    #[must_use]
+    pub fn within_answer_timeout(mut self) -> Self {
+        self.timeout = Some(self.answer_timeout);
         self
     }
 
@@ -279,9 +288,9 @@ impl Running {
                 Some(line) if line == "end" => break,
                 Some(line) => exit.add(&line),
                 None if !told => {
-                    // Someone may have stopped the helper, so it gets the same time again and no more.
                     told = true;
                     let _ = reader.control.get_ref().shutdown(Shutdown::Write);
+                    let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
                     exit.timed_out = reader.limit.replace(GRACE);
                 }
                 None => return Err(Error::new("the helper doesn't answer")),
@@ -302,8 +311,7 @@ impl Reports {
     /// Returns the next line, or nothing if it doesn't come in time.
     fn next_line(&mut self) -> Result<Option<String>> {
         use std::io::ErrorKind::{ConnectionReset, TimedOut, WouldBlock};
-        // The helper has the same deadline. This one is for a helper that was stopped.
-        let limit = self.limit.map(|limit| limit + GRACE);
+        let limit = self.limit.map(|limit| limit + MARGIN);
         self.control.get_ref().set_read_timeout(limit).context("setsockopt")?;
         let mut line = String::new();
         match self.control.read_line(&mut line) {
