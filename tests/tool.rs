@@ -102,6 +102,27 @@ fn acts_on_the_checkout_it_is_called_in() -> Result {
     Ok(())
 }
 
+/// What an editor leaves beside a source, and a source in a directory.
+#[test]
+fn diff_ignores_editor_files() -> Result {
+    let checkout = Checkout::new();
+    let source = checkout.root.join("steps/02-two/src");
+    for name in [".main.rs.swp", "main.rs~", "#main.rs#", "notes.txt", "latin.rs"] {
+        fs::write(source.join(name), b"\xff\xfe").expect("write a file");
+    }
+    std::os::unix::fs::symlink("someone@host.1", source.join(".#main.rs")).expect("make a link");
+    checkout.write("steps/02-two/src/deep/inner.rs", "// Deep.\n");
+    let diff = checkout.output(&["diff", "1", "2"])?;
+    let files: Vec<_> = text(&diff.stdout)
+        .lines()
+        .filter(|line| line.starts_with("+++ "))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(files, ["+++ 02-two/src/deep/inner.rs", "+++ 02-two/src/main.rs"]);
+    assert_eq!(text(&diff.stderr), "");
+    Ok(())
+}
+
 /// With another target, cargo puts the program elsewhere.
 #[test]
 fn runs_the_program_that_cargo_built() -> Result {

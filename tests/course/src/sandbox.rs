@@ -153,7 +153,9 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         let names = entries.map(|entry| PathBuf::from(entry.file_name()));
         // The browser's tests have thousands of files, and need no copy.
-        names.filter(|name| !name.ends_with("browser")).collect()
+        let names = names.filter(|name| !name.ends_with("browser"));
+        // Nor does an editor's lock, a link that leads nowhere.
+        names.filter(|name| directory.join(name).exists()).collect()
     };
     for name in names(to).iter().filter(|name| !from.join(name).exists()) {
         let path = to.join(name);

@@ -1,7 +1,7 @@
 //! The one way to run a program: below a supervisor, which adopts whatever outlives it.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
@@ -11,6 +11,7 @@ use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -350,12 +351,29 @@ impl Drop for Running {
     }
 }
 
-/// Passes a stream on to `sink` while it comes, until either end closes.
-pub fn pass_on(mut source: impl std::io::Read, mut sink: impl Write) {
+/// Passes a stream on to `sink` while it comes, until either end closes. A sink whose reader is gone is noticed
+/// even if nothing more comes.
+///
+/// # Errors
+/// poll(2) failed.
+pub fn pass_on(mut source: impl Read + AsFd, mut sink: impl Write + AsFd) -> Result {
     let mut buffer = [0; 1 << 14];
-    while let Ok(read @ 1..) = source.read(&mut buffer) {
+    loop {
+        let mut events = [
+            PollFd::new(source.as_fd(), PollFlags::POLLIN),
+            PollFd::new(sink.as_fd(), PollFlags::empty()),
+        ];
+        match poll(&mut events, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno).context("poll"),
+        }
+        if events[1].any().unwrap_or(true) {
+            return Ok(());
+        }
+        let Ok(read @ 1..) = source.read(&mut buffer) else { return Ok(()) };
         if sink.write_all(&buffer[..read]).and_then(|()| sink.flush()).is_err() {
-            return;
+            return Ok(());
         }
     }
 }
