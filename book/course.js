@@ -64,6 +64,7 @@
     // Marks who wrote what: you, our program, the test, or the command. The text itself doesn't change.
     const OWN = /^(pid|run PID|init PID): |^init: first command of the container: /;
     const COLUMNS = /\S {2,}\S|[│├└]/;
+    const INDENT = /^(?: {2,}(?:[a-z]+: +)?)?/; // with a label, as in the doctor's answers
 
     function element(name, className, text) {
         const made = document.createElement(name);
@@ -83,8 +84,10 @@
             }
             const kind = OWN.test(text) ? 'own'
                 : /^\[exit status \d+\]$/.test(text.trimEnd()) ? 'status'
-                : COLUMNS.test(text) ? 'columns' : 'output';
-            return element('span', 'line ' + kind, text);
+                : COLUMNS.test(text.replace(INDENT, '')) ? 'columns' : 'output';
+            const line = element('span', 'line ' + kind, text);
+            line.style.setProperty('--indent', INDENT.exec(text)[0].length || 2);
+            return line;
         }));
     }
 })();
