@@ -7,8 +7,8 @@ use std::process::Command;
 
 use course::patch::{Patch, PatchKind};
 use course::step::Step;
-use harness::Requirement;
 use harness::test_support::Skip;
+use harness::{Requirement, ScratchDir};
 use regex_lite::Regex;
 
 #[path = "book/patterns.rs"]
@@ -61,10 +61,14 @@ fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"))
 }
 
-/// Returns the files below a directory, as paths relative to it.
 fn files(directory: &str) -> BTreeSet<String> {
-    let (mut found, top) = (BTreeSet::new(), root().join(directory));
-    let mut directories = vec![top.clone()];
+    files_below(&root().join(directory))
+}
+
+/// Returns the files below a directory, as paths relative to it.
+fn files_below(top: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut directories = vec![top.to_owned()];
     while let Some(directory) = directories.pop() {
         let entries = fs::read_dir(&directory);
         for entry in entries.unwrap_or_else(|error| panic!("{}: {error}", directory.display())) {
@@ -72,7 +76,7 @@ fn files(directory: &str) -> BTreeSet<String> {
             if path.is_dir() {
                 directories.push(path);
             } else {
-                let path = path.strip_prefix(&top).expect("a path below the directory");
+                let path = path.strip_prefix(top).expect("a path below the directory");
                 found.insert(path.to_string_lossy().into_owned());
             }
         }
@@ -282,17 +286,16 @@ fn book_builds_and_its_links_resolve() {
     if version.is_err() && !Requirement::Tool("mdbook").is_met_or_skip() {
         return;
     }
-    let output = root().join("target/book-in-a-test");
-    let _ = fs::remove_dir_all(&output);
+    let directory = ScratchDir::new("book").expect("a temporary directory");
+    let output = directory.path().canonicalize().expect("its real path");
     let mut build = Command::new("mdbook");
     build.args(["build", "--dest-dir"]).arg(&output).arg(root().join("book"));
     let build = build.output().expect("start mdbook");
     let log = String::from_utf8_lossy(&build.stderr).into_owned();
     assert!(build.status.success(), "{log}");
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
-    let output = output.canonicalize().expect("the built book");
 
-    let names = files("target/book-in-a-test").into_iter().filter(|name| name.ends_with(".html"));
+    let names = files_below(&output).into_iter().filter(|name| name.ends_with(".html"));
     let pages: BTreeMap<PathBuf, String> = names
         .map(|name| output.join(name))
         .map(|page| (page.clone(), fs::read_to_string(&page).expect("a page")))
@@ -322,7 +325,6 @@ fn book_builds_and_its_links_resolve() {
         }
     }
     assert!(followed > 50, "links of the book");
-    fs::remove_dir_all(&output).expect("remove the built book");
 }
 
 /// A comment names the snapshot that the next block repeats.
