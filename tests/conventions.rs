@@ -45,6 +45,7 @@ fn step_names_are_consistent() {
         "conventions.rs",
         "course",
         "doctor.rs",
+        "errors.rs",
         "harness",
         "refusals.rs",
         "snapshots",
