@@ -1,4 +1,4 @@
-# The commands of the course. `just` alone lists them.
+# The commands of the course. `just` lists them.
 # A step is 02, 2 or 02-init-pid1. Its arguments arrive word for word.
 
 set positional-arguments := true

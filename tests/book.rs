@@ -115,42 +115,49 @@ fn includes(page: &str, text: &str) -> Vec<(String, String)> {
     found.collect()
 }
 
-/// Returns the lines that mdBook shows of an include.
-fn included(page: &str, path: &str, part: &str) -> Vec<String> {
-    let text = fs::read_to_string(root().join(path));
-    let text = text.unwrap_or_else(|error| panic!("{page}: {path}: {error}"));
+/// Returns the lines that mdBook shows of an include, or what's wrong with it.
+fn included(path: &str, part: &str) -> Result<Vec<String>, String> {
+    let text = fs::read_to_string(root().join(path)).map_err(|error| format!("{path}: {error}"))?;
     let lines: Vec<_> = text.lines().map(str::to_owned).collect();
     if let Some(from) = part.strip_suffix(':') {
-        let from: usize = from.parse().unwrap_or_else(|_| panic!("{page}: {path}:{part}"));
-        return lines.get(from - 1..).unwrap_or_default().to_vec();
+        let from: usize = from.parse().map_err(|_| format!("{path}: no line number: {part}"))?;
+        return Ok(lines.get(from - 1..).unwrap_or_default().to_vec());
     }
     if part.is_empty() {
-        return lines;
+        return Ok(lines);
     }
     let mark = |word: &str| {
         let mark = format!("{word}: {part}");
         lines.iter().position(|line| line.trim_end().ends_with(&mark))
     };
     let (Some(start), Some(end)) = (mark("ANCHOR"), mark("ANCHOR_END")) else {
-        panic!("{page}: {path} has no anchor {part}")
+        return Err(format!("{path} has no anchor {part}"));
     };
     // mdBook leaves out the marks of other anchors.
-    lines[start + 1..end].iter().filter(|line| !line.contains("// ANCHOR")).cloned().collect()
+    let shown = lines[start + 1..end].iter().filter(|line| !line.contains("// ANCHOR"));
+    Ok(shown.cloned().collect())
 }
 
 /// mdBook shows nothing for a missing anchor, and doesn't report it.
 #[test]
 fn every_include_shows_something() {
-    let mut shown = 0;
+    let (mut shown, mut faults) = (0, Vec::new());
     for (page, text) in pages() {
         for (path, part) in includes(&page, &text) {
-            let lines = included(&page, &path, &part);
             let place = format!("{page}: {path}:{part}");
-            assert!(lines.iter().any(|line| !line.trim().is_empty()), "{place} is empty");
-            assert!(!lines.iter().any(|line| line.contains("ANCHOR")), "{place} shows an anchor");
-            shown += 1;
+            match included(&path, &part) {
+                Err(fault) => faults.push(format!("{page}: {fault}")),
+                Ok(lines) if lines.iter().all(|line| line.trim().is_empty()) => {
+                    faults.push(format!("{place} is empty"));
+                }
+                Ok(lines) if lines.iter().any(|line| line.contains("ANCHOR")) => {
+                    faults.push(format!("{place} shows an anchor"));
+                }
+                Ok(_) => shown += 1,
+            }
         }
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(shown > 50, "the book includes what it shows");
 }
 
@@ -206,28 +213,33 @@ fn every_snapshot_is_shown_or_excused() {
 /// A chapter or its page under the hood invites readers to try each break before it shows the patch.
 #[test]
 fn every_patch_is_shown_after_an_invitation() {
-    let pages = pages();
+    let (pages, mut faults) = (pages(), Vec::new());
     for step in Step::all().expect("the steps") {
+        let number = step.to_string().split('-').next().unwrap_or_default().to_owned();
         let step_pages = [format!("{step}.md"), format!("under-the-hood/{step}.md")];
         for kind in [PatchKind::Break, PatchKind::Exercise] {
             for patch in Patch::all(&step, kind).expect("patches") {
                 let path = format!("steps/{step}/{}/{}.patch", kind.directory(), patch.name);
-                let page = step_pages.iter().find(|page| pages[*page].contains(&path));
-                let page = page.unwrap_or_else(|| panic!("{step}: no page shows {path}"));
-                let number = step.to_string().split('-').next().unwrap_or_default().to_owned();
+                let Some(page) = step_pages.iter().find(|page| pages[*page].contains(&path)) else {
+                    faults.push(format!("no page shows {path}"));
+                    continue;
+                };
                 let command = format!("just break {number} {}", patch.name);
                 let (shown, invited) = (pages[page].find(&path), pages[page].find(&command));
-                let invited_first = invited.is_some() && invited < shown;
-                let exercise = kind == PatchKind::Exercise;
-                assert!(invited_first || exercise, "{page}: say `{command}` before {path}");
+                if kind == PatchKind::Break && (invited.is_none() || invited > shown) {
+                    faults.push(format!("{page}: say `{command}` before {path}"));
+                }
                 let parts = includes(page, &pages[page]);
-                let (_, part) =
-                    parts.iter().find(|(target, _)| *target == path).expect("an include");
-                let first = included(page, &path, part).into_iter().next().unwrap_or_default();
-                assert!(first.starts_with("--- "), "{page}: {path} starts with {first:?}");
+                let part = parts.iter().find(|(target, _)| *target == path);
+                let lines = part.and_then(|(_, part)| included(&path, part).ok());
+                let first = lines.and_then(|lines| lines.into_iter().next()).unwrap_or_default();
+                if !first.starts_with("--- ") {
+                    faults.push(format!("{page}: {path} starts with {first:?}"));
+                }
             }
         }
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 /// Everything that the kernel refused in a test has an entry.
@@ -257,12 +269,15 @@ fn named_tests_exist() {
         }
     }
     let name = regex(r"`([a-z0-9]+(?:_[a-z0-9]+){2,})`");
+    let mut unknown = Vec::new();
     for (page, text) in pages() {
         for found in name.captures_iter(&text) {
-            let known = FOREIGN_NAMES.contains(&&found[1]) || sources.contains(&found[1]);
-            assert!(known, "{page}: there is no {}", &found[1]);
+            if !FOREIGN_NAMES.contains(&&found[1]) && !sources.contains(&found[1]) {
+                unknown.push(format!("{page}: there is no {}", &found[1]));
+            }
         }
     }
+    assert!(unknown.is_empty(), "{}", unknown.join("\n"));
 }
 
 #[test]
@@ -336,7 +351,7 @@ fn readme_shows_what_tests_saw() {
     assert_eq!(blocks.len(), readme.matches("```console").count(), "each block names its snapshot");
     assert!(blocks.len() >= 2, "a transcript and a tree");
     for found in blocks {
-        let body = included("README.md", &found[1], "4:").join("\n");
+        let body = included(&found[1], "4:").expect("a snapshot").join("\n");
         assert_eq!(found[2].trim_end(), body.trim_end(), "{}", &found[1]);
     }
 }
