@@ -87,11 +87,12 @@ fn steps_depend_on_nix_and_clap_only() {
 }
 
 #[test]
-fn source_files_begin_with_who_runs_them() {
+fn source_files_say_which_process_runs_them() {
     for step in steps() {
         for file in names_in(&format!("steps/{step}/src")) {
             let text = read(&format!("steps/{step}/src/{file}"));
-            assert!(text.starts_with("//! Run by "), "steps/{step}/src/{file}");
+            let says = text.starts_with("//! Run by ") || text.starts_with("//! Used by ");
+            assert!(says, "steps/{step}/src/{file}");
         }
     }
 }
@@ -172,21 +173,42 @@ fn harness_and_course_files_are_short() {
     }
 }
 
-/// A hint that no test has seen may be wrong.
+/// An error looks the same in every step.
 #[test]
-fn every_hint_of_a_step_was_provoked() {
-    let snapshots: Vec<_> = names_in("tests/snapshots")
-        .iter()
-        .map(|file| read(&format!("tests/snapshots/{file}")))
-        .collect();
-    for step in steps().iter().filter(|step| step.has_container()) {
-        let source = read(&format!("steps/{step}/src/hint.rs"));
-        let hints = source.split('"').skip(1).step_by(2).filter(|words| words.contains(' '));
-        let hints: Vec<_> = hints.collect();
-        assert!(hints.len() >= 10, "{step}: {hints:?}");
-        for hint in hints {
-            let line = format!("\nhint: {hint}\n");
-            assert!(snapshots.iter().any(|text| text.contains(&line)), "{step}: {hint}");
+fn steps_with_a_container_share_error_rs() {
+    let steps: Vec<_> = steps().into_iter().filter(|step| step.has_container()).collect();
+    let error = read(&format!("steps/{}/src/error.rs", steps[0]));
+    for step in &steps[1..] {
+        assert_eq!(read(&format!("steps/{step}/src/error.rs")), error, "{step}");
+    }
+}
+
+/// One step, one idea: added lines of code, without comments and blank lines.
+#[test]
+fn a_step_adds_few_lines() {
+    let limits = [(3, 25), (4, 45), (5, 130), (6, 110), (7, 110)];
+    let steps = steps();
+    for (number, limit) in limits {
+        let [old, new] = [number - 1, number].map(|number| {
+            steps.iter().find(|step| step.number == number).expect("a step of this number")
+        });
+        let diff = course::diff::between_steps(old, new).expect("the sources");
+        let added = diff.lines().filter(|line| line.starts_with('+') && !line.starts_with("+++"));
+        let code = added.map(|line| line[1..].trim()).filter(|line| !line.is_empty());
+        let count = code.filter(|line| !line.starts_with("//")).count();
+        assert!(count <= limit, "{new} adds {count} lines, more than {limit}");
+    }
+}
+
+#[test]
+fn a_file_of_a_step_is_short() {
+    for step in steps() {
+        let directory = format!("steps/{step}/src");
+        for file in names_in(&directory) {
+            let source = read(&format!("{directory}/{file}"));
+            let code = source.lines().map(str::trim).filter(|line| !line.is_empty());
+            let count = code.filter(|line| !line.starts_with("//")).count();
+            assert!(count <= 80, "{directory}/{file} has {count} lines of code");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::workspace::root;
 
 /// What a machine must allow, and the first step that needs it.
 pub const NEEDS: [(Probe, u32); 5] =
-    [(Probe::Pid, 2), (Probe::Mounts, 3), (Probe::Procfs, 3), (Probe::Masks, 5), (Probe::Time, 5)];
+    [(Probe::Pid, 2), (Probe::Mounts, 3), (Probe::Procfs, 3), (Probe::Masks, 7), (Probe::Time, 7)];
 
 /// A step: `steps/02-init-pid1` has the number 2 and the name `init-pid1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

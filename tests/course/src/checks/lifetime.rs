@@ -23,7 +23,7 @@ pub(super) fn init_refuses_to_run_outside(program: &Program) -> CheckResult {
         ensure(!printed.contains("unreached"), &command, "the command doesn't run", printed)?;
         ensure_clean(&command, &exit)
     };
-    refused(program.supervise(["init", "echo", "unreached"]), "this is PID ")?;
+    refused(program.supervise(["init", "echo", "unreached"]), "our PID is ")?;
     if Requirement::Tool("unshare").check().is_err() {
         return Ok(());
     }
@@ -32,7 +32,7 @@ pub(super) fn init_refuses_to_run_outside(program: &Program) -> CheckResult {
     let inside =
         [program.path().as_os_str(), "init".as_ref(), "echo".as_ref(), "unreached".as_ref()];
     let args = engine.iter().map(OsStr::new).chain(inside);
-    refused(program.environment().supervise("unshare", args), "the parent is not `run`")?;
+    refused(program.environment().supervise("unshare", args), "our parent isn't run")?;
     // PID 1 has outlived the process that created its namespace, as if `run` had been killed before init asked
     // to die with it.
     let script = "dir=$(mktemp -d); cd \"$dir\"; mkfifo up go; \
@@ -44,7 +44,7 @@ pub(super) fn init_refuses_to_run_outside(program: &Program) -> CheckResult {
     let orphan = program.environment().supervise("sh", ["-c", script, &path, user]);
     let command = format!("{name} init, after its parent has died");
     let (transcript, exit) = Transcript::run_with_exit(orphan).map_err(during(&command))?;
-    let line = format!("{name}: init: the parent is not `run`");
+    let line = format!("{name}: init: our parent isn't run");
     ensure(transcript.printed.contains(&line), &command, line, &transcript.printed)?;
     ensure_clean(&command, &exit)
 }

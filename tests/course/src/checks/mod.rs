@@ -1,9 +1,13 @@
 //! The one list of checks: what each step promises. The steps are tested by it, and learners are graded by it.
 
 mod command_line;
-mod lessons;
 mod lifetime;
+mod limits;
+mod pid_namespace;
+mod private_proc;
+mod reaping;
 mod result;
+mod signals;
 
 use harness::Program;
 
@@ -57,18 +61,31 @@ macro_rules! checks {
 /// Every check, with the first step that passes it, and the last if that isn't the last of all. The order is the
 /// one in which one would write the step.
 const CHECKS: &[Check] = checks! {
+    // What every step from 02 on promises.
     command_line::run_and_init_report_their_pids: 2;
-    lessons::command_is_pid_1: 2 to 2;
-    lessons::ps_shows_only_the_container: 3 to 3;
-    lessons::host_proc_is_unharmed: 3 to 3;
-    lessons::proc_is_nosuid_nodev_noexec: 3 to 3;
-    lessons::command_is_child_of_init: 4 to 4;
-    lessons::signal_to_run_reaches_command: 4 to 4;
-    lessons::dead_orphan_is_reaped: 4 to 4;
-    lessons::pipe_closed_by_command_is_closed: 4 to 4;
-    lessons::clock_starts_at_zero: 5;
-    lessons::masks_host_paths: 5;
-    lessons::proc_sys_is_read_only: 5;
+
+    // Step 02.
+    pid_namespace::command_is_pid_1: 2 to 3;
+
+    // Step 03.
+    private_proc::ps_shows_only_the_container: 3;
+    private_proc::host_proc_is_unharmed: 3;
+    private_proc::proc_is_nosuid_nodev_noexec: 3;
+
+    // Step 04.
+    reaping::command_is_child_of_init: 4;
+    reaping::dead_orphan_is_reaped: 4;
+
+    // Step 05.
+    signals::signal_to_run_reaches_command: 5;
+    signals::pipe_closed_by_command_is_closed: 5;
+
+    // Step 07.
+    limits::clock_starts_at_zero: 7;
+    limits::masks_host_paths: 7;
+    limits::proc_sys_is_read_only: 7;
+
+    // What every step from 02 on promises.
     command_line::passes_on_exit_status: 2;
     command_line::exec_failure_exits_126_or_127: 2;
     command_line::usage_error_exits_2: 2;

@@ -121,3 +121,15 @@ impl RunOutput {
         if self.stdout.is_empty() { format!("nothing; {}", self.stderr) } else { String::new() }
     }
 }
+
+/// Returns the command line as a learner would type it.
+pub(super) fn command_line(program: &Program, args: &[&str]) -> String {
+    format!("{} {}", program.name(), args.join(" "))
+}
+
+/// Runs a command in the container, and compares its standard output.
+pub(super) fn prints(program: &Program, command: &[&str], expected: &str) -> CheckResult {
+    RunOutput::of_program(program, [&["run"], command].concat())?
+        .has_stdout(expected.as_bytes())?;
+    Ok(())
+}
