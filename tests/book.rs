@@ -43,6 +43,10 @@ const WORDS: &[(&[&str], usize)] = &[
 /// Reference pages, which are as long as necessary.
 const ANY_LENGTH: &[&str] = &["errors.md", "exit-statuses.md", "glossary.md"];
 
+/// What a visitor of the repository reads.
+const DOCUMENTS: &[&str] =
+    &["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/hosts/README.md"];
+
 /// Snapshots that no page shows, and why.
 const NOT_SHOWN: &[(&str, &str)] = &[];
 
@@ -358,11 +362,12 @@ fn readme_shows_what_tests_saw() {
 
 #[test]
 fn documents_link_to_files_that_exist() {
-    for document in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+    for document in DOCUMENTS {
+        let directory = root().join(Path::new(document).parent().expect("a directory"));
         for link in read(document).split("](").skip(1) {
             let target = link.split([')', '#']).next().expect("a target");
             let local = !target.is_empty() && !target.contains("://");
-            assert!(!local || Path::new(&root()).join(target).exists(), "{document}: {target}");
+            assert!(!local || directory.join(target).exists(), "{document}: {target}");
         }
     }
 }
@@ -371,8 +376,8 @@ fn documents_link_to_files_that_exist() {
 fn texts() -> BTreeMap<String, String> {
     let mut texts: BTreeMap<_, _> =
         pages().into_iter().map(|(page, text)| (format!("book/src/{page}"), text)).collect();
-    for document in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
-        texts.insert(document.into(), read(document));
+    for document in DOCUMENTS {
+        texts.insert((*document).into(), read(document));
     }
     if root().join("tests/course/hints.txt").exists() {
         texts.insert("tests/course/hints.txt".into(), read("tests/course/hints.txt"));
