@@ -64,7 +64,10 @@
     // Marks who wrote what: you, our program, the test, or the command. The text itself doesn't change.
     const OWN = /^(pid|run PID|init PID): |^init: first command of the container: /;
     const COLUMNS = /\S {2,}\S|[│├└]/;
-    const INDENT = /^(?: {2,}(?:[a-z]+: +)?)?/; // with a label, as in the doctor's answers
+    // The first words of a long line stay visible: its indentation with a label such as `why:`, or all columns but the
+    // last.
+    const INDENT = /^(?: {2,}(?:[a-z]+: +)?)?/;
+    const FIRST_COLUMNS = /^.{0,60}(?: {2,}|[│├└]─? )(?=\S)/;
 
     function element(name, className, text) {
         const made = document.createElement(name);
@@ -73,10 +76,10 @@
         return made;
     }
 
-    for (const code of document.querySelectorAll('pre > code.language-console')) {
+    for (const code of document.querySelectorAll('pre > code:is(.language-console, .language-text)')) {
         const lines = code.textContent.split(/(?<=\n)/);
         code.replaceChildren(...lines.map(text => {
-            const typed = /^([$#] )(.*\n?)/.exec(text);
+            const typed = code.matches('.language-console') && /^([$#] )(.*\n?)/.exec(text);
             if (typed) {
                 const line = element('span', 'line typed', '');
                 line.append(element('span', 'prompt', typed[1]), element('kbd', '', typed[2]));
@@ -86,7 +89,8 @@
                 : /^\[exit status \d+\]$/.test(text.trimEnd()) ? 'status'
                 : COLUMNS.test(text.replace(INDENT, '')) ? 'columns' : 'output';
             const line = element('span', 'line ' + kind, text);
-            line.style.setProperty('--indent', INDENT.exec(text)[0].length || 2);
+            const start = (kind === 'columns' && FIRST_COLUMNS.exec(text) || INDENT.exec(text))[0];
+            line.style.setProperty('--indent', start.length || 2);
             return line;
         }));
     }
