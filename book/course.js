@@ -63,6 +63,7 @@
 (function transcripts() {
     // Marks who wrote what: you, our program, the test, or the command. The text itself doesn't change.
     const OWN = /^(pid|run PID|init PID): |^init: first command of the container: /;
+    const INPUT = /^([$#] |inside: )(.*\n?)|^(\^[A-Z\\])(.*\n?)/; // after a prompt, or a key such as ^C
     const COLUMNS = /\S {2,}\S|[│├└]/;
     // The first words of a long line stay visible: its indentation with a label such as `why:`, or all columns but the
     // last.
@@ -79,10 +80,12 @@
     for (const code of document.querySelectorAll('pre > code:is(.language-console, .language-text)')) {
         const lines = code.textContent.split(/(?<=\n)/);
         code.replaceChildren(...lines.map(text => {
-            const typed = code.matches('.language-console') && /^([$#] )(.*\n?)/.exec(text);
+            const typed = code.matches('.language-console') && INPUT.exec(text);
             if (typed) {
                 const line = element('span', 'line typed', '');
-                line.append(element('span', 'prompt', typed[1]), element('kbd', '', typed[2]));
+                const [, prompt, input, key, output] = typed;
+                line.append(...prompt ? [element('span', 'prompt', prompt)] : []);
+                line.append(element('kbd', '', input ?? key), output ?? '');
                 return line;
             }
             const kind = OWN.test(text) ? 'own'

@@ -202,9 +202,10 @@ describe('transcripts', () => {
             for (const { text, dimmed, prompt, bold } of seen) {
                 const isOwn = /^((run |init )?PID: |pid: |init: first command of)/i.test(text);
                 const isStatus = /^\[exit status \d+\]$/.test(text);
-                const isTyped = /^[$#] /.test(text);
+                const before = /^([$#] |inside: )/.exec(text)?.[0];
+                const isTyped = Boolean(before) || /^\^[A-Z\\]/.test(text); // or a key, such as ^C
                 assert.equal(dimmed, isOwn || isStatus, `${chapter}: ${text}`);
-                assert.equal(prompt, isTyped ? text.slice(0, 2) : undefined, `${chapter}: ${text}`);
+                assert.equal(prompt, before, `${chapter}: ${text}`);
                 assert.equal(bold, isTyped, `${chapter}: ${text}`);
                 typed += isTyped;
                 own += isOwn;
