@@ -28,13 +28,16 @@ pub fn sentences(markdown: &str) -> Vec<Sentence> {
         .collect()
 }
 
-/// Counts the words of running text, lists and folded answers. Headings, tables, code and footnotes don't count.
-pub fn count_words(markdown: &str) -> usize {
-    let text = blocks(markdown).into_iter().filter(|(place, _)| *place == Place::Text);
-    text.map(|(_, text)| {
-        text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count()
-    })
-    .sum()
+/// Counts the words of running text, lists and folded answers, and of tables if asked to. Headings, code and footnotes
+/// don't count.
+pub fn count_words(markdown: &str, with_tables: bool) -> usize {
+    let counts = |place: Place| place == Place::Text || (with_tables && place == Place::Cell);
+    let text = blocks(markdown).into_iter().filter(|(place, _)| counts(*place));
+    text.map(|(_, text)| text.split_whitespace().filter(is_word).count()).sum()
+}
+
+fn is_word(text: &&str) -> bool {
+    text.contains(char::is_alphanumeric)
 }
 
 /// Returns the comments of a Rust file as one Markdown text.
