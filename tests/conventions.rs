@@ -39,11 +39,13 @@ fn mounting_proc_changes_init_only() -> Result {
 #[test]
 fn step_names_are_consistent() {
     let mut files: BTreeSet<_> = [
+        "book",
         "book.rs",
         "breaks.rs",
         "conventions.rs",
         "course",
         "doctor.rs",
+        "errors.rs",
         "harness",
         "refusals.rs",
         "snapshots",
