@@ -11,9 +11,7 @@ use std::time::Instant;
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
 use harness::test_support::{AssertClean, require_tools, with_snapshot_settings};
-use harness::{
-    Caller, Program, Result, Session, Supervisor, Trace, Transcript, diagram, helper_path,
-};
+use harness::{Caller, Program, Result, Session, Supervisor, Transcript, diagram, helper_path};
 use insta::assert_snapshot;
 
 fn programs() -> Vec<Program> {
@@ -403,7 +401,7 @@ fn run_forks_instead_of_vfork() -> Result {
         return Ok(());
     }
     for program in programs() {
-        let trace = Trace::record(&program, &["run", "true"], &[r"^(clone3?|v?fork)\("])?;
+        let trace = program.trace(&["run", "true"], &[r"^(clone3?|v?fork)\("])?;
         let trace = trace.grouped_by_process();
         let [run, _init] = trace.by_process()?;
         let [fork] = run[..] else { panic!("not one child: {run:?}") };
@@ -471,7 +469,7 @@ fn makes_the_expected_system_calls() -> Result {
         r#"^mount\([^,]*, "/(proc/timer_list|sys/firmware|proc/sys)","#,
     ];
     for program in programs() {
-        let trace = Trace::record(&program, &["run", "/bin/true"], &lesson)?.grouped_by_process();
+        let trace = program.trace(&["run", "/bin/true"], &lesson)?.grouped_by_process();
         let [run, init, command] = trace.by_process()?;
         let names: Vec<_> = run.iter().filter_map(|call| call.split('(').next()).collect();
         assert_eq!(names, ["execve", "unshare", "write", "clone"], "{run:?}");
