@@ -10,9 +10,10 @@ use std::time::Instant;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, require_tools, with_snapshot_settings};
-use harness::{Caller, Program, Result, Session, Supervisor, Transcript, diagram, helper_path};
-use insta::assert_snapshot;
+use harness::test_support::{AssertClean, require_tools};
+use harness::{
+    Caller, Program, Result, Session, Supervisor, Transcript, assert_snapshot, diagram, helper_path,
+};
 
 fn programs() -> Vec<Program> {
     programs_for_each_caller(cargo_bin!("07-proc-limits"))
@@ -277,7 +278,7 @@ fn table_shows_whose_each_file_is() -> Result {
             programs().into_iter().map(|program| scope.spawn(move || table(&program))).collect();
         for table in tables {
             let table = table.join().expect("a table")?;
-            with_snapshot_settings(|| assert_snapshot!("table", table));
+            assert_snapshot!("table", table);
         }
         Ok(())
     })
@@ -336,13 +337,13 @@ fn uptime_starts_at_zero() -> Result {
         let (hosts, container) = (shown.text.lines().nth(1), shown.text.lines().last());
         assert_eq!(hosts, container, "{}", shown.text);
         let shown = shown.redacted(&RUN_PID)?;
-        with_snapshot_settings(|| assert_snapshot!("uptime_before", shown));
+        assert_snapshot!("uptime_before", shown);
 
         let lines = ["uptime --pretty", "07-proc-limits run uptime --pretty"];
         let (shown, exit) = Transcript::type_lines(on_old_host(&program), &lines)?;
         exit.assert_clean();
         let shown = shown.redacted(&RUN_PID)?;
-        with_snapshot_settings(|| assert_snapshot!("uptime", shown));
+        assert_snapshot!("uptime", shown);
     }
     Ok(())
 }
@@ -450,7 +451,7 @@ fn init_has_own_pid_mount_and_time_namespace() -> Result {
         let before = tree.before(["07-proc-limits", "run", "--ti", "/bin/sh"]);
         let moments = [("before", &before), ("while the shell runs", &tree)];
         let caption = "PID 1 and the command have their own PIDs, mounts and uptime";
-        with_snapshot_settings(|| assert_snapshot!("picture", diagram(caption, &moments)));
+        assert_snapshot!("picture", diagram(caption, &moments));
     }
     Ok(())
 }
@@ -479,7 +480,7 @@ fn makes_the_expected_system_calls() -> Result {
         assert!(!bind.contains("MS_RDONLY") && remount.contains("MS_RDONLY"), "{init:?}");
         assert!(command.iter().all(|call| call.starts_with("execve(")), "{command:?}");
         let trace = trace.redacted()?;
-        with_snapshot_settings(|| assert_snapshot!("trace", trace));
+        assert_snapshot!("trace", trace);
     }
     Ok(())
 }
@@ -501,7 +502,7 @@ fn masks_can_be_mounted_by_hand() -> Result {
         let shown = typed(&step(6, program.caller())?, &lines)?;
         assert!(shown.printed.contains("hostname: Read-only file system"), "{}", shown.text);
         let shown = shown.redacted(&RUN_PID)?;
-        with_snapshot_settings(|| assert_snapshot!("by_hand", shown));
+        assert_snapshot!("by_hand", shown);
     }
     Ok(())
 }
@@ -522,7 +523,7 @@ fn masked_paths_are_empty() -> Result {
             "\ncharacter special file\n# cat /proc/timer_list\n# ls -A /sys/firmware\n# umount";
         assert!(shown.text.contains(empty), "{}", shown.text);
         let shown = shown.redacted(&RUN_PID)?;
-        with_snapshot_settings(|| assert_snapshot!("masked", shown));
+        assert_snapshot!("masked", shown);
     }
     Ok(())
 }
@@ -556,7 +557,7 @@ fn proc_sys_is_read_only() -> Result {
         assert_eq!(before.status.success(), allowed, "{}", before.text);
         assert_ne!(before.printed.contains("Permission denied"), allowed, "{}", before.text);
         let shown = shown.redacted(&RUN_PID)?;
-        with_snapshot_settings(|| assert_snapshot!("read_only", shown));
+        assert_snapshot!("read_only", shown);
     }
     Ok(())
 }
@@ -745,7 +746,7 @@ fn subset_pid_breaks_programs() -> Result {
         let shown = typed(&before, &[mount, "ls /proc/self/comm /proc/meminfo"])?;
         assert!(shown.text.contains("cannot access '/proc/meminfo'"), "{}", shown.text);
         let shown = shown.redacted(&RUN_PID)?;
-        with_snapshot_settings(|| assert_snapshot!("subset_pid", shown));
+        assert_snapshot!("subset_pid", shown);
     }
     Ok(())
 }
@@ -800,7 +801,7 @@ fn nproc_counts_allowed_cpus() -> Result {
         let text = shown.text.replace(&numbers, "\n1\nN\n");
         let text = text.replace(&format!("--cpu-list {first} "), "--cpu-list 0 ");
         let shown = Transcript { text, ..shown }.redacted(&RUN_PID)?;
-        with_snapshot_settings(|| assert_snapshot!("processors", shown));
+        assert_snapshot!("processors", shown);
     }
     Ok(())
 }
