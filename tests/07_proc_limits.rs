@@ -314,8 +314,15 @@ fn table(program: &Program) -> Result<String> {
 /// A shell on a host that has been up for 41 days: a time namespace, whatever the real host's uptime is. So a
 /// container that shows the host's uptime can't look new by accident.
 fn on_old_host(program: &Program) -> Supervisor {
-    let uptime = fs::read_to_string("/proc/uptime").expect("read /proc/uptime");
-    let uptime: i64 = uptime.split('.').next().and_then(|up| up.parse().ok()).expect("a number");
+    let number = |file: &str, before: &str| -> i64 {
+        let text = fs::read_to_string(file).expect(file);
+        let line = text.lines().find_map(|line| line.strip_prefix(before)).unwrap_or("0");
+        let seconds = line.trim_start().split([' ', '.']).next().and_then(|text| text.parse().ok());
+        seconds.expect("a number")
+    };
+    // If we are in a time namespace, its offset is part of our uptime.
+    let ours = number("/proc/self/timens_offsets", "boottime");
+    let uptime = number("/proc/uptime", "") - ours;
     // And a few hours: versions of uptime(1) differ in what they print for 0 minutes.
     let wanted = ((41 * 24 + 3) * 60 + 20) * 60 + 1;
     let offset = format!("--boottime={}", wanted - uptime);
