@@ -2,7 +2,7 @@
 
 use harness::{Caller, Program, Requirement};
 
-use super::result::{CheckResult, RunOutput, command_line, during, ensure, prints};
+use super::result::{CheckResult, RunOutput, command_line, during, ensure};
 
 /// With CAP_SYS_ADMIN, here as root of a user namespace, the command is in a new PID namespace.
 pub(super) fn root_gets_a_pid_namespace(program: &Program) -> CheckResult {
@@ -26,7 +26,10 @@ pub(super) fn ordinary_user_is_root_inside(program: &Program) -> CheckResult {
 
 /// The command replaces `init`, and keeps its PID.
 pub(super) fn command_is_pid_1(program: &Program) -> CheckResult {
-    prints(program, &["sh", "-c", "echo $$ $PPID"], "1 0\n")?;
+    // `init` was there before, or there is nothing that the command could have replaced.
+    let script = ["run", "sh", "-c", "echo $$ $PPID"];
+    let output = RunOutput::of_program(program, script)?.has_stdout(b"1 0\n")?;
+    output.has_in_stderr("init PID: 1\n")?;
     let args = ["run", "--ti", "/bin/sh"];
     let command = command_line(program, &args);
     let shell = program.session(args).map_err(during(&command))?;

@@ -17,7 +17,7 @@ use nix::mount::MsFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl::set_child_subreaper;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
@@ -180,7 +180,7 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
     woken.set_nonblocking(true).context("fcntl")?;
     let mut deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let grace = options.timeout.map_or(GRACE, |timeout| GRACE.min(timeout / 4));
-    let (mut exited, mut listening) = (false, true);
+    let (mut exited, mut listening, mut blind) = (false, true, false);
     while reap(&mut child, &mut |status: ExitStatus| {
         exited = true;
         report(control, format_args!("status {}", status.into_raw()));
@@ -193,10 +193,20 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
             if let (true, false, Some(timeout)) = (late, exited, options.timeout) {
                 report(control, format_args!("timeout {}", timeout.as_millis()));
             }
-            for process in procfs::own_descendants()? {
-                report(control, format_args!("process {}", procfs::describe(&process)));
+            let seen = procfs::own_descendants()?;
+            for process in &seen {
+                report(control, format_args!("process {}", procfs::describe(process)));
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
+            // Not even our child is there if the program mounted something over our /proc.
+            if seen.is_empty() && !exited {
+                report(control, format_args!("process {} in a /proc that hides it", child.id()));
+                let pid = Pid::from_raw(child.id().cast_signed());
+                let _ = kill(pid, Signal::SIGKILL).and(killpg(pid, Signal::SIGKILL));
+            } else if seen.is_empty() && blind {
+                return Ok(());
+            }
+            blind = seen.is_empty();
             deadline = Some(Instant::now() + grace);
         }
     }
