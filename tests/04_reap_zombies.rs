@@ -61,10 +61,7 @@ fn named<'a>(tree: &'a ProcessTree, name: &str) -> Option<&'a Process> {
 }
 
 /// Types into a shell below `timeout`: three orphans that die, and `ps` as soon as they're `settled`.
-fn three_dead_orphans(
-    program: &Program,
-    settled: impl Fn(&ProcessTree) -> bool,
-) -> Result<String> {
+fn three_dead_orphans(program: &Program, settled: impl Fn(&ProcessTree) -> bool) -> Result<String> {
     let args = [&["run", "--ti"], &TIMEOUT[..]].concat();
     let mut shell = program.session(&args)?;
     let mut typed = String::new();
@@ -160,7 +157,39 @@ fn hundred_deaths_leave_no_zombie(program: &Program, prefix: &[&str]) -> Result 
 
 #[test]
 fn reaps_hundred_orphans_that_die_at_once() -> Result {
-    programs().iter().try_for_each(|program| hundred_deaths_leave_no_zombie(program, &["run", "--ti"]))
+    programs()
+        .iter()
+        .try_for_each(|program| hundred_deaths_leave_no_zombie(program, &["run", "--ti"]))
+}
+
+/// Sends a signal that nix has no name for.
+fn send_34(program: &Program, pids: &str) {
+    let kill = program.environment().command("sh", ["-c", &format!("kill -34 {pids}")]).status();
+    assert!(kill.is_ok_and(|kill| kill.success()));
+}
+
+/// nix's `waitid` returns `EINVAL` for such a death, without the PID. The search for it must not wait for a
+/// process that lives.
+#[test]
+fn reaps_orphan_killed_by_signal_34() -> Result {
+    for program in programs() {
+        let script = "(sleep 1000 & sleep 1001 & echo ready); exec cat";
+        let session =
+            Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
+        let tree = session.wait_for_tree(|tree| {
+            tree.processes()
+                .iter()
+                .filter(|one| one.argv.first().is_some_and(|it| it == "sleep"))
+                .count()
+                == 2
+        })?;
+        let sleep = named(&tree, "sleep").expect("one of them");
+        send_34(&program, &sleep.pids[0].to_string());
+        session.wait_for_tree(|tree| tree.processes().len() == 4 && zombies(tree) == 0)?;
+        let (exit, said) = session.end()?;
+        assert_eq!(exit.assert_clean().status.code(), Some(0), "{said}");
+    }
+    Ok(())
 }
 
 // Exec or spawn, one level down.
@@ -241,7 +270,6 @@ fn passes_on_each_of_256_statuses() -> Result {
     programs().iter().try_for_each(|program| passes_on_each_status(program, &["run"]))
 }
 
-/// nix has no name for signals from 32 on, and its `waitid` returns `EINVAL` for such a death.
 #[test]
 fn death_by_signal_34_exits_162() -> Result {
     for program in programs() {
@@ -251,16 +279,28 @@ fn death_by_signal_34_exits_162() -> Result {
     Ok(())
 }
 
-/// 300 orphans die of signal 34 while the command exits. If `init` waited for any child, it could get the
-/// command, and its status would be lost.
+/// `init` has 300 deaths by signal 34 to work through while the command exits. If it waited for any child, it
+/// could get the command, and its status would be lost.
 #[test]
 fn status_survives_300_deaths_by_signal_34() -> Result {
     let script = "n=0; while [ $n -lt 300 ]; do (sleep 1000 &); n=$((n+1)); done; \
-        kill -34 -1; exit 42";
+        echo ready; read line; exit 42";
     for program in programs() {
         for round in 0..5 {
-            let transcript = program.transcript(["run", "sh", "-c", script])?;
-            assert_eq!(transcript.status.code(), Some(42), "round {round}: {}", transcript.text);
+            let args = ["run", "--ti", "sh", "-c", script];
+            let mut session = Session::ready(program.supervise(args), "ready")?;
+            let tree = session.wait_for_tree(|tree| tree.processes().len() == 3 + 300)?;
+            let init = tree.pid_1().expect("init");
+            let orphans = init.children.iter().filter(|child| child.pids[1] != 2);
+            let orphans: Vec<_> = orphans.map(|orphan| orphan.pids[0].to_string()).collect();
+            send(init.pids[0], Signal::SIGSTOP)?;
+            session.wait_for_tree(|tree| tree.pid_1().is_some_and(|init| init.state == 'T'))?;
+            send_34(&program, &orphans.join(" "));
+            session.wait_for_tree(|tree| zombies(tree) == 300)?;
+            send(init.pids[0], Signal::SIGCONT)?;
+            session.send("\n")?;
+            let (exit, said) = session.wait()?;
+            assert_eq!(exit.assert_clean().status.code(), Some(42), "round {round}: {said}");
         }
     }
     Ok(())
@@ -287,8 +327,8 @@ fn programs_of_root() -> impl Iterator<Item = Program> {
     programs().into_iter().filter(move |one| has_strace && one.caller() == Caller::Root)
 }
 
-/// The same, without luck: strace holds `init` back after it found that the command runs, until the command is
-/// a zombie too.
+/// The same, without luck: strace stops `init` when it has found that the command runs, until the command is a
+/// zombie too.
 #[test]
 fn orphans_wait_never_takes_the_command() -> Result {
     for program in programs_of_root() {
@@ -296,12 +336,15 @@ fn orphans_wait_never_takes_the_command() -> Result {
         let mut session =
             Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
         let tree = session.wait_for_tree(|tree| named(tree, "sleep").is_some())?;
-        let [init, orphan] = [tree.pid_1(), named(&tree, "sleep")].map(|it| it.expect("it").pids[0]);
-        let mut strace = tamper(&program, init, "delay_enter=1000000:when=2")?;
-        let kill = ["-c", &format!("kill -34 {orphan}")];
-        assert!(program.environment().command("sh", kill).status().is_ok_and(|it| it.success()));
-        session.wait_for_tree(|tree| zombies(tree) == 1)?;
+        let [init, orphan] =
+            [tree.pid_1(), named(&tree, "sleep")].map(|it| it.expect("it").pids[0]);
+        let mut strace = tamper(&program, init, "signal=SIGSTOP:when=1")?;
+        send_34(&program, &orphan.to_string());
+        let stopped = |tree: &ProcessTree| tree.pid_1().is_some_and(|init| init.state != 'S');
+        session.wait_for_tree(|tree| zombies(tree) == 1 && stopped(tree))?;
         session.send("\n")?;
+        session.wait_for_tree(|tree| zombies(tree) == 2)?;
+        send(init, Signal::SIGCONT)?;
         let (exit, said) = session.wait()?;
         assert_eq!(exit.assert_clean().status.code(), Some(42), "{said}");
         let _ = strace.wait();
@@ -353,7 +396,8 @@ fn ignored_sigchld_is_refused() -> Result {
 fn ignoring_sigchld_leaves_no_zombies() -> Result {
     for program in programs_03() {
         let script = "(sleep 1000 & echo ready); exec env --ignore-signal=CHLD cat";
-        let session = Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
+        let session =
+            Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
         let both = |tree: &ProcessTree| named(tree, "cat").and(named(tree, "sleep")).is_some();
         let tree = session.wait_for_tree(both)?;
         send(named(&tree, "sleep").expect("it's there").pids[0], Signal::SIGKILL)?;
@@ -450,9 +494,8 @@ fn unsearchable_path_entry_exits_127() -> Result {
         fs::create_dir(&closed).expect("create a directory");
         fs::set_permissions(&closed, Permissions::from_mode(0)).expect("chmod");
         let path = format!("{}:/usr/bin:/bin", closed.display());
-        let run = |command: &str| {
-            Transcript::run(program.supervise(["run", command]).env("PATH", &path))
-        };
+        let run =
+            |command: &str| Transcript::run(program.supervise(["run", command]).env("PATH", &path));
         let missing = run("nosuch")?;
         let error = "exec nosuch: No such file or directory (ENOENT)\n";
         assert!(missing.printed.ends_with(error), "{}", missing.text);
@@ -490,8 +533,7 @@ fn sigterm_to_init_never_reaches_the_command() -> Result {
         let mut shell =
             Session::start(program.environment().supervise("sh", ["-c", "exec sh 2>&1"]))?;
         let start = format!("{} run sh -c '{CLEANS_UP}' &", program.name());
-        let mut text =
-            type_and_wait(&mut shell, &start, |tree| named(tree, "sleep").is_some())?;
+        let mut text = type_and_wait(&mut shell, &start, |tree| named(tree, "sleep").is_some())?;
         for line in [
             "run=$!; init=$(ps -o pid= --ppid $run)",
             "kill -TERM $init",
@@ -533,8 +575,11 @@ fn run_and_init_keep_the_commands_pipe_open() -> Result {
         let script = "echo ready; exec >&-; exec sleep 1000";
         let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
         let tree = session.wait_for_tree(|tree| named(tree, "sleep").is_some())?;
-        let stdout = |process: &Process| fs::read_link(format!("/proc/{}/fd/1", process.pids[0])).ok();
-        let [run, init, command] = tree.processes()[..] else { panic!("not three: {}", tree.text()) };
+        let stdout =
+            |process: &Process| fs::read_link(format!("/proc/{}/fd/1", process.pids[0])).ok();
+        let [run, init, command] = tree.processes()[..] else {
+            panic!("not three: {}", tree.text())
+        };
         assert_eq!(stdout(command), None);
         assert_eq!(stdout(run), stdout(init));
         assert!(stdout(init).is_some_and(|file| file.display().to_string().starts_with("pipe:")));
