@@ -209,7 +209,7 @@ fn init_stays_and_command_is_pid_2() -> Result {
         with_snapshot_settings(|| {
             assert_snapshot!("tree", tree.redacted());
             let caption = "`run`, then `init`, which stays PID 1, and the command below it";
-            assert_snapshot!("picture", diagram(caption, &moments));
+            assert_snapshot!("diagram", diagram(caption, &moments));
         });
     }
     Ok(())
