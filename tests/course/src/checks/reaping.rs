@@ -17,14 +17,17 @@ pub(super) fn command_exit_ends_container(program: &Program) -> CheckResult {
 }
 
 /// Runs an orphan, and waits until PID 1 has reaped it. A zombie still has its PID, so `kill -0` finds it. If the
-/// command is PID 1, its shell may reap by chance.
+/// command is PID 1, its shell may reap by chance. The status shows that the orphan's death didn't end the container.
 fn is_reaped(program: &Program, orphan: &str) -> CheckResult {
     let script = format!(
         "pid=$( ({orphan} &) ); n=0; \
          while kill -0 $pid 2>/dev/null && [ $n -lt 100 ]; do sleep 0.02; n=$((n+1)); done; \
-         kill -0 $pid 2>/dev/null && echo still a zombie || echo reaped by $PPID"
+         kill -0 $pid 2>/dev/null && echo still a zombie || echo reaped by $PPID; exit 7"
     );
-    prints(program, &["sh", "-c", &script], "reaped by 1\n")
+    RunOutput::of_program(program, ["run", "sh", "-c", &script])?
+        .has_stdout(b"reaped by 1\n")?
+        .has_status(7)?;
+    Ok(())
 }
 
 /// No zombie stays.
