@@ -126,7 +126,9 @@ fn check(restriction: Restriction, rows: &[Row]) -> Result {
     if !restriction.requirements().into_iter().all(|tool| tool.is_met_or_skip()) {
         return Ok(());
     }
-    for (step, programs) in programs() {
+    // From the step before the first that notices on.
+    let from = rows.iter().map(|row| row.first).min().unwrap_or(1).saturating_sub(1);
+    for (step, programs) in programs().iter().filter(|(step, _)| step.number >= from) {
         for program in programs.iter().filter(|program| restriction.binds(program)) {
             let applies = |row: &&Row| {
                 let caller = row.caller.is_none_or(|caller| caller == program.caller());

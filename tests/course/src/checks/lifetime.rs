@@ -7,7 +7,7 @@ use harness::{Caller, Program, Requirement, Supervisor, Transcript, helper_path}
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
-use super::result::{CheckResult, RunOutput, during, ensure, ensure_clean};
+use super::result::{CheckResult, during, ensure, ensure_clean};
 
 /// `init` is for `run`. On the host, and as PID 1 of someone else's namespace, it touches nothing.
 pub(super) fn init_refuses_to_run_outside(program: &Program) -> CheckResult {
@@ -153,7 +153,7 @@ pub fn soak(program: &Program, config: Config) -> CheckResult {
     let helper = helper_path().and_then(|path| Program::new(&path, program.caller()));
     let helper = helper.map_err(during(&command))?.named("harness-helper");
     let helper = helper.with_timeout(program.timeout());
-    let output = RunOutput::of(&command, helper.supervise(config.args()))?;
-    let said = String::from_utf8_lossy(&output.stdout) + &*output.stderr;
-    ensure(output.status == 0, command, "nothing is left", said)
+    let output = helper.supervise(config.args()).output().map_err(during(&command))?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    ensure(output.exit.status.success(), command, "nothing is left", said)
 }

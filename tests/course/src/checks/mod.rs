@@ -86,8 +86,12 @@ const CHECKS: &[Check] = checks! {
 
     // Step 07.
     limits::clock_starts_at_zero: 7;
-    limits::masks_host_paths: 7;
-    limits::proc_sys_is_read_only: 7;
+    limits::clock_of_nested_container_starts_at_zero: 7;
+    limits::masks_files: 7;
+    limits::masks_directories: 7;
+    limits::failed_mask_exits_125: 7;
+    limits::refuses_false_dev_null: 7;
+    limits::protects_kernel_settings: 7;
 
     // What every step from 02 on promises.
     command_line::passes_on_exit_status: 2;

@@ -75,7 +75,7 @@ impl RunOutput {
     /// Runs a command line to its end. `command` is how a reader would type it.
     pub(crate) fn of(command: impl Into<String>, supervisor: Supervisor) -> CheckResult<Self> {
         let command = command.into();
-        let captured = supervisor.output().map_err(during(&command))?;
+        let captured = supervisor.within_answer_timeout().output().map_err(during(&command))?;
         ensure_clean(&command, &captured.exit)?;
         Ok(RunOutput {
             status: captured.exit.shell_status(),
