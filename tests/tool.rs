@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use course::patch::{Patch, PatchKind};
 use course::sandbox::{Sandbox, missing_lines};
@@ -341,6 +342,24 @@ fn graded_program_may_signal_its_group_and_parent() -> Result {
         Ok(())
     };
     in_parallel(["TERM 0", "KILL 0", "TERM $PPID", "KILL $PPID", "STOP $PPID"], send)
+}
+
+/// The supervisor must not take the PIDs of another /proc for those of its children.
+#[test]
+fn supervised_program_may_cover_proc() -> Result {
+    if !require_tools(&["unshare", "mount"]) {
+        return Ok(());
+    }
+    // Root of a scratch host: of the machine, or of a user namespace.
+    let callers = [Caller::Root, Caller::Rootless].into_iter();
+    let mut callers = callers.filter(|caller| Requirement::procfs(*caller).is_met_or_skip());
+    let Some(caller) = callers.next() else { return Ok(()) };
+    let sh = program("/bin/sh", caller).with_timeout(std::time::Duration::from_secs(1));
+    let script = "exec unshare --pid --fork sh -c 'mount -t proc proc /proc; exec sleep 1000'";
+    let shell = sh.supervise(["-c", script]).on_scratch_host().within_answer_timeout();
+    let exit = shell.start(Stdio::null(), Stdio::null(), Stdio::null())?.wait()?;
+    assert!(exit.timed_out.is_some() && !exit.leaked_processes.is_empty(), "{exit:?}");
+    Ok(())
 }
 
 #[test]
