@@ -74,7 +74,7 @@ fn event_loop(mut command: Child) -> Result<ExitCode> {
         let signal = next_signal()?;
         if signal != Signal::SIGCHLD {
             let _ = kill(pid, signal);
-        } else if let Some(code) = reap_zombies(&mut command) {
+        } else if let Some(code) = reap_zombies(&mut command)? {
             return Ok(code);
         }
     }

@@ -81,7 +81,7 @@ fn event_loop(mut command: Child) -> Result<ExitCode> {
             if !from_terminal {
                 let _ = kill(pid, signal);
             }
-        } else if let Some(code) = reap_zombies(&mut command) {
+        } else if let Some(code) = reap_zombies(&mut command)? {
             return Ok(code);
         } else {
             propagate_stop(pid);
