@@ -658,23 +658,21 @@ fn own_sigpipe_is_not_forwarded() -> Result {
         let (reader, writer) = pipe().expect("a pipe");
         drop(reader);
         let (printed, stdout) = pipe().expect("a pipe");
-        let mut run = program.command(["run", "sh", "-c", &listener()]);
-        let mut child = run.stdout(stdout).stderr(writer).spawn().expect("start the step");
-        drop(run);
+        let run = program.supervise(["run", "sh", "-c", &listener()]);
+        let running = run.start(Stdio::null(), stdout.into(), writer.into())?;
         let mut lines = BufReader::new(printed).lines().map_while(std::io::Result::ok);
         assert_eq!(lines.next().as_deref(), Some("ready"));
-        let pid = child.id().cast_signed();
-        let init = ProcessTree::of(pid)?.root.children[0].pids[0];
+        let init = ProcessTree::of(running.pid())?.root.children[0].pids[0];
         let deadline = Instant::now() + program.timeout();
-        while is_pending(pid, Signal::SIGPIPE) || is_pending(init, Signal::SIGPIPE) {
+        while [running.pid(), init].iter().any(|pid| is_pending(*pid, Signal::SIGPIPE)) {
             assert!(Instant::now() < deadline, "SIGPIPE is still pending");
             thread::sleep(Duration::from_millis(1));
         }
-        send(pid, Signal::SIGURG);
+        send(running.pid(), Signal::SIGURG);
         assert_eq!(lines.next().as_deref(), Some("URG"));
-        send(pid, Signal::SIGUSR2);
+        send(running.pid(), Signal::SIGUSR2);
         assert_eq!(lines.next().as_deref(), Some("USR2"));
-        assert_eq!(child.wait().expect("wait for the step").code(), Some(42));
+        assert_eq!(running.wait()?.assert_clean().status.code(), Some(42));
     }
     Ok(())
 }
