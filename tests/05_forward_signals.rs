@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
 use harness::procfs::{Stat, signal_mask};
-use harness::test_support::{AssertClean, require_tools, with_snapshot_settings};
-use harness::{Caller, ProcessTree, Program, Result, Session, Terminal, Trace, Transcript};
-use insta::assert_snapshot;
+use harness::test_support::{AssertClean, require_tools};
+use harness::{
+    Caller, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
+};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
@@ -115,9 +116,7 @@ fn step_04_dies_before_the_command_cleans_up() -> Result {
         let seen = stop_a_container(&step(4, program.caller())?)?;
         assert!(!seen.printed.contains("\ncleaned up\n"), "{}", seen.text);
         assert!(seen.text.ends_with("\n[exit status 143]\n"), "{}", seen.text);
-        with_snapshot_settings(|| {
-            assert_snapshot!("lost_in_step_04", seen.redacted(&RUN_PID).unwrap())
-        });
+        assert_snapshot!("lost_in_step_04", seen.redacted(&RUN_PID)?);
     }
     Ok(())
 }
@@ -127,7 +126,7 @@ fn sigterm_to_run_lets_the_command_clean_up() -> Result {
     for program in programs() {
         let seen = stop_a_container(&program)?;
         assert!(seen.text.ends_with("\ncleaned up\n[exit status 42]\n"), "{}", seen.text);
-        with_snapshot_settings(|| assert_snapshot!("cleaned_up", seen.redacted(&RUN_PID).unwrap()));
+        assert_snapshot!("cleaned_up", seen.redacted(&RUN_PID)?);
     }
     Ok(())
 }
@@ -761,7 +760,7 @@ fn makes_the_expected_system_calls() -> Result {
         return Ok(());
     }
     for program in programs() {
-        let trace = Trace::record(&program, &["run", "/bin/true"], &lesson)?;
+        let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let text = trace.grouped_by_process().redacted()?;
         // strace puts spaces before a result that comes late.
         let one_space = |line: &str| match line.split_once(")  ") {
@@ -769,7 +768,7 @@ fn makes_the_expected_system_calls() -> Result {
             None => format!("{line}\n"),
         };
         let text: String = text.lines().map(one_space).collect();
-        with_snapshot_settings(|| assert_snapshot!("trace", text));
+        assert_snapshot!("trace", text);
     }
     Ok(())
 }
