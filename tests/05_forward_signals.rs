@@ -314,7 +314,8 @@ fn stop_signals_stop_run_and_the_command() -> Result {
         let all = pids(&session.tree()?, 0);
         let states = || all.map(state);
         session.wait_for_tree(|_| states() == ['S', 'S', 'S'])?;
-        for signal in STOP_SIGNALS {
+        // Twice, because `run` unblocks each of them for a moment.
+        for signal in STOP_SIGNALS.into_iter().chain(STOP_SIGNALS) {
             send(all[0], signal);
             // Nothing stops PID 1.
             session.wait_for_tree(|_| states() == ['T', 'S', 'T'])?;
@@ -324,6 +325,24 @@ fn stop_signals_stop_run_and_the_command() -> Result {
         send(all[0], Signal::SIGTERM);
         let (exit, _) = session.wait()?;
         assert_eq!(exit.assert_clean().shell_status(), 143);
+    }
+    Ok(())
+}
+
+/// The kernel discards a pending stop signal when SIGCONT is sent. So a Ctrl-Z from before `fg` stops nothing.
+#[test]
+fn sigcont_discards_a_pending_sigtstp() -> Result {
+    for program in programs() {
+        let session = listen(&program)?;
+        let [_, init, _] = pids(&session.tree()?, 0);
+        freeze(&session, &[init])?;
+        send(init, Signal::SIGTSTP);
+        assert!(is_pending(init, Signal::SIGTSTP));
+        send(init, Signal::SIGCONT);
+        assert_eq!(session.next_line()?, "CONT");
+        send(init, Signal::SIGUSR2);
+        assert_eq!(session.next_line()?, "USR2");
+        assert_eq!(session.wait()?.0.assert_clean().status.code(), Some(42));
     }
     Ok(())
 }
@@ -576,6 +595,26 @@ fn command_keeps_mask_and_ignored_signals() -> Result {
         // Rust's std sets SIGPIPE to its default, whatever the caller had.
         let ignored = ignored & !bit(Signal::SIGPIPE) | 0x1_8000_0000;
         assert_eq!(masks(&inside.stdout), [blocked, ignored, caught]);
+    }
+    Ok(())
+}
+
+/// `exec` unblocks what is pending for it. Rust's runtime ignores SIGPIPE in it until the command is executed, so
+/// that signal is lost there.
+#[test]
+fn exec_stage_takes_pending_signals_but_sigpipe() -> Result {
+    if !require_tools(&["bash"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let path = program.path().to_string_lossy();
+        for (signal, status) in [("USR1", 128 + Signal::SIGUSR1 as i32), ("PIPE", 0)] {
+            let block = format!("--block-signal={signal}");
+            let line = format!("kill -{signal} $$; exec \"$0\" exec -- true");
+            let args = [&block, "bash", "-c", &line, &path];
+            let captured = program.environment().supervise("env", args).output()?;
+            assert_eq!(captured.exit.assert_clean().shell_status(), status, "{signal}");
+        }
     }
     Ok(())
 }
