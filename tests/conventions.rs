@@ -85,11 +85,12 @@ fn steps_depend_on_nix_and_clap_only() {
 }
 
 #[test]
-fn source_files_begin_with_who_runs_them() {
+fn source_files_say_which_process_runs_them() {
     for step in steps() {
         for file in names_in(&format!("steps/{step}/src")) {
             let text = read(&format!("steps/{step}/src/{file}"));
-            assert!(text.starts_with("//! Run by "), "steps/{step}/src/{file}");
+            let says = text.starts_with("//! Run by ") || text.starts_with("//! Used by ");
+            assert!(says, "steps/{step}/src/{file}");
         }
     }
 }

@@ -63,7 +63,7 @@ refusals! {
     tolerates_read_only_root: ReadOnlyRoot,
     reports_missing_proc: NoProc;
         2 "start /proc/self/exe: No such file or directory (ENOENT)" => "missing_proc";
-        5 "read(/proc/uptime): No such file or directory (ENOENT)",
+        7 "read(/proc/self/timens_offsets): No such file or directory (ENOENT)",
     reports_missing_proc_rootless: NoProcRootless;
         2 "write(/proc/self/setgroups): No such file or directory (ENOENT)" => "missing_proc_rootless",
     reports_missing_dev: NoDev;
@@ -86,27 +86,27 @@ refusals! {
     reports_runc_container: Runc;
         2 "write(/proc/self/uid_map): Operation not permitted (EPERM)" => "runc_container",
     reports_refused_time_ns: NoTimeNs;
-        5 "unshare(CLONE_NEWTIME): Operation not permitted (EPERM)" => "refused_time_ns",
+        7 "unshare(CLONE_NEWTIME): Operation not permitted (EPERM)" => "refused_time_ns",
     reports_time_ns_limit: TimeNsLimit;
-        5 "unshare(CLONE_NEWTIME): No space left on device (ENOSPC)" => "time_ns_limit",
+        7 "unshare(CLONE_NEWTIME): No space left on device (ENOSPC)" => "time_ns_limit",
     reports_missing_sys_time: NoSysTime;
-        5 "write(/proc/self/timens_offsets): Operation not permitted (EPERM)" => "missing_sys_time",
+        7 "write(/proc/self/timens_offsets): Operation not permitted (EPERM)" => "missing_sys_time",
     reports_read_only_proc: ReadOnlyProc;
-        5 "write(/proc/self/timens_offsets): Read-only file system (EROFS)" => "read_only_proc",
+        7 "write(/proc/self/timens_offsets): Read-only file system (EROFS)" => "read_only_proc",
     reports_refused_writing: NoWriting;
         2 Rootless "write(/proc/self/setgroups): Permission denied (EACCES)";
-        5 Root "write(/proc/self/timens_offsets): Permission denied (EACCES)" => "refused_writing",
+        7 Root "write(/proc/self/timens_offsets): Permission denied (EACCES)" => "refused_writing",
     reports_refused_bind: NoBind;
-        5 "mount(/dev/null, /proc/keys, MS_BIND): Operation not permitted (EPERM)" => "refused_bind",
+        7 "mount(/dev/null, /proc/keys, MS_BIND): Operation not permitted (EPERM)" => "refused_bind",
     reports_forbidden_bind: BindForbidden;
-        5 "mount(/dev/null, /proc/keys, MS_BIND): Permission denied (EACCES)" => "forbidden_bind",
+        7 "mount(/dev/null, /proc/keys, MS_BIND): Permission denied (EACCES)" => "forbidden_bind",
     reports_refused_tmpfs: NoTmpfs;
-        5 "mount(tmpfs, /sys/firmware): Operation not permitted (EPERM)" => "refused_tmpfs",
+        7 "mount(tmpfs, /sys/firmware): Operation not permitted (EPERM)" => "refused_tmpfs",
     reports_refused_remount: NoRemount;
-        5 "mount(/proc/bus, MS_BIND|MS_REMOUNT|MS_RDONLY): Operation not permitted (EPERM)"
+        7 "mount(/proc/bus, MS_BIND|MS_REMOUNT|MS_RDONLY): Operation not permitted (EPERM)"
             => "refused_remount",
     reports_unsupported_remount: RemountUnsupported;
-        5 "mount(/proc/bus, MS_BIND|MS_REMOUNT|MS_RDONLY): Invalid argument (EINVAL)"
+        7 "mount(/proc/bus, MS_BIND|MS_REMOUNT|MS_RDONLY): Invalid argument (EINVAL)"
             => "unsupported_remount",
 }
 
@@ -177,7 +177,9 @@ fn check_program(
         let lines: Vec<_> = printed.lines().collect();
         let right = match lines[..] {
             [.., last] if !step.has_container() => last == message,
-            [.., before, last] => before == message && last == "hint: run 'just doctor'; it finds out why",
+            [.., before, last] => {
+                before == message && last == "hint: run 'just doctor'; it finds out why"
+            }
             _ => false,
         };
         assert!(right, "{tried}: expected {message} and a hint:\n{printed}");
