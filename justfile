@@ -127,6 +127,12 @@ review:
 test-breaks *step:
     @cargo course test-breaks "$@"
 
+# Test on Debian hosts in QEMU: just test-hosts bookworm
+[group('test')]
+[no-exit-message]
+test-hosts *args:
+    @tests/hosts/hosts "$@"
+
 # Check everything that must hold before a change lands
 [group('test')]
 [no-exit-message]
