@@ -12,9 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getegid, geteuid};
 
 use crate::error::{Context, Result, log};
-use crate::signals::{
-    Received, Signals, bit, block_signals, close_inherited_fds, open_null, status_mask,
-};
+use crate::signals::{Signals, bit, block_signals, close_inherited_fds, open_null, status_mask};
 use crate::terminal::{reclaim_terminal, stop_self};
 
 // ANCHOR: run
@@ -49,7 +47,7 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(init.id().cast_signed());
     let mut signals = Signals::since_spawn();
     loop {
-        let Received { signal, from_terminal } = signals.next()?;
+        let signal = signals.next()?;
         if signal == Signal::SIGCHLD {
             let Some(status) = init.try_wait().context("wait")? else { continue };
             reclaim_terminal();
@@ -57,9 +55,7 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
         }
         // If `init` is dead already, it is a zombie until we wait for it, and no
         // other process can have its PID.
-        if !from_terminal {
-            let _ = kill(pid, signal);
-        }
+        let _ = kill(pid, signal);
         if matches!(signal, Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) {
             stop_self(signal)?;
         }

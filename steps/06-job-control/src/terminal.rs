@@ -5,7 +5,7 @@ use std::fs::File;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill, killpg, raise};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 
 use crate::error::{Context, Result};
 
@@ -21,13 +21,11 @@ pub fn stop_self(signal: Signal) -> Result<()> {
 // ANCHOR_END: stop_self
 
 // ANCHOR: propagate_stop
-/// Run by `init`: if the command stopped and `run` can't know, tells `run`.
+/// Run by `init`: if the command stopped, stops `run` too. The shell that started
+/// `run` doesn't know the command, so it waits until `run` stops.
 pub fn propagate_stop(command: Pid) {
-    let peek = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
-    let Ok(WaitStatus::Stopped(_, signal)) = waitid(Id::Pid(command), peek) else { return };
-    // The terminal stops a whole process group, so `run` stopped too if it is in
-    // the command's group. No terminal sends SIGSTOP.
-    if signal == Signal::SIGSTOP || getpgid(Some(command)) != getpgid(None) {
+    let stopped = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
+    if let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(command), stopped) {
         // `run` has no PID inside, but it is in our process group.
         let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
     }

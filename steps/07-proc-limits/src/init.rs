@@ -15,7 +15,7 @@ use crate::error::{Context, Result, exec_failed, log};
 use crate::guard::ensure_started_by_run;
 use crate::mask::{make_read_only, mask_paths};
 use crate::reap::reap_zombies;
-use crate::signals::{Received, Signals, close_inherited_fds, open_null};
+use crate::signals::{Signals, close_inherited_fds, open_null};
 use crate::terminal::propagate_stop;
 
 // ANCHOR: init
@@ -74,11 +74,9 @@ fn event_loop(mut command: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(command.id().cast_signed());
     let mut signals = Signals::since_spawn();
     loop {
-        let Received { signal, from_terminal } = signals.next()?;
+        let signal = signals.next()?;
         if signal != Signal::SIGCHLD {
-            if !from_terminal {
-                let _ = kill(pid, signal);
-            }
+            let _ = kill(pid, signal);
         } else if let Some(code) = reap_zombies(&mut command) {
             return Ok(code);
         } else {

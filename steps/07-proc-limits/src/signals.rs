@@ -19,26 +19,20 @@ pub fn block_signals() -> Result<SigSet> {
     named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
 
-/// A signal that we took.
-pub struct Received {
-    pub signal: Signal,
-    /// The terminal sent it, so our child got it as well.
-    pub from_terminal: bool,
-}
-
-/// The signals that arrive after our child was created.
+/// The signals that our child didn't get by itself.
 pub struct Signals {
-    /// The terminal couldn't send these to the child, because they came earlier.
+    /// Pending since before our child was created.
     early: u64,
 }
 
 impl Signals {
+    /// Call this after the child was created: what is pending now, it may have missed.
     pub fn since_spawn() -> Signals {
         Signals { early: status_mask("ShdPnd") }
     }
 
     /// Waits for the next signal and takes it.
-    pub fn next(&mut self) -> Result<Received> {
+    pub fn next(&mut self) -> Result<Signal> {
         let signals =
             SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).context("signalfd")?;
         loop {
@@ -49,20 +43,26 @@ impl Signals {
                 let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
                 let early = self.early & bit(signal) != 0;
                 self.early &= !bit(signal);
-                let from_terminal = !early && is_from_terminal(signal, info.ssi_code);
-                return Ok(Received { signal, from_terminal });
+                if early || !is_from_terminal(signal, info.ssi_code) {
+                    return Ok(signal);
+                }
             }
         }
     }
 }
 
-/// A terminal's signals come from the kernel and go to every process in a
-/// process group, ours and the command's. One exception: if the terminal hangs
-/// up, SIGHUP goes to the session leader, and not to its group.
+/// A terminal signals a whole process group, ours and the command's. Its signals
+/// come from the kernel, but so does an alarm's SIGALRM, which is only for us.
 fn is_from_terminal(signal: Signal, code: i32) -> bool {
+    use Signal::*;
     const SI_KERNEL: i32 = 0x80;
-    let hangup = signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
-    code == SI_KERNEL && !hangup
+    let from_terminal = match signal {
+        SIGINT | SIGQUIT | SIGTSTP | SIGTTIN | SIGTTOU | SIGWINCH => true,
+        // If the terminal hangs up, it signals only the session leader.
+        SIGHUP | SIGCONT => getsid(None) != Ok(getpid()),
+        _ => false,
+    };
+    from_terminal && code == SI_KERNEL
 }
 
 /// A set of signals in /proc/self/status, such as `ShdPnd`: those that are pending.
