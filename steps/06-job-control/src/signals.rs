@@ -4,9 +4,9 @@
 use std::fs::{self, File};
 use std::process;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getsid};
+use nix::unistd::{Pid, close, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getsid};
 
 use crate::error::{Context, Result};
 
@@ -19,34 +19,25 @@ pub fn block_signals() -> Result<SigSet> {
     named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
 
-/// The signals that our child didn't get by itself.
-pub struct Signals {
-    /// Pending since before our child was created.
-    early: u64,
+/// A signal that we took.
+pub struct Received {
+    pub signal: Signal,
+    /// The terminal sent it, so our child got it as well.
+    pub from_terminal: bool,
 }
 
-impl Signals {
-    /// Call this after the child was created: what is pending now, it may have missed.
-    pub fn since_spawn() -> Signals {
-        Signals { early: status_mask("ShdPnd") }
-    }
-
-    /// Waits for the next signal and takes it.
-    pub fn next(&mut self) -> Result<Signal> {
-        let signals =
-            SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).context("signalfd")?;
-        loop {
-            let received = signals.read_signal().context("read(signalfd)")?;
-            // If our standard error is a closed pipe, writing to it makes the kernel
-            // send us SIGPIPE in our own name. The command doesn't need to know.
-            if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
-                let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
-                let early = self.early & bit(signal) != 0;
-                self.early &= !bit(signal);
-                if early || !is_from_terminal(signal, info.ssi_code) {
-                    return Ok(signal);
-                }
-            }
+/// Waits for the next signal and takes it.
+pub fn next_signal() -> Result<Received> {
+    let signals =
+        SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).context("signalfd")?;
+    loop {
+        let received = signals.read_signal().context("read(signalfd)")?;
+        // If our standard error is a closed pipe, writing to it makes the kernel
+        // send us SIGPIPE in our own name. The command doesn't need to know.
+        if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
+            let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
+            let from_terminal = is_from_terminal(signal, info.ssi_code);
+            return Ok(Received { signal, from_terminal });
         }
     }
 }
@@ -64,18 +55,33 @@ fn is_from_terminal(signal: Signal, code: i32) -> bool {
     };
     from_terminal && code == SI_KERNEL
 }
-
-/// A set of signals in /proc/self/status, such as `ShdPnd`: those that are pending.
-pub fn status_mask(field: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":\t"));
-    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0)
-}
-
-pub fn bit(signal: Signal) -> u64 {
-    1 << (signal as u32 - 1)
-}
 // ANCHOR_END: signals
+
+// ANCHOR: release
+/// Forwards what the terminal sent before the child existed, and lets it go on.
+/// What the terminal sends from now on, the child gets by itself.
+pub fn release(child: Pid) -> Result<()> {
+    let mut early = SigSet::all();
+    // If the child died already, `next_signal` has to see that.
+    early.remove(Signal::SIGCHLD);
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&early, flags).context("signalfd")?;
+    while let Some(info) = signals.read_signal().context("read(signalfd)")? {
+        let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
+        if info.ssi_pid != process::id() {
+            let _ = kill(child, signal);
+        }
+    }
+    let _ = kill(child, Signal::SIGCHLD);
+    Ok(())
+}
+
+/// Run by the child, which has no children: its only SIGCHLD comes from `release`.
+pub fn wait_for_release() -> Result<()> {
+    let released: SigSet = [Signal::SIGCHLD].into_iter().collect();
+    released.wait().map(drop).context("sigwait")
+}
+// ANCHOR_END: release
 
 // ANCHOR: close_inherited_fds
 /// Opens /dev/null for `close_inherited_fds`, while an error can still be shown.
