@@ -1,202 +1,164 @@
-//! The proof that the tests test: each patch in `steps/*/breaks` takes one lesson out of its step, and the
-//! set of tests that fail is a snapshot. Part of `just breaks`, and not of `cargo test`, since it builds.
+//! The proof that the tests test: each patch in `steps/*/breaks` takes one lesson out of its step, and the tests and
+//! checks that fail are a snapshot. It builds a lot, so it's part of `just test-breaks`, and not of `cargo test`.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::panic::catch_unwind;
-use std::path::Path;
-use std::process::Command;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use assert_cmd::cargo::cargo_bin;
-use insta::assert_snapshot;
-use lab::breaks::{Copy, breaks, demonstrate, exercises};
-use lab::{Ability, Caller, Session, Step, Transcript, Watch, build, grade, snapshots, steps};
-use nix::sys::signal::Signal;
-use serde_json::Value;
+use course::grading::grade;
+use course::patch::{Patch, PatchKind};
+use course::sandbox::{Sandbox, demonstrate};
+use course::starter;
+use course::step::Step;
+use harness::test_support::{Skip, with_snapshot_settings};
+use harness::{Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
 
-/// One test for all: they share one copy of the workspace.
+/// How long a broken step may take for an answer. Many give none.
+const TIMEOUT: Duration = Duration::from_secs(8);
+
+fn can_test() -> bool {
+    Requirement::Root.is_met_or_skip() && Requirement::Userns.is_met_or_skip()
+}
+
+/// The steps to break. COURSE_STEP limits them to one.
+fn steps() -> Vec<Step> {
+    let only = env::var("COURSE_STEP").ok();
+    let steps = Step::all().expect("steps/").into_iter();
+    steps.filter(|step| only.as_ref().is_none_or(|only| step.to_string() == *only)).collect()
+}
+
+/// One test, because there's one copy of the workspace.
 #[test]
-fn each_break_makes_the_same_tests_fail_and_each_exercise_none() {
-    if !(Ability::Root.or_report() && Ability::Userns.or_report()) {
-        return;
+fn patches_break_the_recorded_tests() -> Result {
+    if !can_test() {
+        return Ok(());
     }
-    let copy = Copy::fresh().expect("a copy of the workspace");
-    let (mut broken, mut others) = (0, Vec::new());
-    // `just breaks 04`: one step alone.
-    let only = std::env::var("LAB_STEP").unwrap_or_default();
-    for step in steps().expect("steps/").into_iter().filter(|step| step.starts_with(&only)) {
-        let number = &step[..2];
-        let whole = build(&format!("step-{step}"), &step).expect("the step builds");
-        let tests = copy.build_tests(&step).expect("the tests compile");
-        for shown in breaks(&step).expect("the breaks") {
-            eprintln!("{step}: {}", shown.name);
-            let (seen, mut failing) = copy
-                .with(&shown, |copy| {
-                    let program = copy.build(&step)?;
-                    Ok((demonstrate(&shown, &program), tests.failing(&shown.name)?))
-                })
-                .unwrap_or_else(|error| panic!("{error:?}"));
-            failing.retain(|test| !shown.chance.contains(test));
-            let before = demonstrate(&shown, &whole);
-            assert_ne!(before, seen, "{step}: {}: nothing to be seen", shown.name);
-            assert!(!failing.is_empty(), "{step}: {}: no test fails", shown.name);
-            let name = format!("{number}_{}", shown.name.replace('-', "_"));
-            let text = format!("{seen}\nThese tests fail:\n{}", failing.join("\n"));
-            // All of them are looked at, before the test fails for one.
-            if catch_unwind(|| snapshots(|| assert_snapshot!(name.clone(), text))).is_err() {
-                // Here too: the files of a CI's machine are gone when somebody asks.
-                eprintln!("{}", fs::read_to_string(tests.log(&shown.name)).unwrap_or_default());
-                others.push(name);
+    let sandbox = Sandbox::new()?;
+    let mut changed = Vec::new();
+    for step in steps() {
+        let whole = step.build()?;
+        let tests = Tests::build(&sandbox, &step)?;
+        let breaks = Patch::all(&step, PatchKind::Break)?;
+        assert!(breaks.len() >= 4, "{step}: four to six breaks a step");
+        for patch in breaks.iter().chain(&Patch::all(&step, PatchKind::Exercise)?) {
+            eprintln!("{step}: {}", patch.name);
+            let mut text = demonstrate(patch, &whole)?;
+            let patched = sandbox.with(patch)?;
+            let program = patched.build()?;
+            let seen = demonstrate(patch, &program)?;
+            assert_ne!(text, seen, "{step}: {}: nothing changes", patch.name);
+            text = seen;
+            if patch.kind == PatchKind::Break {
+                let failing = tests.failing(patch, &program)?;
+                assert!(!failing.is_empty(), "{step}: {}: no test fails", patch.name);
+                text = format!("{text}\nThese tests fail:\n{}", failing.join("\n"));
             }
-            broken += 1;
-        }
-        for shown in exercises(&step).expect("the exercises") {
-            eprintln!("{step}: {}", shown.name);
-            let seen = copy
-                .with(&shown, |copy| Ok(demonstrate(&shown, &copy.build(&step)?)))
-                .unwrap_or_else(|error| panic!("{error:?}"));
-            assert_ne!(demonstrate(&shown, &whole), seen, "{step}: {}: no change", shown.name);
-            let name = format!("{number}_exercise_{}", shown.name.replace('-', "_"));
-            snapshots(|| assert_snapshot!(name, seen));
+            drop(patched);
+            if !is_recorded(&patch.snapshot(), &text) {
+                changed.push(patch.snapshot());
+            }
         }
     }
-    assert_eq!(others, Vec::<String>::new(), "not as recorded; see target/breaks/*.log");
-    let wanted = if only.is_empty() { 4 * steps().expect("steps/").len() } else { 4 };
-    assert!(broken >= wanted, "four to six breaks a step");
+    assert_eq!(changed, Vec::<String>::new(), "not as recorded; see target/breaks/*.log");
+    Ok(())
 }
 
-/// A starter compiles, and what it lacks first is the step's own lesson; the finished step lacks nothing.
-#[test]
-fn each_starter_fails_at_the_first_behaviour_and_each_finished_step_passes_all() {
-    if !(Ability::Root.or_report() && Ability::Userns.or_report()) {
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut graded = 0;
-    for step in steps().expect("steps/") {
-        if grade::behaviours(&step).is_empty() {
-            continue;
+/// Compares with the snapshot. All of them are looked at before the test fails for one.
+fn is_recorded(name: &str, text: &str) -> bool {
+    let assert = std::thread::spawn({
+        let (name, text) = (name.to_owned(), text.to_owned());
+        move || {
+            with_snapshot_settings(|| harness::test_support::insta::assert_snapshot!(name, text))
         }
-        let place = directory.path().join(&step[..2]);
-        grade::start(&step, &place).expect("the starter");
-        let program = grade::build(&step, &place).expect("the starter compiles");
-        let mut grades = grade::grade(&step, &program).expect("grades");
-        let first = grades.next().expect("a behaviour");
-        assert!(first.broken.is_some(), "{step}: {} is there already", first.behaviour.name);
+    });
+    assert.join().is_ok()
+}
 
-        let finished = build(&format!("step-{step}"), &step).expect("the step builds");
-        for grade in grade::grade(&step, &finished).expect("grades") {
-            let name = grade.behaviour.name;
-            assert!(grade.broken.is_none(), "{step}: {name}: {:?}", grade.broken);
+/// The tests that a step has, in the sandbox. They find their program by its path, so one build does for every
+/// patch.
+struct Tests {
+    step: Step,
+    target: PathBuf,
+    directory: PathBuf,
+    lessons: PathBuf,
+    refusals: PathBuf,
+}
+
+impl Tests {
+    fn build(sandbox: &Sandbox, step: &Step) -> Result<Self> {
+        Ok(Tests {
+            step: step.clone(),
+            target: sandbox.target().to_owned(),
+            directory: sandbox.directory().to_owned(),
+            lessons: sandbox.build_test(&step.package(), &step.test()).run()?,
+            refusals: sandbox.build_test("course", "refusals").run()?,
+        })
+    }
+
+    /// Names the tests and checks that fail, in alphabetical order.
+    fn failing(&self, patch: &Patch, program: &Path) -> Result<Vec<String>> {
+        let package = format!("steps/{}", self.step);
+        // The checks are looked at one by one.
+        let lessons = self.run(&self.lessons, &package, &["--skip=passes_every_check"])?;
+        let refusals = self.run(&self.refusals, "tests/course", &[])?;
+        let log = self.target.join(format!("{}.log", patch.snapshot()));
+        fs::write(&log, format!("{lessons}\n{refusals}")).context("write the log")?;
+        let failed = |text: &str, prefix: &str| -> Vec<String> {
+            let lines = text.lines().filter_map(|line| line.strip_prefix("test "));
+            let names = lines.filter_map(|line| line.strip_suffix(" ... FAILED"));
+            names.map(|name| format!("{prefix}{name}")).collect()
+        };
+        let mut failing = [failed(&lessons, ""), failed(&refusals, "refusals::")].concat();
+        for grade in grade(&self.step, program, TIMEOUT)? {
+            failing.extend(grade.failure.map(|_| format!("checks::{}", grade.check.name)));
         }
-        graded += 1;
+        failing.retain(|test| !patch.flaky_tests.contains(test));
+        failing.sort();
+        Ok(failing)
     }
-    assert_eq!(graded, steps().expect("steps/").len() - 1, "all but the first");
+
+    fn run(&self, program: &Path, package: &str, args: &[&str]) -> Result<String> {
+        let directory = self.directory.join(package);
+        // More threads than processors: tests of a broken step wait for what doesn't come.
+        let args = [&["--test-threads=8"], args].concat();
+        let environment = Environment::inherited();
+        let tests = Supervisor::new(&environment, program, "tests", args)
+            .in_directory(&directory)
+            .without_timeout()
+            .env("CARGO_MANIFEST_DIR", &directory)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("COURSE_STEP", self.step.to_string())
+            .env("COURSE_TIMEOUT", TIMEOUT.as_secs().to_string())
+            .env("INSTA_UPDATE", "no")
+            .env("INSTA_SNAPSHOT_REFERENCES_FILE", "/dev/null")
+            .env("RUST_BACKTRACE", "0");
+        let output = tests.output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !text.contains("test result: ") {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            return Err(Error::new(format!("{}: no test ran:\n{text}{errors}", self.step)));
+        }
+        Ok(text)
+    }
 }
 
-/// What a classroom's scripts rely on.
+/// A starter compiles, and lacks its own lesson first. The finished step lacks nothing.
 #[test]
-fn the_exit_status_and_the_json_tell_the_same() {
-    if !(Ability::Root.or_report() && Ability::Userns.or_report()) {
-        return;
+fn starters_fail_first_check_and_steps_none() -> Result {
+    if !can_test() {
+        return Ok(());
     }
-    let finished = build("step-02-init-pid1", "02-init-pid1").expect("the step builds");
-    for (program, all) in [(finished.as_path(), true), (Path::new("/bin/true"), false)] {
-        let output = Command::new(cargo_bin!("lab"))
-            .args(["check", "02", "--json", "--bin"])
-            .arg(program)
-            .output()
-            .expect("start the lab");
-        assert_eq!(output.status.code(), Some(if all { 0 } else { 1 }));
-        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
-        assert_eq!(report["step"], "02-init-pid1");
-        assert_eq!(report["passed"] == report["total"], all, "{report:#}");
-        let first = &report["behaviours"][0];
-        assert_eq!(first["passed"], all);
-        assert_eq!(first["seen"].is_string(), !all);
+    let directory = ScratchDir::new("starters")?;
+    for step in steps().iter().filter(|step| step.has_container()) {
+        let work = directory.path().join(step.label());
+        starter::lay_out(step, &work)?;
+        let program = starter::build(step, &work)?;
+        let first = grade(step, &program, TIMEOUT)?.next().expect("a check");
+        assert!(first.failure.is_some(), "{step}: {} is there already", first.check.name);
+        for grade in grade(step, &step.build()?, TIMEOUT)? {
+            assert!(grade.failure.is_none(), "{step}: {}: {:?}", grade.check.name, grade.failure);
+        }
     }
-}
-
-/// `lab check 02` of a script, with a second's patience.
-fn check(lab: &Step, script: &str) -> Watch {
-    let program = lab.directory().join("mine");
-    fs::write(&program, script).expect("write the program");
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it executable");
-    let watch = lab.watch(["check", "02", "--bin", &program.to_string_lossy()]);
-    // For Cargo, which sees to it that the lab is up to date.
-    let names = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"];
-    let known = names.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    known.fold(watch.env("LAB_PATIENCE", "1"), |watch, (name, value)| watch.env(name, value))
-}
-
-/// A program that nobody knows, as root, where `/` is shared: what it mounts stays inside, and where it does not
-/// end it is ended.
-#[test]
-fn what_is_graded_can_neither_harm_the_host_nor_hold_it_up() {
-    if !Ability::Root.or_report() {
-        return;
-    }
-    let lab = Step::new(cargo_bin!("lab"), Caller::Root);
-    let script = "#!/bin/sh\nmount -t tmpfs lab /mnt\n[ \"$2\" != echo ] || exec sleep 1000\n";
-    let watch = check(&lab, script).on_scratch_host();
-    let (said, ended) = Transcript::and_end(watch);
-    ended.nothing_left();
-    assert_eq!(ended.status.code(), Some(1), "{}", said.printed);
-    assert!(said.printed.contains("it did not end (waited for 1 s)\n"), "{}", said.printed);
-    assert!(said.printed.ends_with(" of 17 behaviours\n"), "{}", said.printed);
-}
-
-/// The program is gone, but a pipe has an end for whoever reads from it only when nobody has it open any more.
-#[test]
-fn what_is_graded_cannot_hold_it_up_by_what_it_leaves_behind() {
-    if !Ability::Root.or_report() {
-        return;
-    }
-    let lab = Step::new(cargo_bin!("lab"), Caller::Root);
-    let watch = check(&lab, "#!/bin/sh\n[ \"$2\" != echo ] || sleep 1000 &\n");
-    let (said, ended) = Transcript::and_end(watch);
-    ended.nothing_left();
-    let left =
-        "it ended, and left a process behind that had its output still open (waited for 1 s)\n";
-    assert!(said.printed.contains(left), "{}", said.printed);
-    assert!(said.printed.ends_with(" of 17 behaviours\n"), "{}", said.printed);
-}
-
-/// Started by root, it is graded twice: this program does what it should for root alone.
-#[test]
-fn a_check_by_root_grades_as_an_ordinary_user_too() {
-    if !(Ability::Root.or_report() && Ability::Userns.or_report()) {
-        return;
-    }
-    let finished = build("step-02-init-pid1", "02-init-pid1").expect("the step builds");
-    let finished = finished.display();
-    let script = format!("#!/bin/sh\n[ $(id -u) = 0 ] && exec {finished} \"$@\"\nexit 3\n");
-    let lab = Step::new(cargo_bin!("lab"), Caller::Root);
-    let said = Transcript::of(check(&lab, &script)).printed;
-    assert!(said.contains("02-init-pid1 run echo a b (as an ordinary user)\n"), "{said}");
-}
-
-/// Whoever ends it gets the status of that, and has nothing to clear away, though the program under test sleeps on,
-/// and an orphan of its with it.
-#[test]
-fn a_check_that_is_ended_leaves_nothing() {
-    if !Ability::Root.or_report() {
-        return;
-    }
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let lab = Step::new(cargo_bin!("lab"), Caller::Root);
-        let temporary = lab.directory().join("temporary");
-        fs::create_dir(&temporary).expect("make a directory");
-        let watch = check(&lab, "#!/bin/sh\n(sleep 1000 >/dev/null 2>&1 &)\nexec sleep 1000\n");
-        let session = Session::ready(
-            watch.env("TMPDIR", &temporary),
-            "✗ run says who it is and init is pid 1",
-        );
-        let files = || fs::read_dir(&temporary).expect("read the directory").count();
-        assert_eq!(files(), 1, "while it works");
-        session.signal(signal);
-        let (ended, _) = session.wait();
-        assert_eq!(ended.nothing_left().status.code(), Some(128 + signal as i32));
-        assert_eq!(files(), 0, "{signal}");
-    }
+    Ok(())
 }

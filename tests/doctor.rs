@@ -1,28 +1,27 @@
-//! `just doctor`: in each place that stops a step, it names the cause.
+//! `just doctor`: in each place that stops a step, it names the cause and what changes it.
 
-use assert_cmd::cargo::cargo_bin;
-use assert_cmd::prelude::*;
-use insta::assert_snapshot;
-use lab::{Caller, Hostile, Step, Transcript, callers, snapshots, tools};
-use predicates::prelude::*;
+use course::test_support::programs_for_each_caller;
+use harness::test_support::{AssertClean, Skip, require_tools};
+use harness::{Caller, Program, Restriction, Result, Transcript, assert_snapshot};
 
-fn doctors() -> Vec<Step> {
-    callers(cargo_bin!("lab"))
+fn doctors() -> Vec<Program> {
+    programs_for_each_caller(env!("CARGO_BIN_EXE_course"))
 }
 
-/// What it says in `place` has all of `words`, on lines of at most 80 columns, and it exits with 1.
+/// Asserts that it exits with 1, and that what it says contains all of `words`, on lines of at most 80 columns.
 #[track_caller]
-fn it_says(place: Hostile, words: &[&str]) {
-    for doctor in doctors() {
-        if !place.stops(&doctor) {
-            continue;
-        }
-        let said = Transcript::of(place.watch(&doctor, &["doctor"]));
-        let caller = doctor.caller();
-        assert_eq!(said.status.code(), Some(1), "{caller:?}, {place:?}: {}", said.printed);
+fn assert_says(restriction: Restriction, words: &[&str]) {
+    if !restriction.requirements().into_iter().all(|tool| tool.is_met_or_skip()) {
+        return;
+    }
+    for doctor in doctors().iter().filter(|doctor| restriction.binds(doctor)) {
+        let supervisor = restriction.supervise(doctor, &["doctor"]).expect("a restriction");
+        let said = Transcript::run(supervisor).expect("an answer");
+        let tried = format!("{restriction:?} as {:?}:\n{}", doctor.caller(), said.printed);
+        assert_eq!(said.status.code(), Some(1), "{tried}");
         let flat = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
         for words in words {
-            assert!(flat.contains(words), "{caller:?}, {place:?}: {words}\n{}", said.printed);
+            assert!(flat.contains(words), "{words}: {tried}");
         }
         for line in said.printed.lines() {
             assert!(line.chars().count() <= 80, "{line}");
@@ -31,42 +30,42 @@ fn it_says(place: Hostile, words: &[&str]) {
 }
 
 #[test]
-fn it_names_a_user_without_a_number() {
-    it_says(Hostile::Unmapped, &["has no number in its user namespace"]);
+fn names_unmapped_user() {
+    assert_says(Restriction::UnmappedUser, &["has no number in its user namespace"]);
 }
 
-/// From inside, a chroot that looks like the host cannot be told from a security module.
+/// From inside, a chroot that looks like the host can't be told from a security module.
 #[test]
-fn it_says_that_it_may_be_a_chroot() {
-    it_says(Hostile::Chroot, &["One of these: a chroot;"]);
-}
-
-#[test]
-fn it_names_a_chroot_that_is_no_mount() {
-    it_says(Hostile::ChrootDirectory, &["why: This is a chroot"]);
+fn suspects_a_chroot() {
+    assert_says(Restriction::Chroot, &["One of these: a chroot,"]);
 }
 
 #[test]
-fn it_names_limits() {
-    it_says(
-        Hostile::NoUserNamespaces,
-        &["user.max_user_namespaces is 0", "change: sudo sysctl user.max_user_namespaces=10000"],
+fn names_chroot_without_mount() {
+    assert_says(Restriction::ChrootNotMounted, &["why: This is a chroot"]);
+}
+
+#[test]
+fn names_limits() {
+    assert_says(
+        Restriction::UserNsLimit,
+        &["user.max_user_namespaces is 0", "fix: sudo sysctl user.max_user_namespaces=10000"],
     );
-    it_says(
-        Hostile::NoPidNamespaces,
-        &["user.max_pid_namespaces is 0", "change: sudo sysctl user.max_pid_namespaces=10000"],
+    assert_says(
+        Restriction::PidNsLimit,
+        &["user.max_pid_namespaces is 0", "fix: sudo sysctl user.max_pid_namespaces=10000"],
     );
 }
 
 #[test]
-fn it_names_the_depth() {
-    it_says(Hostile::Deep, &["This shell is 32 PID namespaces deep"]);
+fn names_nesting_depth() {
+    assert_says(Restriction::MaxPidNesting, &["This shell is 32 PID namespaces deep"]);
 }
 
 #[test]
-fn it_names_what_covers_proc() {
-    it_says(
-        Hostile::CoveredProc,
+fn names_what_covers_proc() {
+    assert_says(
+        Restriction::CoveredProc,
         &[
             "mount(proc, /proc): Operation not permitted (EPERM) why: Parts of /proc are covered (/proc/sys)",
         ],
@@ -74,97 +73,116 @@ fn it_names_what_covers_proc() {
 }
 
 #[test]
-fn it_names_a_missing_proc() {
-    for place in [Hostile::NoProc, Hostile::NoProcRootless] {
-        it_says(place, &["not ok /proc", "change: sudo umount /proc"]);
+fn names_missing_proc() {
+    for place in [Restriction::NoProc, Restriction::NoProcRootless] {
+        assert_says(place, &["not ok /proc", "fix: sudo umount /proc"]);
     }
 }
 
 #[test]
-fn it_names_filters() {
-    it_says(Hostile::Filtered, &["why: A seccomp filter refuses the call unshare(2)"]);
-    it_says(Hostile::NoMount, &["why: A filter or a security module refuses mount(2)"]);
+fn names_filters() {
+    assert_says(
+        Restriction::NoUnshareNoMount,
+        &["why: A seccomp filter refuses the call unshare(2)"],
+    );
+    assert_says(Restriction::NoMount, &["why: A filter or a security module refuses mount(2)"]);
 }
 
 #[test]
-fn it_names_a_kernel_without_namespaces() {
-    it_says(Hostile::NoNamespaces, &["why: This kernel was built without that kind of namespace"]);
+fn names_kernel_without_namespaces() {
+    assert_says(
+        Restriction::NoNamespaces,
+        &["why: This kernel was built without that kind of namespace"],
+    );
 }
 
 #[test]
-fn it_names_a_security_module() {
-    it_says(Hostile::Forbidden, &["why: A security module forbids it: SELinux or AppArmor"]);
+fn names_security_module() {
+    assert_says(
+        Restriction::SecurityModule,
+        &["why: A security module forbids it: SELinux or AppArmor"],
+    );
     let setgroups =
         "write(/proc/self/setgroups): Permission denied (EACCES) why: A security module";
-    it_says(Hostile::NoRightsInside, &[setgroups]);
+    assert_says(Restriction::UsernsWithoutCaps, &[setgroups]);
 }
 
 /// What stops step 05 alone.
 #[test]
-fn it_names_what_refuses_a_clock_or_a_mask() {
-    use Hostile::*;
-    it_says(NoClock, &["(CLONE_NEWTIME): Operation not permitted (EPERM) why: A seccomp filter"]);
-    it_says(NoTimeNamespaces, &["why: user.max_time_namespaces is 0"]);
-    it_says(ReadOnlyProc, &["file system (EROFS) why: /proc is read-only"]);
-    it_says(NoWriting, &["(EACCES) why: A security module forbids it"]);
+fn names_refused_clock_or_mask() -> Result {
+    use Restriction::*;
+    assert_says(
+        NoTimeNs,
+        &["(CLONE_NEWTIME): Operation not permitted (EPERM) why: A seccomp filter"],
+    );
+    assert_says(TimeNsLimit, &["why: user.max_time_namespaces is 0"]);
+    assert_says(ReadOnlyProc, &["file system (EROFS) why: /proc is read-only"]);
+    assert_says(NoWriting, &["(EACCES) why: A security module forbids it"]);
     let bind = "not ok masks in /proc";
-    it_says(NoBind, &[bind, "why: A filter or a security module refuses mount(2)"]);
-    it_says(BindForbidden, &[bind, "MS_BIND): Permission denied (EACCES) why: A security module"]);
-    it_says(NoTmpfs, &["mount(tmpfs, /proc/fs): Operation not permitted (EPERM) why: A filter"]);
-    it_says(NoRemount, &["MS_RDONLY): Operation not permitted (EPERM) why: A filter"]);
-    it_says(RemountUnknown, &["(EINVAL) why: This kernel cannot mount so."]);
-    // An ordinary user has all capabilities in a user namespace: that way is open.
-    for doctor in doctors().iter().filter(|doctor| NoTimeRight.stops(doctor)) {
-        let said = Transcript::of(NoTimeRight.watch(doctor, &["doctor"])).printed;
+    assert_says(NoBind, &[bind, "why: A filter or a security module refuses mount(2)"]);
+    assert_says(
+        BindForbidden,
+        &[bind, "MS_BIND): Permission denied (EACCES) why: A security module"],
+    );
+    assert_says(
+        NoTmpfs,
+        &["mount(tmpfs, /proc/fs): Operation not permitted (EPERM) why: A filter"],
+    );
+    assert_says(NoRemount, &["MS_RDONLY): Operation not permitted (EPERM) why: A filter"]);
+    assert_says(RemountUnsupported, &["(EINVAL) why: This kernel can't mount like that."]);
+    // An ordinary user has every capability in a user namespace, so that way is open.
+    for doctor in doctors() {
+        let said = Transcript::run(NoSysTime.supervise(&doctor, &["doctor"])?)?.printed;
         assert!(said.contains("Root without CAP_SYS_TIME") && said.contains("All steps"), "{said}");
     }
+    Ok(())
 }
 
 #[test]
-fn it_names_what_runc_takes_from_root() {
-    it_says(Hostile::Runc, &["why: Root without CAP_SETFCAP, as in a container", "a container: "]);
+fn names_lost_capability_of_root() {
+    assert_says(
+        Restriction::Runc,
+        &["why: Root without CAP_SETFCAP, as in a container", "a container: "],
+    );
 }
 
-/// Where all steps run it says so, exits with 0, and names neither the host nor the user nor a path of
-/// theirs. Its JSON has the same.
+/// Names neither the host nor the user nor their paths. The JSON says the same.
 #[test]
-fn where_all_is_well_it_says_so_and_gives_nothing_away() {
+fn reports_success_without_private_data() -> Result {
     for doctor in doctors() {
-        let said = Transcript::of(doctor.watch(["doctor"]));
+        let said = Transcript::run(doctor.supervise(["doctor"]))?;
         assert_eq!(said.status.code(), Some(0), "{}", said.printed);
         assert!(said.printed.ends_with("\nAll steps can run.\n"), "{}", said.printed);
         let directory = doctor.directory().to_string_lossy().into_owned();
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a host name");
         for secret in [host.trim(), &directory, "/home", "/root"] {
-            assert!(
-                !said.printed.split([' ', '\n']).any(|word| word == secret),
-                "{}",
-                said.printed
-            );
+            let told = said.printed.split([' ', '\n']).any(|word| word == secret);
+            assert!(!told, "{secret}: {}", said.printed);
         }
-        let json = doctor.command(["doctor", "--json"]).assert().code(0);
-        json.stdout(predicate::str::contains("\"all_steps\": true"))
-            .stdout(predicate::str::contains("\"check\": \"a PID namespace, without root\""));
+        let json = doctor.supervise(["doctor", "--json"]).output()?;
+        assert_eq!(json.exit.assert_clean().status.code(), Some(0));
+        let json = String::from_utf8_lossy(&json.stdout);
+        assert!(json.contains("\"all_steps\": true"), "{json}");
+        assert!(json.contains("\"check\": \"a PID namespace, without root\""), "{json}");
     }
+    Ok(())
 }
 
 /// The book shows this one.
 #[test]
-fn its_words_in_a_container() {
-    let Some(doctor) = doctors().into_iter().find(|doctor| doctor.caller() == Caller::Rootless)
-    else {
-        return;
-    };
-    if !tools(&["unshare", "mount", "setpriv"]) {
-        return;
+fn report_in_a_container() -> Result {
+    let doctors = doctors();
+    let rootless = doctors.iter().find(|doctor| doctor.caller() == Caller::Rootless);
+    let Some(doctor) = rootless else { return Ok(()) };
+    if !require_tools(&["unshare", "mount", "setpriv"]) {
+        return Ok(());
     }
-    let said = Transcript::of(Hostile::CoveredProc.watch(&doctor, &["doctor"]));
-    let tried = said
-        .text
-        .lines()
-        .filter(|line| !line.starts_with(['m', 'n']) || line.starts_with("not ok"));
-    let tried =
-        tried.skip_while(|line| !line.contains("/proc ")).take_while(|line| !line.contains(" ps "));
+    let said = Transcript::run(Restriction::CoveredProc.supervise(doctor, &["doctor"])?)?;
+    let lines = said.text.lines();
+    let tried = lines.filter(|line| !line.starts_with(['m', 'n']) || line.starts_with("not ok"));
+    let tried = tried.skip_while(|line| !line.contains("/proc "));
+    let tried = tried.take_while(|line| !line.contains(" ps "));
     let shown: Vec<_> = std::iter::once("$ just doctor").chain(tried).collect();
-    snapshots(|| assert_snapshot!("covered_proc", shown.join("\n")));
+    assert_snapshot!("covered_proc", shown.join("\n"));
+    Ok(())
 }

@@ -1,0 +1,212 @@
+//! The course about itself: names, manifests, and the diffs between neighbors.
+
+use std::collections::BTreeSet;
+
+use course::patch::{Patch, PatchKind};
+use course::step::Step;
+use course::test_support::{names_in, read};
+use course::{checks, diff, hints};
+use harness::{Result, assert_snapshot};
+
+fn steps() -> Vec<Step> {
+    Step::all().expect("steps/")
+}
+
+/// `02-init-pid1` and `03-proc-mount`: the pairs of neighbors.
+fn neighbors() -> Vec<[Step; 2]> {
+    steps().windows(2).map(|pair| [pair[0].clone(), pair[1].clone()]).collect()
+}
+
+#[test]
+fn each_diff_is_one_lesson() -> Result {
+    for [old, new] in neighbors() {
+        let diff = diff::between_steps(&old, &new)?;
+        assert!(diff.contains("\n+"), "{new} adds nothing to {old}");
+        assert_snapshot!(format!("diff_{}_{}", old.label(), new.label()), diff);
+    }
+    Ok(())
+}
+
+/// A file that the next step only moves or renames would be noise in the lesson.
+#[test]
+fn mounting_proc_changes_init_only() -> Result {
+    let diff = diff::between_steps(&"2".parse()?, &"3".parse()?)?;
+    let files: Vec<_> = diff.lines().filter(|line| line.starts_with("+++ ")).collect();
+    assert_eq!(files, ["+++ 03-proc-mount/src/init.rs"]);
+    Ok(())
+}
+
+#[test]
+fn step_names_are_consistent() {
+    let mut files: BTreeSet<_> = [
+        "book.rs",
+        "breaks.rs",
+        "conventions.rs",
+        "course",
+        "doctor.rs",
+        "harness",
+        "refusals.rs",
+        "snapshots",
+        "tool.rs",
+    ]
+    .map(str::to_owned)
+    .into();
+    for (step, number) in steps().iter().zip(1..) {
+        assert_eq!(step.number, number, "steps are numbered without a gap");
+        let manifest = read(&format!("steps/{step}/Cargo.toml"));
+        let test = step.test();
+        for lines in [
+            format!("[package]\nname = \"{}\"\n", step.package()),
+            format!("[[bin]]\nname = \"{}\"\n", step.bin()),
+            format!("[[test]]\nname = \"{test}\"\npath = \"../../tests/{test}.rs\"\n"),
+        ] {
+            assert!(manifest.contains(&lines), "steps/{step}/Cargo.toml lacks:\n{lines}");
+        }
+        files.insert(format!("{test}.rs"));
+    }
+    // The sandbox has no copy of the browser's tests.
+    files.extend(names_in("tests").into_iter().filter(|name| name == "browser"));
+    assert_eq!(names_in("tests"), files);
+}
+
+#[test]
+fn steps_depend_on_nix_and_clap_only() {
+    for step in steps() {
+        let manifest = read(&format!("steps/{step}/Cargo.toml"));
+        let dependencies = manifest.split("\n[dependencies]\n").nth(1).expect("dependencies");
+        let dependencies = dependencies.split("\n\n").next().expect("a section");
+        assert_eq!(dependencies, "clap.workspace = true\nnix.workspace = true", "{step}");
+        assert!(
+            manifest.contains("\n[lints]\nworkspace = true\n"),
+            "{step}: `unsafe` is forbidden"
+        );
+    }
+    assert!(read("Cargo.toml").contains("\nunsafe_code = \"forbid\"\n"));
+}
+
+#[test]
+fn source_files_say_which_process_runs_them() {
+    for step in steps() {
+        for file in names_in(&format!("steps/{step}/src")) {
+            let text = read(&format!("steps/{step}/src/{file}"));
+            let says = text.starts_with("//! Run by ") || text.starts_with("//! Used by ");
+            assert!(says, "steps/{step}/src/{file}");
+        }
+    }
+}
+
+#[test]
+fn every_snapshot_has_a_test() -> Result {
+    let diffs: Vec<_> = neighbors()
+        .iter()
+        .map(|[old, new]| format!("conventions__diff_{}_{}", old.label(), new.label()))
+        .collect();
+    let mut patches = Vec::new();
+    for step in steps() {
+        for kind in [PatchKind::Break, PatchKind::Exercise] {
+            patches.extend(
+                Patch::all(&step, kind)?
+                    .iter()
+                    .map(|patch| format!("breaks__{}", patch.snapshot())),
+            );
+        }
+    }
+    let snapshots = names_in("tests/snapshots");
+    assert!(snapshots.len() > diffs.len());
+    for file in snapshots {
+        let snapshot = file.strip_suffix(".snap").unwrap_or_else(|| panic!("{file}: a snapshot?"));
+        let (test, name) = snapshot.split_once("__").expect("a test and a name");
+        let made = match test {
+            "breaks" => patches.contains(&snapshot.to_owned()),
+            "conventions" => diffs.contains(&snapshot.to_owned()),
+            "refusals" => read("tests/refusals.rs").contains(&format!("=> \"{name}\"")),
+            _ => {
+                read(&format!("tests/{test}.rs")).contains(&format!("assert_snapshot!(\"{name}\""))
+            }
+        };
+        assert!(made, "{file}: no test makes it");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_check_has_hints() {
+    let checks: Vec<_> = checks::names().collect();
+    for check in &checks {
+        assert!(!hints::for_check(check).is_empty(), "{check}");
+        assert!(check.len() <= 45, "{check}");
+    }
+    for section in hints::sections() {
+        assert!(checks.contains(&section), "hints.txt: {section} is no check");
+    }
+}
+
+/// A shebang recipe fails if the directory for temporary files is mounted noexec, and a path in quotation marks
+/// fails if it contains one.
+#[test]
+fn recipes_are_plain_lines() {
+    let justfile = read("justfile");
+    assert!(justfile.contains("\ncheck step *options:\n"), "the recipes");
+    for line in justfile.lines() {
+        assert!(!line.trim_start().starts_with("#!"), "{line}");
+        assert!(!line.contains("'{{") && !line.contains("\"{{"), "use quote(): {line}");
+    }
+}
+
+/// A screen or two.
+#[test]
+fn harness_and_course_files_are_short() {
+    for directory in ["tests/harness/src", "tests/course/src"] {
+        let mut directories = vec![directory.to_owned()];
+        while let Some(directory) = directories.pop() {
+            for name in names_in(&directory) {
+                let path = format!("{directory}/{name}");
+                if !name.ends_with(".rs") {
+                    directories.push(path);
+                } else {
+                    assert!(read(&path).lines().count() <= 400, "{path}");
+                }
+            }
+        }
+    }
+}
+
+/// An error looks the same in every step.
+#[test]
+fn steps_with_a_container_share_error_rs() {
+    let steps: Vec<_> = steps().into_iter().filter(|step| step.has_container()).collect();
+    let error = read(&format!("steps/{}/src/error.rs", steps[0]));
+    for step in &steps[1..] {
+        assert_eq!(read(&format!("steps/{step}/src/error.rs")), error, "{step}");
+    }
+}
+
+/// One step, one idea: added lines of code, without comments and blank lines.
+#[test]
+fn a_step_adds_few_lines() {
+    let limits = [(3, 25), (4, 45), (5, 130), (6, 110), (7, 110)];
+    let steps = steps();
+    for (number, limit) in limits {
+        let [old, new] = [number - 1, number].map(|number| {
+            steps.iter().find(|step| step.number == number).expect("a step of this number")
+        });
+        let diff = course::diff::between_steps(old, new).expect("the sources");
+        let added = diff.lines().filter(|line| line.starts_with('+') && !line.starts_with("+++"));
+        let code = added.map(|line| line[1..].trim()).filter(|line| !line.is_empty());
+        let count = code.filter(|line| !line.starts_with("//")).count();
+        assert!(count <= limit, "{new} adds {count} lines, more than {limit}");
+    }
+}
+
+#[test]
+fn a_file_of_a_step_is_short() {
+    for step in steps() {
+        let directory = format!("steps/{step}/src");
+        for file in names_in(&directory) {
+            let source = read(&format!("{directory}/{file}"));
+            let code = source.lines().map(str::trim).filter(|line| !line.is_empty());
+            let count = code.filter(|line| !line.starts_with("//")).count();
+            assert!(count <= 80, "{directory}/{file} has {count} lines of code");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Command line, output, exit status, and what the command inherits.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use harness::{Program, Requirement, Supervisor, Transcript};
+use nix::sys::signal::Signal;
+
+use super::result::{CheckResult, RunOutput, during, ensure};
+
+fn run<S: AsRef<OsStr>>(
+    program: &Program,
+    args: impl IntoIterator<Item = S>,
+) -> CheckResult<RunOutput> {
+    RunOutput::of_program(program, args)
+}
+
+/// Prints `run PID: N`, `init PID: 1` and the first command, on standard error and nowhere else.
+pub(super) fn run_and_init_report_their_pids(program: &Program) -> CheckResult {
+    let said = run(program, ["run", "echo", "a", "b"])?.has_status(0)?.has_stdout(b"a b\n")?;
+    let expected = "run PID: N\ninit PID: 1\ninit: first command of the container: echo a b\n";
+    let (first, rest) = said.stderr.split_once('\n').unwrap_or_default();
+    let number = first.strip_prefix("run PID: ").is_some_and(|pid| pid.parse::<u32>().is_ok());
+    let passed = number && expected == format!("run PID: N\n{rest}");
+    ensure(passed, &said.command, format!("standard error: {expected}"), &said.stderr)
+}
+
+/// Passes on 0, 7 and 255, and what a shell makes of a signal.
+pub(super) fn passes_on_exit_status(program: &Program) -> CheckResult {
+    for status in [0, 7, 255] {
+        run(program, ["run", "sh", "-c", &format!("exit {status}")])?.has_status(status)?;
+    }
+    // The shell that kills itself isn't PID 1, which the kernel would protect.
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGSEGV] {
+        let signal = signal as i32;
+        let line = format!("sh -c 'kill -{signal} $$'; exit $?");
+        run(program, ["run", "sh", "-c", &line])?.has_status(128 + signal)?;
+    }
+    Ok(())
+}
+
+/// Exits with 127 for "not found" and 126 for "can't be executed", and names the reason.
+pub(super) fn exec_failure_exits_126_or_127(program: &Program) -> CheckResult {
+    let line = |what: &str| format!("{}: exec {what}\n", program.name());
+    let not_found = line("nosuch: No such file or directory (ENOENT)");
+    run(program, ["run", "nosuch"])?.has_status(127)?.has_in_stderr(&not_found)?;
+    run(program, ["run", "/no/such"])?.has_status(127)?;
+    let not_executable = line("/etc/passwd: Permission denied (EACCES)");
+    run(program, ["run", "/etc/passwd"])?.has_status(126)?.has_in_stderr(&not_executable)?;
+    run(program, ["run", "/"])?.has_status(126)?;
+    run(program, ["run", ""])?.has_status(127)?;
+    Ok(())
+}
+
+/// Exits with 2 after a mistake on the command line.
+pub(super) fn usage_error_exits_2(program: &Program) -> CheckResult {
+    for args in [&["--odd"] as &[&str], &["nosuch"], &["run", "--odd"], &["init"]] {
+        run(program, args)?.has_status(2)?.has_in_stderr("Usage: ")?;
+    }
+    let help = run(program, ["--help"])?.has_status(0)?;
+    let text = String::from_utf8_lossy(&help.stdout);
+    let warns = text.contains("Only `run` may start this");
+    ensure(warns, &help.command, "a warning not to call `init`", text.clone())
+}
+
+/// Passes on spaces, empty words, leading dashes and bytes that aren't UTF-8.
+pub(super) fn arguments_arrive_byte_for_byte(program: &Program) -> CheckResult {
+    let args =
+        ["run", "printf", "[%s]", "a  b", "", "-x", "--", "--ti", "--help", "$HOME", "'\"\n"];
+    let expected = b"[a  b][][-x][--][--ti][--help][$HOME]['\"\n]";
+    run(program, args)?.has_status(0)?.has_stdout(expected)?;
+    run(program, ["run", "sh", "-c", "echo \"a  b\""])?.has_stdout(b"a  b\n")?;
+    let bytes: [&[u8]; 4] = [b"run", b"printf", b"%s", b"\xff\xfe\x01"];
+    run(program, bytes.map(OsStr::from_bytes))?.has_status(0)?.has_stdout(b"\xff\xfe\x01")?;
+    // Commands with a dash in front, and one whose name is the end of our options.
+    for odd in ["-odd", "--", "--help"] {
+        let expected = format!("exec {odd}: No such file");
+        run(program, ["run", "--", odd])?.has_status(127)?.has_in_stderr(&expected)?;
+    }
+    Ok(())
+}
+
+/// Passes on standard input with --ti, in any of its spellings, and /dev/null without it.
+pub(super) fn ti_passes_on_standard_input(program: &Program) -> CheckResult {
+    let with_input = |args: &[&str]| {
+        let path = program.path().to_string_lossy();
+        let all = [&["-c", "echo input | \"$@\"", "sh", &path], args].concat();
+        let command = format!("echo input | {} {}", program.name(), args.join(" "));
+        RunOutput::of(command, program.environment().supervise("sh", all))
+    };
+    for ti in ["--ti", "--it", "-ti", "-it"] {
+        with_input(&["run", ti, "cat"])?.has_status(0)?.has_stdout(b"input\n")?;
+    }
+    with_input(&["run", "--ti", "--it", "cat"])?.has_status(0)?.has_stdout(b"input\n")?;
+    with_input(&["run", "cat"])?.has_status(0)?.has_stdout(b"")?;
+    with_input(&["run", "readlink", "/dev/fd/0"])?.has_stdout(b"/dev/null\n")?;
+    Ok(())
+}
+
+/// Starts `run --ti /bin/sh` without a subcommand, and /bin/sh without CMD.
+pub(super) fn starts_shell_by_default(program: &Program) -> CheckResult {
+    for args in [&[] as &[&str], &["run", "--ti"]] {
+        let command = format!("{} {}", program.name(), args.join(" "));
+        let mut shell = program.session(args).map_err(during(&command))?;
+        let answer = shell.run("echo $0").map_err(during(&command))?;
+        let (exit, said) = shell.end().map_err(during(&command))?;
+        ensure(answer == "/bin/sh", &command, "/bin/sh", answer)?;
+        let expected = "exit status 0 when the shell's input ends";
+        ensure(exit.status.success(), &command, expected, exit.status.to_string())?;
+        let lines = "init: first command of the container: /bin/sh\n";
+        ensure(said.ends_with(lines), &command, lines, said)?;
+    }
+    Ok(())
+}
+
+/// Leaves variables, working directory, umask, open files, signal mask and dispositions as they were.
+pub(super) fn command_inherits_environment_unchanged(program: &Program) -> CheckResult {
+    let path = program.path().to_string_lossy();
+    let printed = |command: &str, supervisor: Supervisor| -> CheckResult<String> {
+        let printed = Transcript::run(supervisor).map_err(during(command))?.printed;
+        let own = |line: &&str| !line.starts_with("run PID") && !line.starts_with("init");
+        Ok(printed.lines().filter(own).collect::<Vec<_>>().join("\n"))
+    };
+    let question = "pwd; umask; env | sort; ls -l /proc/self/fd/7 | sed 's/.* //'; \
+        grep '^SigIgn' /proc/self/status";
+    let prepare = "umask 027; trap '' USR1; exec 7</etc; exec \"$@\"";
+    let asked = |command: &str, with: &[&str]| {
+        let args = [&["-c", prepare, "sh"], with, &["sh", "-c", question]].concat();
+        printed(command, program.environment().supervise("sh", args).env("ODD", "a  b"))
+    };
+    let baseline = "the same without the step";
+    let without = asked(baseline, &[])?;
+    for line in ["0027\n", "\nODD=a  b\n", "\n/etc\n"] {
+        ensure(without.contains(line), baseline, line, &without)?;
+    }
+    // SIGUSR1 is ignored, SIGPIPE isn't.
+    let bit = |signal: Signal| 1 << (signal as u32 - 1);
+    let mask = without.split_once("SigIgn:\t").map(|(_, mask)| u64::from_str_radix(mask, 16));
+    let ignored =
+        mask.and_then(Result::ok).map(|mask| mask & (bit(Signal::SIGPIPE) | bit(Signal::SIGUSR1)));
+    let usr1_alone = ignored == Some(bit(Signal::SIGUSR1));
+    ensure(usr1_alone, baseline, "SIGUSR1 is ignored, and SIGPIPE isn't", &without)?;
+    let command = format!("{} run sh -c {question:?}", program.name());
+    let with = asked(&command, &[&path, "run"])?;
+    ensure(with == without, command, without, with)?;
+    // Not through a shell, which would clear the signal mask.
+    let args = ["run", "grep", "^SigBlk", "/proc/self/status"];
+    let command = format!("{} {}", program.name(), args.join(" "));
+    let with = printed(&command, program.supervise(args).blocking(Signal::SIGUSR2))?;
+    ensure(with == "SigBlk:\t0000000000000800", command, "only SIGUSR2 is blocked", with)
+}
+
+/// Runs even if no one reads what it prints.
+pub(super) fn tolerates_closed_stdio(program: &Program) -> CheckResult {
+    for (streams, args, status) in [
+        ("2>&-", &["run", "sh", "-c", "exit 7"] as &[&str], 7),
+        ("2>/dev/full", &["run", "sh", "-c", "exit 7"], 7),
+        ("<&- >&- 2>&-", &["run", "--ti", "sh", "-c", "exit 7"], 7),
+        ("2>&-", &["run", "nosuch"], 127),
+        ("2>/dev/full", &["init", "sh"], 125),
+    ] {
+        let line = format!("exec \"$@\" {streams}");
+        let path = program.path().to_string_lossy();
+        let all = [&["-c", &line, "sh", &path], args].concat();
+        let command = format!("{} {} {streams}", program.name(), args.join(" "));
+        RunOutput::of(command, program.environment().supervise("sh", all))?.has_status(status)?;
+    }
+    Ok(())
+}
+
+/// Names the call, the errno and the next action if the kernel refuses.
+pub(super) fn reports_unshare_failure(program: &Program) -> CheckResult {
+    let tools = ["unshare", "setpriv"].map(Requirement::Tool);
+    if tools.into_iter().any(|tool| tool.check().is_err()) {
+        return Ok(());
+    }
+    for (limit, call, drop) in [
+        ("max_pid_namespaces", "unshare(CLONE_NEWPID)", ""),
+        (
+            "max_user_namespaces",
+            "unshare(CLONE_NEWUSER|CLONE_NEWPID)",
+            "setpriv --bounding-set -sys_admin",
+        ),
+    ] {
+        // Limits are counted per user namespace. In a new one, they are ours to set.
+        let line = format!("echo 0 >/proc/sys/user/{limit}; exec {drop} \"$@\"");
+        let path = program.path().to_string_lossy();
+        let args = ["--user", "--map-root-user", "sh", "-c", &line, "sh", &path, "run", "true"];
+        let command = format!("{} run true, with user.{limit} at 0", program.name());
+        let name = program.name();
+        let expected = format!("{name}: {call}: No space left on device (ENOSPC)\nhint: ");
+        RunOutput::of(command, program.environment().supervise("unshare", args))?
+            .has_status(125)?
+            .has_in_stderr(&expected)?
+            .has_in_stderr("just doctor")?;
+    }
+    Ok(())
+}

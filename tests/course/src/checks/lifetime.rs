@@ -1,0 +1,159 @@
+//! How a container ends, and what it leaves behind: nothing.
+
+use std::ffi::OsStr;
+
+use harness::soak::Config;
+use harness::{Caller, Program, Requirement, Supervisor, Transcript, helper_path};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+
+use super::result::{CheckResult, RunOutput, during, ensure, ensure_clean};
+
+/// `init` is for `run`. On the host, and as PID 1 of someone else's namespace, it touches nothing.
+pub(super) fn init_refuses_to_run_outside(program: &Program) -> CheckResult {
+    let name = program.name();
+    let refused = |supervisor: Supervisor, reason: &str| {
+        let command = supervisor.command_line();
+        let run = Transcript::run_with_exit(supervisor.on_scratch_host());
+        let (transcript, exit) = run.map_err(during(&command))?;
+        let (status, printed) = (exit.shell_status(), &transcript.printed);
+        ensure(status == 125, &command, "exit status 125", format!("{status}: {printed}"))?;
+        let line = format!("{name}: init: {reason}");
+        ensure(printed.contains(&line), &command, line, printed)?;
+        ensure(!printed.contains("unreached"), &command, "the command doesn't run", printed)?;
+        ensure_clean(&command, &exit)
+    };
+    refused(program.supervise(["init", "echo", "unreached"]), "our PID is ")?;
+    if Requirement::Tool("unshare").check().is_err() {
+        return Ok(());
+    }
+    // A PID namespace with its own /proc, as a container engine creates it.
+    let engine = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+    let inside =
+        [program.path().as_os_str(), "init".as_ref(), "echo".as_ref(), "unreached".as_ref()];
+    let args = engine.iter().map(OsStr::new).chain(inside);
+    refused(program.environment().supervise("unshare", args), "our parent isn't run")?;
+    // PID 1 has outlived the process that created its namespace, as if `run` had been killed before init asked
+    // to die with it.
+    let script = "dir=$(mktemp -d); cd \"$dir\"; mkfifo up go; \
+        unshare $1 --pid --fork \
+            sh -c 'echo >up; read _ <go; exec \"$0\" init echo unreached' \"$0\" & \
+        read _ <up; kill -KILL $!; wait $!; echo >go; cd /; rm -r \"$dir\"";
+    let path = program.path().to_string_lossy();
+    let user = if program.caller() == Caller::Root { "" } else { "--user --map-root-user" };
+    let orphan = program.environment().supervise("sh", ["-c", script, &path, user]);
+    let command = format!("{name} init, after its parent has died");
+    let (transcript, exit) = Transcript::run_with_exit(orphan).map_err(during(&command))?;
+    let line = format!("{name}: init: our parent isn't run");
+    ensure(transcript.printed.contains(&line), &command, line, &transcript.printed)?;
+    ensure_clean(&command, &exit)
+}
+
+/// `run` reports a signal as a shell does, because a signal leaves no exit status.
+pub(super) fn run_exits_128_plus_signal_of_init(program: &Program) -> CheckResult {
+    let command = format!("{} run --ti sh, and SIGKILL to PID 1 from outside", program.name());
+    let shell = program.session(["run", "--ti", "sh"]).map_err(during(&command))?;
+    let tree = shell.tree().map_err(during(&command))?;
+    let pid = tree.pid_1().map_or(0, |init| init.pids[0]);
+    ensure(pid > 1, &command, "a process with the PID 1 inside", tree.text())?;
+    let killed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    ensure(killed.is_ok(), &command, "it can be killed from outside", format!("{killed:?}"))?;
+    let (exit, _) = shell.wait().map_err(during(&command))?;
+    let status = exit.status.to_string();
+    ensure(exit.status.code() == Some(137), &command, "exit status 137", status)?;
+    ensure_clean(&command, &exit)
+}
+
+/// The container dies with `run`, whichever signal kills it.
+pub(super) fn container_dies_with_run(program: &Program) -> CheckResult {
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let command = format!("{} run --ti sh, and {signal} to `run`", program.name());
+        let mut shell = program.session(["run", "--ti", "sh"]).map_err(during(&command))?;
+        // A background job would go on.
+        let job = shell.run("sleep 1000 </dev/null >/dev/null 2>&1 &");
+        job.map_err(during(&command))?;
+        let tree = shell.tree().map_err(during(&command))?;
+        ensure(tree.processes().len() >= 3, &command, "run, sh, sleep", tree.text())?;
+        shell.signal(signal).map_err(during(&command))?;
+        let (exit, _) = shell.wait().map_err(during(&command))?;
+        ensure_clean(&command, &exit)?;
+        let (status, expected) = (exit.shell_status(), 128 + signal as i32);
+        ensure(status == expected, &command, format!("status {expected}"), status.to_string())?;
+    }
+    Ok(())
+}
+
+/// Ctrl-C ends `run --ti cat` and everything that belongs to it.
+pub(super) fn ctrl_c_leaks_nothing(program: &Program) -> CheckResult {
+    // Not a shell, even if it becomes cat at once. Some shells handle SIGINT, so they die of it even as PID 1.
+    let command = format!("{} run --ti cat, and Ctrl-C", program.name());
+    let mut terminal = program.terminal(["run", "--ti", "cat"]).map_err(during(&command))?;
+    terminal.send_keys("a line\r").map_err(during(&command))?;
+    // The terminal shows what is typed, and then what cat prints.
+    terminal.expect("a line\r\n").map_err(during(&command))?;
+    terminal.expect("a line\r\n").map_err(during(&command))?;
+    terminal.send_keys("\u{3}").map_err(during(&command))?;
+    let (exit, _) = terminal.end().map_err(during(&command))?;
+    ensure_clean(&command, &exit)?;
+    let status = exit.shell_status();
+    ensure(status == 130, &command, "status 130", status.to_string())
+}
+
+/// A hundred runs on a host with a shared `/` leave no process, mount or file. Two callers do half each.
+pub(super) fn hundred_runs_leak_nothing(program: &Program) -> CheckResult {
+    let path = program.path().to_string_lossy();
+    let runs = if geteuid().is_root() { 50 } else { 100 };
+    let line = format!(
+        "n=0; while [ $n -lt {runs} ]; do \"$0\" run true || exit; n=$((n+1)); done 2>/dev/null"
+    );
+    let shell = program.environment().supervise("sh", ["-c", &line, &path]).on_scratch_host();
+    let files = || std::fs::read_dir(program.directory()).map(Iterator::count).unwrap_or_default();
+    let before = files();
+    let command = format!("{runs} times: {} run true", program.name());
+    let (transcript, exit) = Transcript::run_with_exit(shell).map_err(during(&command))?;
+    let status = exit.shell_status();
+    let actual = format!("{status}: {}", transcript.printed);
+    ensure(status == 0, &command, "exit status 0", actual)?;
+    ensure_clean(&command, &exit)?;
+    ensure(files() == before, &command, "no file is left", files().to_string())
+}
+
+/// Two hundred runs, a third of them killed at a random moment, leave nothing.
+pub(super) fn killed_runs_leak_nothing(program: &Program) -> CheckResult {
+    let config = Config {
+        short: vec!["run true".to_owned()],
+        long: Some("run sleep 1000".to_owned()),
+        ..Config::default()
+    };
+    soak(program, config)
+}
+
+/// Soaks a program with two hundred runs. `course soak` does the same with two thousand.
+///
+/// # Errors
+/// Something is left, or a run had an exit status that it may not have.
+pub fn soak(program: &Program, config: Config) -> CheckResult {
+    let needs = [Requirement::Userns, Requirement::Tool("setpriv")];
+    if needs.into_iter().any(|need| need.check().is_err()) {
+        return Ok(());
+    }
+    // Half of the runs that root starts go without CAP_SYS_ADMIN.
+    if program.caller() == Caller::Rootless && geteuid().is_root() {
+        return Ok(());
+    }
+    let command = format!("200 times: {}", program.name());
+    let config = Config {
+        program: program.path().to_owned(),
+        runs: 200,
+        jobs: 16,
+        seed: 1,
+        patience: program.timeout(),
+        ..config
+    };
+    let helper = helper_path().and_then(|path| Program::new(&path, program.caller()));
+    let helper = helper.map_err(during(&command))?.named("harness-helper");
+    let helper = helper.with_timeout(program.timeout());
+    let output = RunOutput::of(&command, helper.supervise(config.args()))?;
+    let said = String::from_utf8_lossy(&output.stdout) + &*output.stderr;
+    ensure(output.status == 0, command, "nothing is left", said)
+}

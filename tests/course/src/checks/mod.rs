@@ -1,0 +1,117 @@
+//! The one list of checks: what each step promises. The steps are tested by it, and learners are graded by it.
+
+mod command_line;
+mod lifetime;
+mod limits;
+mod pid_namespace;
+mod private_proc;
+mod reaping;
+mod result;
+mod signals;
+
+use harness::Program;
+
+use crate::step::Step;
+
+pub use lifetime::soak;
+pub use result::{CheckFailure, CheckResult, ensure};
+
+/// Something that a step does.
+#[derive(Debug)]
+pub struct Check {
+    /// Its name, which is the name of its function and of its hints.
+    pub name: &'static str,
+    /// The first step that does it, and the last, if another step does something else instead.
+    steps: (u32, Option<u32>),
+    function: fn(&Program) -> CheckResult,
+}
+
+impl Check {
+    /// Whether `program` does it.
+    ///
+    /// # Errors
+    /// What was expected, and what happened instead.
+    pub fn run(&self, program: &Program) -> CheckResult {
+        (self.function)(program)
+    }
+
+    /// Returns the name in words.
+    pub fn title(&self) -> String {
+        self.name.replace('_', " ")
+    }
+
+    fn applies_to(&self, number: u32) -> bool {
+        let (first, last) = self.steps;
+        first <= number && last.is_none_or(|last| number <= last)
+    }
+}
+
+macro_rules! checks {
+    ($($module:ident::$function:ident: $first:literal $(to $last:literal)?;)*) => {
+        &[$(Check {
+            name: stringify!($function),
+            steps: ($first, checks!(@last $($last)?)),
+            function: $module::$function,
+        }),*]
+    };
+    (@last) => { None };
+    (@last $last:literal) => { Some($last) };
+}
+
+/// Every check, with the first step that passes it, and the last if that isn't the last of all. The order is the
+/// one in which one would write the step.
+const CHECKS: &[Check] = checks! {
+    // What every step from 02 on promises.
+    command_line::run_and_init_report_their_pids: 2;
+
+    // Step 02.
+    pid_namespace::command_is_pid_1: 2 to 3;
+
+    // Step 03.
+    private_proc::ps_shows_only_the_container: 3;
+    private_proc::host_proc_is_unharmed: 3;
+    private_proc::proc_is_nosuid_nodev_noexec: 3;
+
+    // Step 04.
+    reaping::command_is_child_of_init: 4;
+    reaping::dead_orphan_is_reaped: 4;
+
+    // Step 05.
+    signals::signal_to_run_reaches_command: 5;
+    signals::pipe_closed_by_command_is_closed: 5;
+
+    // Step 07.
+    limits::clock_starts_at_zero: 7;
+    limits::masks_host_paths: 7;
+    limits::proc_sys_is_read_only: 7;
+
+    // What every step from 02 on promises.
+    command_line::passes_on_exit_status: 2;
+    command_line::exec_failure_exits_126_or_127: 2;
+    command_line::usage_error_exits_2: 2;
+    command_line::arguments_arrive_byte_for_byte: 2;
+    command_line::ti_passes_on_standard_input: 2;
+    command_line::starts_shell_by_default: 2;
+    command_line::command_inherits_environment_unchanged: 2;
+    command_line::tolerates_closed_stdio: 2;
+    lifetime::init_refuses_to_run_outside: 2;
+    lifetime::container_dies_with_run: 2;
+    lifetime::run_exits_128_plus_signal_of_init: 2;
+    lifetime::ctrl_c_leaks_nothing: 2;
+    lifetime::hundred_runs_leak_nothing: 2;
+    lifetime::killed_runs_leak_nothing: 2;
+    command_line::reports_unshare_failure: 2;
+};
+
+/// Lists a step's checks: what is new in it comes first.
+pub fn for_step(step: &Step) -> Vec<&'static Check> {
+    let applies = |check: &&Check| check.applies_to(step.number);
+    let is_new = |check: &&Check| check.steps.0 == step.number;
+    let (new, old): (Vec<_>, Vec<_>) = CHECKS.iter().filter(applies).partition(is_new);
+    [new, old].concat()
+}
+
+/// Lists the names of all checks.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    CHECKS.iter().map(|check| check.name)
+}

@@ -1,0 +1,135 @@
+//! What a check comes to.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display, Formatter};
+
+use harness::{Error, Exit, Program, Supervisor};
+
+/// A check that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckFailure {
+    /// The command line, or what else was done.
+    pub command: String,
+    /// What should have happened.
+    pub expected: String,
+    /// What happened.
+    pub actual: String,
+}
+
+/// A check passed, or failed.
+pub type CheckResult<T = ()> = Result<T, CheckFailure>;
+
+impl Display for CheckFailure {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        write!(f, "{}\nexpected: {}\nactual:   {}", self.command, self.expected, self.actual)
+    }
+}
+
+impl CheckFailure {
+    /// Turns an instrument's error into a failure of the program, which gave no answer.
+    pub fn no_answer(command: impl Into<String>, error: &Error) -> Self {
+        let (expected, actual) = ("an answer".to_owned(), error.to_string());
+        CheckFailure { command: command.into(), expected, actual }
+    }
+}
+
+/// For `map_err`: an instrument failed while it looked at this command.
+pub(crate) fn during(command: &str) -> impl Fn(Error) -> CheckFailure {
+    move |error| CheckFailure::no_answer(command, &error)
+}
+
+/// Fails unless `passed`.
+///
+/// # Errors
+/// What was expected, and what happened instead.
+pub fn ensure(
+    passed: bool,
+    command: impl Into<String>,
+    expected: impl Into<String>,
+    actual: impl Into<String>,
+) -> CheckResult {
+    if passed {
+        return Ok(());
+    }
+    let (command, expected, actual) = (command.into(), expected.into(), actual.into());
+    Err(CheckFailure { command, expected, actual })
+}
+
+/// Fails if a run left something behind.
+pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
+    let leaked = exit.leaked_processes.join("\n");
+    ensure(leaked.is_empty(), command, "no process is left", leaked)?;
+    let mounts = exit.mount_changes.join("\n");
+    ensure(mounts.is_empty(), command, "no mount is left", mounts)
+}
+
+/// What a command line printed, and its exit status.
+pub(crate) struct RunOutput {
+    pub(crate) command: String,
+    pub(crate) status: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl RunOutput {
+    /// Runs a command line to its end. `command` is how a reader would type it.
+    pub(crate) fn of(command: impl Into<String>, supervisor: Supervisor) -> CheckResult<Self> {
+        let command = command.into();
+        let captured = supervisor.output().map_err(during(&command))?;
+        ensure_clean(&command, &captured.exit)?;
+        Ok(RunOutput {
+            status: captured.exit.shell_status(),
+            stdout: captured.stdout,
+            stderr: String::from_utf8_lossy(&captured.stderr).into_owned(),
+            command,
+        })
+    }
+
+    /// Runs `program arg…`.
+    pub(crate) fn of_program<S: AsRef<OsStr>>(
+        program: &Program,
+        args: impl IntoIterator<Item = S>,
+    ) -> CheckResult<Self> {
+        let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+        let command = format!("{} {}", program.name(), words.join(" "));
+        RunOutput::of(command, program.supervise(&args))
+    }
+
+    pub(crate) fn has_status(self, expected: i32) -> CheckResult<Self> {
+        let actual = format!("{}; {}", self.status, self.stderr);
+        ensure(self.status == expected, &self.command, format!("exit status {expected}"), actual)?;
+        Ok(self)
+    }
+
+    pub(crate) fn has_stdout(self, expected: &[u8]) -> CheckResult<Self> {
+        let text = expected.escape_ascii();
+        let actual = format!("{}{}", self.stdout.escape_ascii(), self.after_output());
+        ensure(self.stdout == expected, &self.command, format!("standard output: {text}"), actual)?;
+        Ok(self)
+    }
+
+    pub(crate) fn has_in_stderr(self, expected: &str) -> CheckResult<Self> {
+        let found = self.stderr.contains(expected);
+        let wanted = format!("standard error contains: {expected}");
+        ensure(found, &self.command, wanted, &self.stderr)?;
+        Ok(self)
+    }
+
+    /// Standard error says why there's no output.
+    fn after_output(&self) -> String {
+        if self.stdout.is_empty() { format!("nothing; {}", self.stderr) } else { String::new() }
+    }
+}
+
+/// Returns the command line as a learner would type it.
+pub(super) fn command_line(program: &Program, args: &[&str]) -> String {
+    format!("{} {}", program.name(), args.join(" "))
+}
+
+/// Runs a command in the container, and compares its standard output.
+pub(super) fn prints(program: &Program, command: &[&str], expected: &str) -> CheckResult {
+    RunOutput::of_program(program, [&["run"], command].concat())?
+        .has_stdout(expected.as_bytes())?;
+    Ok(())
+}

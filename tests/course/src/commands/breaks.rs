@@ -1,0 +1,60 @@
+//! Commands that take a lesson out of a step.
+
+use std::process::{Command, ExitCode};
+
+use harness::{Context, Error, Result};
+
+use crate::patch::{Patch, PatchKind};
+use crate::print::print;
+use crate::sandbox::{Sandbox, demonstrate};
+use crate::step::Step;
+use crate::workspace::{called_as, root};
+
+/// Lists a step's breaks, or shows what one of them breaks.
+///
+/// # Errors
+/// There's no such break, or the step doesn't build or answer.
+pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
+    let patches = Patch::all(step, PatchKind::Break)?;
+    let Some(name) = name else {
+        for patch in &patches {
+            print(format!("{}\n    {}\n", patch.name, patch.question))?;
+        }
+        let first = patches.first().map_or("NAME", |patch| &patch.name);
+        let (just, label) = (called_as(), step.label());
+        print(format!("\nPick one, and predict what happens: {just} break {label} {first}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let names: Vec<_> = patches.iter().map(|patch| patch.name.as_str()).collect();
+    let patch = patches.iter().find(|patch| patch.name == name).ok_or_else(|| {
+        Error::new(format!("{step} has no break {name:?}; it has: {}", names.join(", ")))
+    })?;
+    print(format!("{}\n\n{}\n", patch.question, patch.diff))?;
+    let before = demonstrate(patch, &step.build()?)?;
+    print(format!("As it is:\n\n{before}\n"))?;
+    let sandbox = Sandbox::new()?;
+    let after = demonstrate(patch, &sandbox.with(patch)?.build()?)?;
+    print(format!("Broken:\n\n{after}"))?;
+    // Nothing but the command line: what is missing is the point, and easily overlooked.
+    let missing: Vec<_> =
+        before.lines().filter(|line| !after.lines().any(|it| it == *line)).collect();
+    if after.lines().all(|line| before.lines().any(|it| it == line)) && !missing.is_empty() {
+        print(format!("\nThese lines are missing:\n\n{}\n", missing.join("\n")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the tests that apply each break and see which tests fail.
+///
+/// # Errors
+/// Cargo doesn't start.
+pub fn test_breaks(step: Option<&Step>) -> Result<ExitCode> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.args(["test", "--package", "course", "--test", "breaks", "--"]);
+    cargo.args(["--nocapture", "--test-threads=1"]).current_dir(root()?);
+    if let Some(step) = step {
+        cargo.env("COURSE_STEP", step.to_string());
+    }
+    let status = cargo.status().context("start cargo")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

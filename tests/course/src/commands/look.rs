@@ -1,0 +1,108 @@
+//! Commands that show something: the steps, a tree, a diff, this machine.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use harness::cargo::Build;
+use harness::{Environment, ProcessTree, Requirement, Result, Session, Supervisor, procfs};
+
+use crate::print::print;
+use crate::step::Step;
+use crate::workspace::root;
+use crate::{diff as diffs, doctor as doctors};
+
+/// Lists the steps.
+///
+/// # Errors
+/// They can't be read.
+pub fn list() -> Result<ExitCode> {
+    for step in Step::all()? {
+        print(format!("{}  {}\n", step.label(), step.name.replace('-', " ")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a step that ends up in a shell, and shows its process tree.
+///
+/// # Errors
+/// It doesn't build or start, or no shell answers.
+pub fn tree(step: &Step, args: Vec<OsString>) -> Result<ExitCode> {
+    let words = |shell: &[&str]| shell.iter().map(OsString::from).collect();
+    let mut lines: Vec<Vec<OsString>> = step.shells().iter().map(|shell| words(shell)).collect();
+    if !args.is_empty() {
+        lines = vec![args];
+    }
+    let program = step.build()?;
+    let environment = Environment::inherited();
+    for (index, line) in lines.into_iter().enumerate() {
+        let supervisor = Supervisor::new(&environment, &program, &step.bin(), line);
+        let gap = if index == 0 { "" } else { "\n" };
+        // First, because the step prints something, too.
+        print(format!("{gap}$ {}\n", supervisor.command_line()))?;
+        let session = Session::start_inheriting_stderr(supervisor)?;
+        let tree = session.tree()?.text();
+        session.end()?;
+        print(tree)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what a step adds to another one.
+///
+/// # Errors
+/// The sources can't be read.
+pub fn diff(old: &Step, new: &Step) -> Result<ExitCode> {
+    print(diffs::between_steps(old, new)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what this machine can do for the course.
+///
+/// # Errors
+/// The report can't be written.
+pub fn doctor(json: bool) -> Result<ExitCode> {
+    let report = doctors::examine();
+    print(if json { format!("{:#}\n", report.json()) } else { report.text() })?;
+    Ok(if report.all_steps() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Weighs `run` and `init` while they wait for a command, and tini.
+///
+/// # Errors
+/// A step doesn't build or start.
+pub fn memory() -> Result<ExitCode> {
+    let mut text = format!("{:<24}{:<8}{:>8}{:>10}\n", "", "", "PSS KiB", "private");
+    for step in Step::all()?.into_iter().filter(Step::mounts_procfs) {
+        let build = Build::bin(&root()?, Some(&step.package()), &step.bin());
+        let program = build.release().run()?;
+        let command = ["run", "--ti", "sh", "-c", "echo ready; read line"];
+        let mut rows = weigh(&program, &step, &command)?;
+        if rows.len() < 2 && Requirement::Tool("tini").check().is_ok() {
+            // Here `init` has become the command, and leaves the waiting to whatever that is.
+            let command = [&["run", "--ti", "tini", "--"], &command[2..]].concat();
+            rows = weigh(&program, &step, &command)?;
+        }
+        for (name, [proportional, private]) in rows {
+            text += &format!("{:<24}{name:<8}{proportional:>8}{private:>10}\n", step.to_string());
+        }
+    }
+    print(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Weighs every process but the command itself.
+fn weigh(program: &Path, step: &Step, args: &[&str]) -> Result<Vec<(String, [u64; 2])>> {
+    let environment = Environment::inherited();
+    let supervisor = Supervisor::new(&environment, program, &step.bin(), args);
+    let session = Session::ready(supervisor, "ready")?;
+    let ProcessTree { root } = session.tree()?;
+    let mut rows = vec![("run".to_owned(), procfs::memory(root.pids[0])?)];
+    if let Some(init) = root.children.first().filter(|init| !init.children.is_empty()) {
+        let is_tini = init.comm == "tini";
+        let name = if is_tini { "tini" } else { "init" };
+        rows.push((name.to_owned(), procfs::memory(init.pids[0])?));
+    }
+    session.end()?;
+    Ok(rows)
+}

@@ -1,0 +1,140 @@
+//! Commands that run a finished step.
+
+use std::ffi::OsString;
+use std::io::stdout;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use harness::{Context, Environment, Error, Requirement, Result, Supervisor, helper_path, pass_on};
+
+use crate::print::print;
+use crate::step::Step;
+use crate::workspace::called_as;
+
+/// Becomes the step.
+///
+/// # Errors
+/// It doesn't build or start, or the arguments are those of another program.
+pub fn run(step: &Step, args: &[OsString]) -> Result<ExitCode> {
+    explain(step, args, "run")?;
+    let program = step.build()?;
+    Err(Command::new(program).arg0(step.bin()).args(args).exec()).context(format!("exec {step}"))
+}
+
+/// Corrects what one types out of habit: a command without the subcommand, or an option of Docker.
+pub(super) fn explain(step: &Step, args: &[OsString], verb: &str) -> Result {
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let [subcommand, _] = step.subcommands();
+    let typed = |words: &[&str]| {
+        let words = shlex::try_join(words.iter().copied()).unwrap_or_default();
+        format!("{} {verb} {} {subcommand} {words}", called_as(), step.label())
+    };
+    let rest = || words.iter().map(|word| &**word).collect::<Vec<_>>();
+    let known = |word: &str| step.subcommands().contains(&word) || word == "help";
+    if let Some(word) = words.first().filter(|word| !word.starts_with('-') && !known(word)) {
+        let message = format!("{step} has no subcommand {word}; to run it: ");
+        return Err(Error::new(message + &typed(&rest())));
+    }
+    // Docker's options come before the command, with or without our subcommand in front.
+    let options = if words.first().is_some_and(|word| *word == subcommand) { 1 } else { 0 };
+    let mut ours = Vec::new();
+    let mut dockers = None;
+    let mut index = options;
+    while let Some(word) = words.get(index).filter(|word| word.starts_with('-')) {
+        let (option, has_value) = match &**word {
+            "--rm" | "-d" | "--detach" | "--init" | "--privileged" => (Some(word), false),
+            "--name" | "-p" | "--publish" | "-v" | "--volume" | "-e" | "--env" | "-w" | "-u"
+            | "--user" | "--hostname" | "--net" | "--network" | "--pid" => (Some(word), true),
+            option if option.starts_with("--name=") => (Some(word), false),
+            "--" => break,
+            _ => (None, false),
+        };
+        match option {
+            Some(option) => dockers = dockers.or(Some(option.to_string())),
+            None => ours.push(&**word),
+        }
+        index += 1 + usize::from(has_value);
+    }
+    let Some(option) = dockers else { return Ok(()) };
+    ours.extend(words.iter().skip(index).map(|word| &**word));
+    let message = format!("{option} is an option of Docker, which {step} doesn't have: ");
+    Err(Error::new(message + &typed(&ours)))
+}
+
+/// Shows a step's system calls.
+///
+/// # Errors
+/// It doesn't build, or strace isn't installed.
+pub fn trace(step: &Step, args: &[OsString]) -> Result<ExitCode> {
+    if Requirement::Tool("strace").check().is_err() {
+        let message = "strace isn't installed; your distribution has a package of that name";
+        return Err(Error::new(message));
+    }
+    let program = step.build()?;
+    let calls = "execve,clone,clone3,fork,vfork,unshare,mount,prctl,getpid,wait4,waitid,exit_group";
+    let options = ["--follow-forks", "--quiet=attach,exit,path-resolution", "--string-limit=60"];
+    let mut words: Vec<OsString> = options.map(OsString::from).into();
+    words.push("--signal=none".into());
+    words.push(format!("--trace={calls}").into());
+    words.push(program.into());
+    if args.is_empty() {
+        words.extend(step.example().map(OsString::from));
+    } else {
+        words.extend_from_slice(args);
+    }
+    let supervisor = Environment::inherited().supervise("strace", words).without_timeout();
+    let (calls, to_calls) = std::io::pipe().context("pipe")?;
+    let running = supervisor.start(Stdio::inherit(), Stdio::inherit(), to_calls.into())?;
+    // If our reader goes (`| head`), strace would wait for a container that it can't end.
+    pass_on(calls, stdout());
+    let exit = running.end()?;
+    Ok(ExitCode::from(u8::try_from(exit.shell_status()).unwrap_or(u8::MAX)))
+}
+
+/// What `soak` is told.
+#[derive(Args, Debug)]
+pub struct Soak {
+    /// Step to soak, 02, 2 or 02-init-pid1 [default: every step]
+    pub step: Option<Step>,
+    /// Run each step so many times
+    #[arg(long, default_value_t = 2000)]
+    pub runs: u32,
+    /// Run so many at a time
+    #[arg(long, default_value_t = 16)]
+    pub jobs: u32,
+    /// Pick the same targets and moments again [default: others each time]
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+/// Runs steps many times, kills some, and counts what is left.
+///
+/// # Errors
+/// A step doesn't build, or can't be started.
+pub fn soak(options: &Soak) -> Result<ExitCode> {
+    let steps = options.step.clone().map_or_else(Step::all, |step| Ok(vec![step]))?;
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+    print(format!("{} runs of each step; the seed is {seed}\n", options.runs))?;
+    let mut all_clean = true;
+    for step in steps {
+        let mut config = step.soak_config();
+        config.program = step.build()?;
+        (config.runs, config.jobs, config.seed) = (options.runs, options.jobs, seed);
+        config.patience = Duration::from_secs(10);
+        let start = Instant::now();
+        // We are our own helper.
+        let environment = Environment::inherited();
+        let helper =
+            Supervisor::new(&environment, &helper_path()?, "harness-helper", config.args());
+        let output = helper.without_timeout().output()?;
+        let clean = output.exit.status.success();
+        all_clean &= clean;
+        let verdict = if clean { "nothing is left" } else { "NOT CLEAN" };
+        let said = [output.stdout, output.stderr].concat();
+        let (said, seconds) = (String::from_utf8_lossy(&said), start.elapsed().as_secs_f32());
+        print(format!("{step}: {verdict}, {seconds:.1} s; {said}"))?;
+    }
+    Ok(if all_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

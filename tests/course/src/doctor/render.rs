@@ -1,0 +1,99 @@
+//! The report as text and as JSON.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::{Report, Verdict};
+
+/// The widest line.
+const WIDTH: usize = 80;
+/// How far what belongs to a finding is indented.
+const INDENT: usize = 9;
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::NotOk => "not ok",
+            Verdict::Missing => "missing",
+            Verdict::Note => "note",
+        }
+    }
+}
+
+impl Report {
+    /// Renders it for people: a line for each check, and more if something is not ok.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for finding in &self.findings {
+            let verdict = finding.verdict.name();
+            let line = format!("{verdict:<8} {:<35} {}", finding.check, finding.needed_for);
+            if line.chars().count() <= WIDTH {
+                let _ = writeln!(text, "{}", line.trim_end());
+            } else {
+                let _ = writeln!(text, "{verdict:<8} {}", finding.check);
+                wrap(&mut text, "", &finding.needed_for);
+            }
+            if let Some(found) = &finding.found {
+                wrap(&mut text, "", found);
+            }
+            if let Some(cause) = &finding.cause {
+                wrap(&mut text, "why:  ", &cause.why);
+                wrap(&mut text, "fix:  ", cause.fix);
+                wrap(&mut text, "risk: ", cause.risk);
+            }
+        }
+        let failing =
+            self.steps.iter().filter(|(_, can)| !can).map(|(step, _)| format!("{step:02}"));
+        let failing: Vec<_> = failing.collect();
+        let line = if failing.is_empty() {
+            "All steps can run.".to_owned()
+        } else {
+            format!("Not all steps can run here. These can't: {}.", failing.join(", "))
+        };
+        let _ = writeln!(text, "\n{line}");
+        text
+    }
+
+    /// Renders it for scripts: `all_steps`, `steps`, and `checks`, each with `check`, `verdict` (`ok`, `not ok`,
+    /// `missing`, `note`), `for`, and, or null, `found`, `why`, `change`, `safety`.
+    pub fn json(&self) -> Value {
+        let checks = self.findings.iter().map(|finding| {
+            let cause = finding.cause.as_ref();
+            json!({
+                "check": finding.check,
+                "verdict": finding.verdict.name(),
+                "for": finding.needed_for,
+                "found": finding.found,
+                "why": cause.map(|cause| &cause.why),
+                "change": cause.map(|cause| cause.fix),
+                "safety": cause.map(|cause| cause.risk),
+            })
+        });
+        let checks: Vec<_> = checks.collect();
+        let steps = self.steps.iter().filter(|(_, can)| *can).map(|(step, _)| format!("{step:02}"));
+        let steps: Vec<_> = steps.collect();
+        json!({ "all_steps": self.all_steps(), "steps": steps, "checks": checks })
+    }
+}
+
+/// Adds words below a finding, after `head`, in lines that fit.
+fn wrap(text: &mut String, head: &str, words: &str) {
+    let mut line = format!("{:INDENT$}{head}", "");
+    let start = line.chars().count();
+    let mut length = start;
+    for word in words.split_whitespace() {
+        if length > start && length + 1 + word.chars().count() > WIDTH {
+            let _ = writeln!(text, "{}", line.trim_end());
+            line = " ".repeat(start);
+            length = start;
+        }
+        if length > start {
+            line.push(' ');
+        }
+        line += word;
+        length = line.chars().count();
+    }
+    let _ = writeln!(text, "{}", line.trim_end());
+}

@@ -1,0 +1,24 @@
+//! The learner's tool: the steps as data, the checks that they and the learners are held to, and the commands
+//! behind `just`.
+//!
+//! - [`step`]: the steps. [`checks`]: the one list of checks; their hints are in `hints.txt`.
+//! - [`commands`]: one function for each command; `main.rs` has the command line.
+//! - [`starter`], [`grading`]: the learner's own version of a step.
+//! - [`patch`], [`sandbox`]: lessons taken out of a step, in a copy of the workspace.
+//! - [`doctor`]: what this machine can do.
+
+pub mod checks;
+pub mod cleanup;
+pub mod commands;
+pub mod diff;
+pub mod doctor;
+pub mod grading;
+pub mod hints;
+pub mod patch;
+pub mod print;
+pub mod sandbox;
+pub mod starter;
+pub mod step;
+#[cfg(feature = "test-support")]
+pub mod test_support;
+pub mod workspace;

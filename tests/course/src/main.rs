@@ -1,0 +1,156 @@
+//! The learner's command line, behind `just`.
+
+use std::ffi::OsString;
+use std::io::{Write, stderr};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use course::cleanup::with_cleanup;
+use course::commands;
+use course::print::is_broken_pipe;
+use course::step::Step;
+use course::workspace::called_as;
+use harness::{Error, Result};
+
+/// Learn what a container's init is
+#[derive(Parser, Debug)]
+#[command(disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// List the steps
+    Steps,
+    /// Run a step
+    Run {
+        /// Step to run: 02, 2 or 02-init-pid1
+        step: Step,
+        /// Arguments of the step itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Start a step that runs a shell, and show its process tree
+    Tree {
+        /// Step to start: 02, 2 or 02-init-pid1
+        step: Step,
+        /// Arguments of the step, ending in a shell [default: those that show its point]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Show what a step adds to another
+    Diff {
+        /// Step to begin with
+        old: Step,
+        /// Step to compare with it
+        new: Step,
+    },
+    /// Show a step's system calls (needs strace)
+    Trace {
+        /// Step to run: 02, 2 or 02-init-pid1
+        step: Step,
+        /// Arguments of the step itself [default: run /bin/true]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Take one lesson out of a step, and show what breaks
+    Break {
+        /// Step to break: 02, 2 or 02-init-pid1
+        step: Step,
+        /// Break to show [default: list them]
+        name: Option<String>,
+    },
+    /// Begin to write a step yourself, in work/
+    Start {
+        /// Step to write: 02, 2 or 02-init-pid1
+        step: Step,
+        /// Move aside what is there, and begin again
+        #[arg(long)]
+        again: bool,
+    },
+    /// Run your step (as root: in private mounts)
+    Work {
+        /// Step to run: 02, 2 or 02-init-pid1
+        step: Step,
+        /// Arguments of the step itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Grade your step
+    Check(commands::Check),
+    /// Show the next hint for the first check that fails
+    Hint {
+        /// Step you are writing: 02, 2 or 02-init-pid1
+        step: Step,
+    },
+    /// Show what is missing from your step
+    Solution {
+        /// Step you are writing: 02, 2 or 02-init-pid1
+        step: Step,
+    },
+    /// Show how far your steps are
+    Progress,
+    /// Check whether this machine can run the course (exit status 1: not all of it)
+    Doctor {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run steps many times, kill some, and count what is left
+    Soak(commands::Soak),
+    /// Weigh run and init while they wait, and tini
+    Memory,
+    /// Run the course's tests, and list what this machine couldn't test
+    Test {
+        /// Step to test [default: all]
+        step: Option<Step>,
+    },
+    /// Apply each break, and check which tests fail
+    TestBreaks {
+        /// Step to break [default: all]
+        step: Option<Step>,
+    },
+}
+
+fn main() -> ExitCode {
+    // The harness starts this program again for the processes that it needs.
+    if let Some(code) = harness::helper::main_if_asked() {
+        return code;
+    }
+    let matches = Cli::command().bin_name(called_as()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| Error::new(error.to_string()));
+    match cli.and_then(|cli| execute(cli.command)) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(stderr(), "course: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Steps => commands::list(),
+        Command::Run { step, args } => commands::run(&step, &args),
+        Command::Tree { step, args } => commands::tree(&step, args),
+        Command::Diff { old, new } => commands::diff(&old, &new),
+        Command::Trace { step, args } => commands::trace(&step, &args),
+        Command::Break { step, name } => {
+            with_cleanup(|| commands::break_step(&step, name.as_deref()))
+        }
+        Command::Start { step, again } => commands::start(&step, again),
+        Command::Work { step, args } => commands::work(&step, &args),
+        Command::Check(options) => with_cleanup(|| commands::check(&options)),
+        Command::Hint { step } => with_cleanup(|| commands::hint(&step)),
+        Command::Solution { step } => commands::solution(&step),
+        Command::Progress => commands::progress(),
+        Command::Doctor { json } => commands::doctor(json),
+        Command::Soak(options) => with_cleanup(|| commands::soak(&options)),
+        Command::Memory => commands::memory(),
+        Command::Test { step } => commands::test(step.as_ref()),
+        Command::TestBreaks { step } => commands::test_breaks(step.as_ref()),
+    }
+}

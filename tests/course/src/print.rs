@@ -1,0 +1,35 @@
+//! Prints, without a panic when no one reads it.
+
+use std::io::{ErrorKind, Write, stdout};
+
+use harness::{Context, Error, Result};
+
+/// Prints to standard output.
+///
+/// # Errors
+/// It can't be written. If the reader is gone (`| head`), [`is_broken_pipe`] tells.
+pub fn print(text: impl AsRef<str>) -> Result {
+    let mut stdout = stdout();
+    let written = stdout.write_all(text.as_ref().as_bytes()).and_then(|()| stdout.flush());
+    written.context("write to standard output")
+}
+
+/// Whether the reader of our output is gone, which ends a command, and is no mistake.
+pub fn is_broken_pipe(error: &Error) -> bool {
+    matches!(error, Error::Call { source, .. } if source.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Returns the first lines of a text, none of them longer than a screen.
+pub fn truncate(text: &str) -> String {
+    const LINES: usize = 8;
+    let shorten = |line: &str| match line.char_indices().nth(100) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    };
+    let text = text.trim_end();
+    let mut lines: Vec<_> = text.lines().take(LINES).map(shorten).collect();
+    if text.lines().count() > LINES {
+        lines.push("…".to_owned());
+    }
+    lines.join("\n")
+}

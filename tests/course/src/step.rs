@@ -1,0 +1,154 @@
+//! The steps of the course, as data. Nothing else knows how they're numbered and named.
+
+use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use harness::cargo::Build;
+use harness::probe::Probe;
+use harness::soak::Config;
+use harness::{Context, Error, Result};
+
+use crate::workspace::root;
+
+/// What a machine must allow, and the first step that needs it.
+pub const NEEDS: [(Probe, u32); 5] =
+    [(Probe::Pid, 2), (Probe::Mounts, 3), (Probe::Procfs, 3), (Probe::Masks, 7), (Probe::Time, 7)];
+
+/// A step: `steps/02-init-pid1` has the number 2 and the name `init-pid1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Step {
+    /// Its number.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// `02-init-pid1`: the name of its directory, its program, its chapter.
+impl Display for Step {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        write!(f, "{:02}-{}", self.number, self.name)
+    }
+}
+
+/// Finds the step that a learner means by `02`, `2` or `02-init-pid1`.
+impl FromStr for Step {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        let steps = Step::all()?;
+        let names: Vec<_> = steps.iter().map(Step::to_string).collect();
+        let named = |step: &Step| step.to_string() == word || word.parse() == Ok(step.number);
+        steps.into_iter().find(named).ok_or_else(|| {
+            Error::new(format!("there is no step {word:?}; the steps are: {}", names.join(", ")))
+        })
+    }
+}
+
+impl Step {
+    /// Lists the steps: the packages in `steps/` whose names begin with a number.
+    ///
+    /// # Errors
+    /// `steps/` can't be read.
+    pub fn all() -> Result<Vec<Self>> {
+        let directory = root()?.join("steps");
+        let entries = fs::read_dir(&directory).context(format!("read {}", directory.display()))?;
+        let step = |entry: fs::DirEntry| {
+            let file_name = entry.file_name();
+            let (number, name) = file_name.to_str()?.split_once('-')?;
+            let is_package = entry.path().join("Cargo.toml").is_file();
+            is_package.then_some(Step { number: number.parse().ok()?, name: name.to_owned() })
+        };
+        let mut steps: Vec<_> = entries.filter_map(|entry| step(entry.ok()?)).collect();
+        steps.sort();
+        Ok(steps)
+    }
+
+    /// Returns the number as learners write it: `02`.
+    pub fn label(&self) -> String {
+        format!("{:02}", self.number)
+    }
+
+    /// Returns its directory.
+    ///
+    /// # Errors
+    /// We aren't in a checkout.
+    pub fn dir(&self) -> Result<PathBuf> {
+        Ok(root()?.join("steps").join(self.to_string()))
+    }
+
+    /// Returns the directory of the learner's own version: `work/02`.
+    ///
+    /// # Errors
+    /// We aren't in a checkout.
+    pub fn work_dir(&self) -> Result<PathBuf> {
+        Ok(root()?.join("work").join(self.label()))
+    }
+
+    /// Returns its package. Cargo allows no digit at the start.
+    pub fn package(&self) -> String {
+        format!("step-{self}")
+    }
+
+    /// Returns its program.
+    pub fn bin(&self) -> String {
+        self.to_string()
+    }
+
+    /// Returns its test file, without `.rs`: `02_init_pid1`.
+    pub fn test(&self) -> String {
+        self.to_string().replace('-', "_")
+    }
+
+    /// Whether it starts a container. The first step doesn't.
+    pub fn has_container(&self) -> bool {
+        self.number >= 2
+    }
+
+    /// Whether it mounts a procfs.
+    pub fn mounts_procfs(&self) -> bool {
+        NEEDS.contains(&(Probe::Procfs, self.number)) || self.number > 3
+    }
+
+    /// Returns its subcommands. The first is the one that a learner most likely means.
+    pub fn subcommands(&self) -> [&'static str; 2] {
+        if self.has_container() { ["run", "init"] } else { ["command", "exec"] }
+    }
+
+    /// Returns the command lines whose trees show its point. Each ends up in a shell.
+    pub fn shells(&self) -> &'static [&'static [&'static str]] {
+        if self.has_container() {
+            &[&["run", "--ti", "/bin/sh"]]
+        } else {
+            &[&["command", "/bin/sh"], &["exec", "/bin/sh"]]
+        }
+    }
+
+    /// Returns a command line that exits at once.
+    pub fn example(&self) -> [&'static str; 2] {
+        [self.subcommands()[0], "/bin/true"]
+    }
+
+    /// Returns what to soak it with. The first step promises nothing about what it leaves when it's killed.
+    pub fn soak_config(&self) -> Config {
+        let (short, long): (&[&str], _) = if self.has_container() {
+            (&["run true"], Some("run sleep 1000".to_owned()))
+        } else {
+            (&["command true", "exec true"], None)
+        };
+        Config {
+            short: short.iter().map(|&words| words.into()).collect(),
+            long,
+            ..Config::default()
+        }
+    }
+
+    /// Builds it as it stands. Cargo decides whether there's something to do.
+    ///
+    /// # Errors
+    /// It doesn't compile.
+    pub fn build(&self) -> Result<PathBuf> {
+        Build::bin(&root()?, Some(&self.package()), &self.bin()).run()
+    }
+}

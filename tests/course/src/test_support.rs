@@ -1,0 +1,102 @@
+//! For tests only: what panics, as `assert!` does.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use harness::test_support::Skip;
+use harness::{Caller, Program, Requirement};
+
+use crate::checks;
+use crate::step::Step;
+use crate::workspace::root;
+
+/// Returns the step whose program is at `path`.
+#[track_caller]
+pub fn step_at(path: impl AsRef<Path>) -> Step {
+    let name = path.as_ref().file_name().unwrap_or_default().to_string_lossy();
+    name.parse().expect("the path of a step's program")
+}
+
+/// Returns the program once for each caller that this machine can have, so that a test does the same for both
+/// and holds both against the same snapshot. A step that mounts a procfs needs a caller who can.
+///
+/// Panics if COURSE_REQUIRE names a caller that this machine lacks.
+#[track_caller]
+pub fn programs_for_each_caller(path: impl AsRef<Path>) -> Vec<Program> {
+    let path = path.as_ref();
+    let step = path.file_name().and_then(|name| name.to_str()?.parse::<Step>().ok());
+    let mounts = step.is_some_and(|step| step.mounts_procfs());
+    let can = |caller: &Caller| {
+        let procfs = || !mounts || Requirement::procfs(*caller).is_met_or_skip();
+        Requirement::caller(*caller).is_met_or_skip() && procfs()
+    };
+    let callers = [Caller::Root, Caller::Rootless].into_iter().filter(can);
+    callers.map(|caller| program(path, caller)).collect()
+}
+
+/// Returns a program for one caller. COURSE_TIMEOUT sets how many seconds an answer may take.
+#[track_caller]
+pub fn program(path: impl AsRef<Path>, caller: Caller) -> Program {
+    let program = Program::new(path.as_ref(), caller).expect("a program and a place for it");
+    match env::var("COURSE_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok()) {
+        Some(seconds) => program.with_timeout(Duration::from_secs(seconds)),
+        None => program,
+    }
+}
+
+/// Builds the step with this number. A step's own test has its program already.
+#[track_caller]
+pub fn step_program(number: u32) -> PathBuf {
+    let step: Step = number.to_string().parse().expect("a step");
+    step.build().expect("the step builds")
+}
+
+/// Asserts that the program passes every check of its step, for every caller.
+#[track_caller]
+pub fn assert_checks_pass(path: impl AsRef<Path>) {
+    let checks = checks::for_step(&step_at(&path));
+    let programs = programs_for_each_caller(&path);
+    let jobs = checks.iter().flat_map(|check| programs.iter().map(move |program| (check, program)));
+    let (jobs, failures) = (Mutex::new(jobs), Mutex::new(Vec::new()));
+    let next = || jobs.lock().expect("no other thread panics").next();
+    // Checks wait more than they compute.
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while let Some((check, program)) = next() {
+                    if let Err(failure) = check.run(program) {
+                        let line = format!("{} as {:?}: {failure}", check.name, program.caller());
+                        failures.lock().expect("no other thread panics").push(line);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("no thread panics");
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// Reads a file of the repository.
+#[track_caller]
+pub fn read(path: &str) -> String {
+    let root = root().expect("a checkout");
+    let text =
+        fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    // A checkout may have other line ends.
+    text.replace("\r\n", "\n")
+}
+
+/// Lists the names in a directory of the repository. A snapshot that a failed test left for review is none.
+#[track_caller]
+pub fn names_in(directory: &str) -> BTreeSet<String> {
+    let root = root().expect("a checkout");
+    let entries = fs::read_dir(root.join(directory));
+    let entries = entries.unwrap_or_else(|error| panic!("{directory}: {error}")).flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| !name.ends_with(".snap.new") && !name.ends_with(".pending-snap")).collect()
+}

@@ -1,0 +1,119 @@
+//! The calls that a machine may refuse, as a type, so that nothing has to look for them in a message.
+
+use std::fmt::{self, Display, Formatter};
+use std::io;
+
+use nix::errno::Errno;
+
+use crate::error::Error;
+
+/// A call that the kernel may refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text beside each says the same")]
+pub enum Call {
+    UnshareNothing,
+    UnsharePid,
+    UnshareUser,
+    UnshareMount,
+    UnshareTime,
+    WriteSetgroups,
+    WriteUidMap,
+    WriteGidMap,
+    WriteTimensOffsets,
+    MountPrivate,
+    MountProc,
+    MountNullOverUptime,
+    MountTmpfs,
+    MountBind,
+    MountReadOnly,
+    Spawn,
+}
+
+use Call::*;
+
+impl Call {
+    const ALL: [(Call, &'static str); 16] = [
+        (UnshareNothing, "unshare(0)"),
+        (UnsharePid, "unshare(CLONE_NEWPID)"),
+        (UnshareUser, "unshare(CLONE_NEWUSER)"),
+        (UnshareMount, "unshare(CLONE_NEWNS)"),
+        (UnshareTime, "unshare(CLONE_NEWTIME)"),
+        (WriteSetgroups, "write(/proc/self/setgroups)"),
+        (WriteUidMap, "write(/proc/self/uid_map)"),
+        (WriteGidMap, "write(/proc/self/gid_map)"),
+        (WriteTimensOffsets, "write(/proc/self/timens_offsets)"),
+        (MountPrivate, "mount(/, MS_REC|MS_PRIVATE)"),
+        (MountProc, "mount(proc, /proc)"),
+        (MountNullOverUptime, "mount(/dev/null, /proc/uptime, MS_BIND)"),
+        (MountTmpfs, "mount(tmpfs, /proc/fs)"),
+        (MountBind, "mount(/proc/bus, /proc/bus, MS_BIND)"),
+        (MountReadOnly, "mount(/proc/bus, MS_BIND|MS_REMOUNT|MS_RDONLY)"),
+        (Spawn, "start /proc/self/exe"),
+    ];
+
+    /// Whether it's unshare(2).
+    pub fn is_unshare(self) -> bool {
+        matches!(self, UnshareNothing | UnsharePid | UnshareUser | UnshareMount | UnshareTime)
+    }
+
+    /// Whether it's mount(2).
+    pub fn is_mount(self) -> bool {
+        let new = matches!(self, MountProc | MountNullOverUptime | MountTmpfs | MountBind);
+        new || matches!(self, MountPrivate | MountReadOnly)
+    }
+
+    /// Whether it writes a file of /proc.
+    pub fn is_write(self) -> bool {
+        matches!(self, WriteSetgroups | WriteUidMap | WriteGidMap | WriteTimensOffsets)
+    }
+
+    /// For `map_err`: this call failed.
+    pub(crate) fn failed<E: Into<io::Error>>(self) -> impl FnOnce(E) -> CallError {
+        move |error| {
+            let errno = error.into().raw_os_error().unwrap_or_default();
+            CallError { call: self, errno: Errno::from_raw(errno) }
+        }
+    }
+}
+
+impl Display for Call {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let text = Call::ALL.iter().find(|(call, _)| call == self).map_or("", |(_, text)| text);
+        f.write_str(text)
+    }
+}
+
+/// A call that was refused, and the kernel's reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallError {
+    /// The call.
+    pub call: Call,
+    /// The reason.
+    pub errno: Errno,
+}
+
+impl CallError {
+    /// Writes it for another process to read.
+    pub(crate) fn encode(self) -> String {
+        format!("{}\t{}", self.call, self.errno as i32)
+    }
+
+    /// Reads what [`CallError::encode`] wrote.
+    pub(crate) fn decode(line: &str) -> Option<Self> {
+        let (text, errno) = line.split_once('\t')?;
+        let (call, _) = Call::ALL.into_iter().find(|(_, known)| *known == text)?;
+        Some(CallError { call, errno: Errno::from_raw(errno.trim().parse().ok()?) })
+    }
+}
+
+impl Display for CallError {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        write!(f, "{}: {} ({:?})", self.call, self.errno.desc(), self.errno)
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        Error::Call { call: error.call.to_string(), source: error.errno.into() }
+    }
+}

@@ -1,0 +1,141 @@
+//! The one way to build a program: cargo builds it and names the executable.
+
+use std::env;
+use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::error::{Context, Error, Result};
+
+/// A build of one program.
+#[derive(Clone, Debug)]
+pub struct Build {
+    directory: PathBuf,
+    package: Option<String>,
+    kind: &'static str,
+    target: String,
+    target_dir: Option<PathBuf>,
+    release: bool,
+    source_prefix: String,
+}
+
+impl Build {
+    /// Builds the program `bin` of the package in `directory`, or of its workspace's `package`.
+    pub fn bin(directory: &Path, package: Option<&str>, bin: &str) -> Self {
+        Build {
+            directory: directory.to_owned(),
+            package: package.map(str::to_owned),
+            kind: "bin",
+            target: bin.to_owned(),
+            target_dir: None,
+            release: false,
+            source_prefix: String::new(),
+        }
+    }
+
+    /// Builds a package's tests instead.
+    pub fn test(directory: &Path, package: &str, test: &str) -> Self {
+        Build { kind: "test", ..Build::bin(directory, Some(package), test) }
+    }
+
+    /// Builds into another target directory.
+    #[must_use]
+    pub fn target_dir(mut self, directory: &Path) -> Self {
+        self.target_dir = Some(directory.to_owned());
+        self
+    }
+
+    /// Optimizes, as an installed program would be.
+    #[must_use]
+    pub fn release(mut self) -> Self {
+        self.release = true;
+        self
+    }
+
+    /// Puts `prefix` in front of the paths in the compiler's messages, so that they hold from elsewhere.
+    #[must_use]
+    pub fn source_prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.source_prefix);
+        self
+    }
+
+    /// Runs cargo, whose progress and messages appear on standard error. Returns the executable it names.
+    ///
+    /// # Errors
+    /// Cargo isn't there, or the program doesn't compile.
+    pub fn run(&self) -> Result<PathBuf> {
+        let color = stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
+        let format = if color { "json-diagnostic-rendered-ansi" } else { "json" };
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+        // Not only the target: `cargo build --bin` wouldn't build a package's dev-dependencies anyway.
+        cargo.args(["build", &format!("--message-format={format}")]);
+        cargo.args([&format!("--{}", self.kind), &self.target]);
+        if let Some(package) = &self.package {
+            cargo.args(["--package", package]);
+        }
+        if let Some(directory) = &self.target_dir {
+            cargo.arg("--target-dir").arg(directory);
+        }
+        if self.release {
+            cargo.arg("--release");
+        }
+        if !stderr().is_terminal() {
+            cargo.arg("--quiet");
+        }
+        cargo.current_dir(&self.directory).stdin(Stdio::null()).stdout(Stdio::piped());
+        // A test of cargo's runs with variables that describe its own package.
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("CARGO_PKG_") {
+                cargo.env_remove(name);
+            }
+        }
+        let mut child = cargo.spawn().context("start cargo")?;
+        let output = child.stdout.take().ok_or_else(|| Error::new("cargo has no output"))?;
+        let mut executable = None;
+        for line in BufReader::new(output).lines() {
+            let line = line.context("read from cargo")?;
+            let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+            if let Some(rendered) = message["message"]["rendered"].as_str() {
+                let _ = stderr().write_all(self.with_prefix(rendered).as_bytes());
+            }
+            let ours = message["target"]["name"] == self.target.as_str()
+                && message["target"]["kind"][0] == self.kind;
+            if let (true, Some(path)) = (ours, message["executable"].as_str()) {
+                executable = Some(PathBuf::from(path));
+            }
+        }
+        let status = child.wait().context("wait for cargo")?;
+        match executable {
+            Some(executable) if status.success() => Ok(executable),
+            _ => Err(Error::new(format!("{} doesn't compile", self.target))),
+        }
+    }
+
+    fn with_prefix(&self, rendered: &str) -> String {
+        let mut text = rendered.to_owned();
+        if !self.source_prefix.is_empty() {
+            // The path follows an arrow, and with colors an escape sequence stands between the two.
+            for arrow in ["--> ", "--> \u{1b}[0m", "::: ", "::: \u{1b}[0m"] {
+                text = text.replace(
+                    &format!("{arrow}src/"),
+                    &format!("{arrow}{}/src/", self.source_prefix),
+                );
+            }
+        }
+        text
+    }
+}
+
+/// Finds the workspace that holds `from`: the nearest directory above it with a `steps/` and a `tests/harness`.
+///
+/// # Errors
+/// There is none.
+pub fn workspace_root(from: &Path) -> Result<PathBuf> {
+    let is_root = |path: &&Path| path.join("steps").is_dir() && path.join("tests/harness").is_dir();
+    let root = from.ancestors().find(is_root).ok_or_else(|| {
+        Error::new(format!("{} isn't in a checkout of the course: cd into one", from.display()))
+    })?;
+    Ok(root.to_owned())
+}

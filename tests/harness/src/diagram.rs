@@ -1,0 +1,187 @@
+//! Draws process trees and their namespaces, for the book.
+
+use std::fmt::Write;
+
+use crate::placeholders::Placeholders;
+use crate::process_tree::{Process, ProcessTree};
+
+/// The kinds of namespace that a diagram shows, by their names in /proc/PID/ns. The user namespace isn't among
+/// them, because whether there's a new one depends on the caller.
+const KINDS: [(&str, &str); 3] =
+    [("pid", "PID namespace"), ("mnt", "mount namespace"), ("time", "time namespace")];
+
+const WIDTH: usize = 360;
+const NODE: usize = 54;
+const GAP: usize = 20;
+const LINE: usize = 17;
+/// The width of a 13 px monospace letter, rounded up.
+const LETTER: usize = 8;
+
+/// Draws one tree for each moment, as a `<figure>` of inline SVGs. A process is a box with its command line and
+/// its PIDs, below its parent. Processes that share their namespaces share a frame. The PIDs on the host are
+/// replaced, with the same name for the same process throughout the figure.
+///
+/// The first process's frame counts as the host's. A time namespace appears only if it isn't the host's.
+pub fn diagram(caption: &str, moments: &[(&str, &ProcessTree)]) -> String {
+    let mut placeholders = Placeholders::default();
+    let mut text = String::from("<figure class=\"picture\">\n");
+    for (heading, tree) in moments {
+        text += &drawing(heading, tree, &mut placeholders);
+    }
+    let _ = writeln!(text, "<figcaption>{}</figcaption>\n</figure>", escape(caption));
+    text
+}
+
+struct Drawing<'a> {
+    host: &'a Process,
+    placeholders: &'a mut Placeholders,
+    frames: String,
+    boxes: String,
+    words: Vec<String>,
+    y: usize,
+}
+
+fn drawing(heading: &str, tree: &ProcessTree, placeholders: &mut Placeholders) -> String {
+    let mut drawing = Drawing {
+        host: &tree.root,
+        placeholders,
+        frames: String::new(),
+        boxes: String::new(),
+        words: Vec::new(),
+        y: 0,
+    };
+    let labels: Vec<_> = KINDS[..2].iter().map(|(_, kind)| format!("{kind}: the host's")).collect();
+    drawing.frame(&tree.root, 0, &labels, false);
+    let height = drawing.y + 1;
+    let Drawing { frames, boxes, words, .. } = drawing;
+    let mut text = format!(
+        "<svg role=\"img\" viewBox=\"0 0 {WIDTH} {}\" xmlns=\"http://www.w3.org/2000/svg\">\n",
+        height + 26
+    );
+    let _ = writeln!(text, "<title>{}</title>", escape(heading));
+    let _ = writeln!(text, "<desc>{}</desc>", escape(&words.join(" ")));
+    let _ = writeln!(
+        text,
+        "<text x=\"{}\" y=\"16\" font-size=\"15\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>",
+        WIDTH / 2,
+        escape(heading)
+    );
+    let _ = writeln!(text, "<g transform=\"translate(0 26)\">\n{frames}{boxes}</g>\n</svg>");
+    text
+}
+
+impl Drawing<'_> {
+    /// Draws a frame around a process and those below it that share its namespaces.
+    fn frame(&mut self, process: &Process, depth: usize, labels: &[String], own: bool) {
+        let top = self.y + 1;
+        self.y += 8;
+        for label in labels {
+            self.y += LINE;
+            let class = if own && label.ends_with("its own") { "accent" } else { "quiet" };
+            let _ = writeln!(
+                self.boxes,
+                "<text class=\"{class}\" x=\"{}\" y=\"{}\" font-size=\"13\">{label}</text>",
+                depth * GAP + 13,
+                self.y - 4
+            );
+        }
+        self.y += 6;
+        let place = self.frames.len();
+        self.node(process, depth);
+        self.y += 2;
+        let (class, dash) =
+            if own { ("accent", "") } else { ("quiet", " stroke-dasharray=\"5 4\"") };
+        let frame = format!(
+            "<rect class=\"{class}\" x=\"{}\" y=\"{top}\" width=\"{}\" height=\"{}\" rx=\"8\" \
+             fill=\"currentColor\" fill-opacity=\"0.05\" stroke=\"currentColor\" \
+             stroke-width=\"1.5\"{dash}/>\n",
+            depth * GAP + 1,
+            WIDTH - 2 * depth * GAP - 2,
+            self.y - top,
+        );
+        self.frames.insert_str(place, &frame);
+        self.y += 1;
+    }
+
+    fn node(&mut self, process: &Process, depth: usize) {
+        let x = depth * GAP + 12;
+        let width = WIDTH - 2 * depth * GAP - 24;
+        let top = self.y;
+        let dash = if process.state == 'Z' { " stroke-dasharray=\"2 3\"" } else { "" };
+        let _ = writeln!(
+            self.boxes,
+            "<rect x=\"{x}\" y=\"{top}\" width=\"{width}\" height=\"{NODE}\" rx=\"4\" \
+             fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\"{dash}/>"
+        );
+        let title = process.display_name();
+        let fits = (width - 16) / LETTER;
+        let shown = if title.chars().count() > fits {
+            title.chars().take(fits - 1).chain(['…']).collect()
+        } else {
+            title.clone()
+        };
+        let outside = self.placeholders.name(&process.pids[0].to_string());
+        let mut pids = match process.pids.len() {
+            1 => format!("PID {outside}"),
+            _ => format!("PID {outside} on the host"),
+        };
+        for (level, pid) in process.pids[1..].iter().enumerate() {
+            let where_ =
+                if level == 0 { "inside".to_owned() } else { format!("{} levels in", level + 1) };
+            let _ = write!(pids, ", PID {pid} {where_}");
+        }
+        for (line, class, words) in [(22, " class=\"mono\"", &shown), (42, "", &pids)] {
+            let _ = writeln!(
+                self.boxes,
+                "<text{class} x=\"{}\" y=\"{}\" font-size=\"13\">{}</text>",
+                x + 9,
+                top + line,
+                escape(words)
+            );
+        }
+        self.words.push(format!("{title}: {pids}."));
+        self.y += NODE + 8;
+        for child in &process.children {
+            self.words.push("Its child:".to_owned());
+            let middle = self.child(process, child, depth + 1);
+            let _ = writeln!(
+                self.boxes,
+                "<path d=\"M{} {} V{middle} H{}\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\"/>",
+                x + 5,
+                top + NODE,
+                (depth + 1) * GAP + 12
+            );
+        }
+    }
+
+    /// Draws a child, and returns the height at which its parent's line meets it.
+    fn child(&mut self, parent: &Process, child: &Process, depth: usize) -> usize {
+        let differs = |kind: &str, from: &Process| {
+            let (ours, theirs) = (child.namespaces.get(kind), from.namespaces.get(kind));
+            ours.is_some() && theirs.is_some() && ours != theirs
+        };
+        let labels: Vec<_> = KINDS
+            .iter()
+            .filter(|(kind, _)| *kind != "time" || differs(kind, self.host))
+            .map(|(kind, name)| {
+                let whose = if differs(kind, self.host) { "its own" } else { "the host's" };
+                format!("{name}: {whose}")
+            })
+            .collect();
+        if KINDS.iter().any(|(kind, _)| differs(kind, parent)) {
+            self.words.push(format!("In a frame of its own ({}).", labels.join(", ")));
+            let middle = self.y + 15 + labels.len() * LINE + NODE / 2;
+            self.frame(child, depth, &labels, true);
+            self.y += 6;
+            middle
+        } else {
+            let middle = self.y + NODE / 2;
+            self.node(child, depth);
+            middle
+        }
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

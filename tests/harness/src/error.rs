@@ -1,0 +1,102 @@
+//! The one error type of the harness, and how a failed call gets its name.
+
+use std::fmt::{self, Debug, Display, Formatter};
+use std::io;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+/// What every instrument returns.
+pub type Result<T = ()> = std::result::Result<T, Error>;
+
+/// Why an instrument has no answer.
+pub enum Error {
+    /// A call failed.
+    Call {
+        /// The call and its object, as the steps write it.
+        call: String,
+        /// The kernel's or the library's reason.
+        source: io::Error,
+    },
+    /// The program under test gave no answer in time, and was killed.
+    Timeout {
+        /// What it was asked for.
+        wanted: String,
+        /// How long it had.
+        limit: Duration,
+        /// What it printed until then.
+        printed: String,
+    },
+    /// The program under test printed more than anyone reads, and was killed.
+    OutputLimit {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Anything else, in words.
+    Message(String),
+}
+
+impl Error {
+    /// Creates an error from a sentence.
+    pub fn new(message: impl Into<String>) -> Self {
+        Error::Message(message.into())
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match self {
+            Error::Call { call, source } => match source.raw_os_error() {
+                Some(number) => {
+                    let errno = Errno::from_raw(number);
+                    write!(f, "{call}: {} ({errno:?})", errno.desc())
+                }
+                None => write!(f, "{call}: {source}"),
+            },
+            Error::Timeout { wanted, limit, printed } => {
+                let seconds = limit.as_secs_f32();
+                write!(f, "{wanted}: no answer within {seconds} s, so it was killed")?;
+                if printed.trim().is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, "; it printed: {printed}")
+                }
+            }
+            Error::OutputLimit { limit } => {
+                write!(f, "it printed more than {} MiB, so it was killed", limit >> 20)
+            }
+            Error::Message(message) => f.write_str(message),
+        }
+    }
+}
+
+/// A test that returns an error prints it with `{:?}`. The sentence is what its reader needs.
+impl Debug for Error {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Call { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Names the call that failed.
+pub trait Context<T> {
+    /// Turns a failure into [`Error::Call`].
+    ///
+    /// # Errors
+    /// The failure, with its call.
+    fn context(self, call: impl Display) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, call: impl Display) -> Result<T> {
+        self.map_err(|source| Error::Call { call: call.to_string(), source: source.into() })
+    }
+}

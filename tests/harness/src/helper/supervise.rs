@@ -1,0 +1,263 @@
+//! The helper as supervisor: starts a command line, adopts whatever outlives it, and reports what was left.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+use signal_hook::low_level::pipe::register;
+
+use crate::error::{Context, Error, Result};
+use crate::namespace::{enter_user_namespace, make_mounts_private, set_propagation};
+use crate::procfs;
+
+/// How long what the program started may outlive it. The kernel kills a container in milliseconds, so this is
+/// for a busy machine.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What to start, and how.
+#[derive(Default)]
+struct Options {
+    control: OsString,
+    user: Option<u32>,
+    scratch_host: bool,
+    timeout: Option<Duration>,
+    block: Option<i32>,
+    terminal: Option<OsString>,
+    wrapped_by: Vec<OsString>,
+    program: OsString,
+    argv: Vec<OsString>,
+}
+
+impl Options {
+    fn parse(args: &[OsString]) -> Result<Self> {
+        let mut options = Options::default();
+        let mut args = args.iter();
+        for arg in args.by_ref().take_while(|arg| *arg != "--") {
+            let mut halves = arg.as_bytes().splitn(2, |byte| *byte == b'=');
+            let name = halves.next().unwrap_or_default();
+            let value = OsStr::from_bytes(halves.next().unwrap_or_default()).to_owned();
+            let number = || value.to_str().and_then(|value| value.parse::<u32>().ok());
+            match name {
+                b"control" => options.control = value,
+                b"user" => options.user = number(),
+                b"scratch-host" => options.scratch_host = true,
+                b"timeout" => {
+                    options.timeout = number().map(|ms| Duration::from_millis(ms.into()));
+                }
+                b"block" => options.block = number().map(u32::cast_signed),
+                b"terminal" => options.terminal = Some(value),
+                b"wrapped-by" => options.wrapped_by.push(value),
+                b"program" => options.program = value,
+                _ => return Err(Error::new(format!("supervise: {}", arg.display()))),
+            }
+        }
+        options.argv = args.cloned().collect();
+        if options.argv.is_empty() {
+            return Err(Error::new("supervise: there is nothing to start"));
+        }
+        Ok(options)
+    }
+}
+
+/// Runs the program. The report goes to the control socket: `pid` or `error` once it has started, `status`
+/// when it has exited, then `process`, `mount` and `timeout` lines, and `end`.
+pub(super) fn supervise(args: &[OsString]) -> Result {
+    let options = Options::parse(args)?;
+    let address = SocketAddr::from_abstract_name(options.control.as_bytes());
+    let address = address.context("the control socket's name")?;
+    let control = UnixStream::connect_addr(&address).context("connect")?;
+    if let Err(error) = run(&options, &control) {
+        report(&control, format_args!("error {error}"));
+    }
+    report(&control, "end");
+    Ok(())
+}
+
+fn report(mut control: &UnixStream, line: impl Display) {
+    // If nobody listens any more, there's nobody to tell.
+    let _ = control.write_all(format!("{line}\n").as_bytes());
+}
+
+fn run(options: &Options, control: &UnixStream) -> Result {
+    // A handler keeps us alive, and exec resets it to the default in the program. Both hold even if we were
+    // started with the signal ignored.
+    let (woken, wake) = UnixStream::pair().context("socketpair")?;
+    for signal in [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP] {
+        let wake = wake.try_clone().context("dup")?;
+        register(signal, wake).context("sigaction")?;
+    }
+    set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
+    let sees_mounts = private_mounts(options.scratch_host)?;
+    setsid().context("setsid")?;
+    if let Some(path) = &options.terminal {
+        // The first terminal that a session leader opens becomes its controlling terminal.
+        let terminal = File::options().read(true).write(true).open(path);
+        let terminal = terminal.context(format!("open {}", path.display()))?;
+        dup2_stdin(terminal.as_fd()).context("dup2")?;
+        dup2_stdout(terminal.as_fd()).context("dup2")?;
+        dup2_stderr(terminal.as_fd()).context("dup2")?;
+    }
+    // Opened now, because the program may break /proc.
+    let table = File::open("/proc/self/mountinfo").context("open /proc/self/mountinfo")?;
+    let before = mounts(&table)?;
+    let child = spawn(options)?;
+    report(control, format_args!("pid {}", child.id()));
+    adopt(options, control, &woken, child)?;
+    if sees_mounts {
+        for line in procfs::changed_lines(&before, &mounts(&table)?) {
+            report(control, format_args!("mount {line}"));
+        }
+    }
+    Ok(())
+}
+
+/// Leaves the host's mount namespace, so that the table changes only if the program changes it. Without
+/// privileges we can't, and then the program can't change it either.
+fn private_mounts(scratch_host: bool) -> Result<bool> {
+    let private = make_mounts_private()?;
+    if !scratch_host {
+        return Ok(private);
+    }
+    if !private {
+        enter_user_namespace(CloneFlags::CLONE_NEWNS)?;
+        set_propagation(MsFlags::MS_PRIVATE)?;
+    }
+    set_propagation(MsFlags::MS_SHARED)?;
+    Ok(true)
+}
+
+fn spawn(options: &Options) -> Result<Child> {
+    let mut command = match options.wrapped_by.split_first() {
+        None => {
+            let mut command = Command::new(&options.program);
+            command.arg0(&options.argv[0]);
+            command
+        }
+        Some((first, more)) => {
+            let mut command = Command::new(first);
+            command.args(more).arg(&options.program);
+            command
+        }
+    };
+    command.args(&options.argv[1..]);
+    if let Some(uid) = options.user {
+        command.uid(uid).gid(uid);
+    }
+    if options.terminal.is_none() {
+        // `kill 0` must not reach us.
+        command.process_group(0);
+    }
+    // A new process has the signal mask of the thread that creates it.
+    let mut mask = SigSet::empty();
+    if let Some(signal) = options.block {
+        mask.add(Signal::try_from(signal).context("a signal's number")?);
+    }
+    mask.thread_block().context("sigprocmask")?;
+    let child = command.spawn().context(format!("start {}", options.program.display()))?;
+    mask.thread_unblock().context("sigprocmask")?;
+    Ok(child)
+}
+
+/// Reaps everything until no child is left. What outlives the program, or the timeout, is killed and reported.
+fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child: Child) -> Result {
+    woken.set_nonblocking(true).context("fcntl")?;
+    let mut deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+    let grace = options.timeout.map_or(GRACE, |timeout| GRACE.min(timeout / 4));
+    let (mut exited, mut listening) = (false, true);
+    while reap(&mut child, &mut |status: ExitStatus| {
+        exited = true;
+        report(control, format_args!("status {}", status.into_raw()));
+        deadline = Some(Instant::now() + grace);
+    })? {
+        let told = wait_for_event(listening.then_some(control), woken, deadline)?;
+        let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        listening &= !told;
+        if told || late {
+            if let (true, false, Some(timeout)) = (late, exited, options.timeout) {
+                report(control, format_args!("timeout {}", timeout.as_millis()));
+            }
+            for process in procfs::own_descendants()? {
+                report(control, format_args!("process {}", procfs::describe(&process)));
+                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+            }
+            deadline = Some(Instant::now() + grace);
+        }
+    }
+    Ok(())
+}
+
+/// Reaps every dead process. Returns whether others still run.
+fn reap(child: &mut Child, exited: &mut impl FnMut(ExitStatus)) -> Result<bool> {
+    let mut pending = true;
+    loop {
+        // std decodes any status. nix has no name for a real-time signal, and then we learn only that
+        // someone died of one.
+        if pending && let Some(status) = child.try_wait().context("waitpid")? {
+            exited(status);
+        }
+        pending = false;
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let dead = match waitid(Id::All, peek) {
+            Ok(WaitStatus::StillAlive) => return Ok(true),
+            Ok(status) => status.pid(),
+            Err(Errno::ECHILD) => return Ok(false),
+            Err(Errno::EINVAL) => None,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno).context("waitid"),
+        };
+        if dead == Some(Pid::from_raw(child.id().cast_signed())) {
+            pending = true;
+            continue;
+        }
+        if dead.is_none()
+            && let Some(status) = child.try_wait().context("waitpid")?
+        {
+            exited(status);
+            continue;
+        }
+        let _ = waitid(dead.map_or(Id::All, Id::Pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+    }
+}
+
+/// Waits for a signal, the deadline, or the end of the control socket. Returns whether it was the latter.
+fn wait_for_event(
+    control: Option<&UnixStream>,
+    mut woken: &UnixStream,
+    deadline: Option<Instant>,
+) -> Result<bool> {
+    let left = deadline.map(|deadline| {
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    });
+    let mut events = vec![PollFd::new(woken.as_fd(), PollFlags::POLLIN)];
+    events.extend(control.map(|control| PollFd::new(control.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut events, left.unwrap_or(PollTimeout::NONE)) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(errno).context("poll"),
+    }
+    let ended = events.get(1).and_then(PollFd::any).unwrap_or(false);
+    while woken.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+    Ok(ended)
+}
+
+fn mounts(mut table: &File) -> Result<String> {
+    table.rewind().context("lseek")?;
+    io::read_to_string(table).context("read /proc/self/mountinfo")
+}

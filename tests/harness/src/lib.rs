@@ -1,0 +1,58 @@
+//! Instruments for programs that create processes and namespaces: what the tests, the book and the learner's
+//! tool look through. They know no step by name.
+//!
+//! - [`Program`]: a program and its caller, root or an ordinary user, in a clean environment.
+//! - [`Supervisor`]: the one way to run anything. It reports what a run leaves behind, and kills it.
+//! - [`Session`]: a shell, asked one question at a time. [`Terminal`]: a pseudo-terminal.
+//! - [`ProcessTree`], [`Transcript`], [`Trace`], [`diagram()`]: what a reader sees.
+//! - [`Requirement`]: what a machine must be able to do for a test. [`Restriction`]: a place that refuses.
+//! - [`soak`]: many runs, some of them killed, and what is left. [`probe`]: what this machine allows.
+//!
+//! An instrument returns an [`Error`] if it has no answer. Only `test_support` panics, as `assert!` does.
+
+mod call;
+pub mod cargo;
+mod diagram;
+mod environment;
+mod error;
+mod exit;
+pub mod helper;
+mod helper_path;
+pub mod namespace;
+mod output;
+pub mod placeholders;
+pub mod probe;
+mod process_tree;
+pub mod procfs;
+mod program;
+mod requirement;
+mod restriction;
+mod runc;
+mod scratch;
+mod seccomp;
+mod session;
+pub mod soak;
+mod supervisor;
+mod terminal;
+#[cfg(feature = "test-support")]
+pub mod test_support;
+mod trace;
+mod transcript;
+
+pub use call::{Call, CallError};
+pub use diagram::diagram;
+pub use environment::{Caller, Environment, SEARCH_PATH, UNPRIVILEGED_UID};
+pub use error::{Context, Error, Result};
+pub use exit::{Captured, Exit, shell_status};
+pub use helper_path::helper_path;
+pub use output::OUTPUT_LIMIT;
+pub use process_tree::{Process, ProcessTree};
+pub use program::Program;
+pub use requirement::Requirement;
+pub use restriction::Restriction;
+pub use scratch::ScratchDir;
+pub use session::Session;
+pub use supervisor::{Running, Supervisor, pass_on};
+pub use terminal::Terminal;
+pub use trace::Trace;
+pub use transcript::Transcript;

@@ -1,0 +1,51 @@
+//! Moves the calling process, which must have one thread only, into namespaces.
+
+use std::fs;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{getegid, geteuid};
+
+use crate::call::{Call, CallError};
+use crate::error::{Context, Result};
+
+/// A time namespace: time_namespaces(7), Linux 5.6 and later. nix has no name for the flag.
+pub const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME);
+
+/// Enters a new user namespace as its root, and the other new namespaces of `flags`.
+///
+/// # Errors
+/// The call that was refused.
+pub fn enter_user_namespace(flags: CloneFlags) -> std::result::Result<(), CallError> {
+    let (uid, gid) = (geteuid(), getegid());
+    let write = |path: &str, call: Call, text: String| fs::write(path, text).map_err(call.failed());
+    unshare(CloneFlags::CLONE_NEWUSER | flags).map_err(Call::UnshareUser.failed())?;
+    write("/proc/self/setgroups", Call::WriteSetgroups, "deny".into())?;
+    write("/proc/self/uid_map", Call::WriteUidMap, format!("0 {uid} 1"))?;
+    write("/proc/self/gid_map", Call::WriteGidMap, format!("0 {gid} 1"))
+}
+
+/// Enters a mount namespace that the host doesn't see, and that doesn't see what the host mounts from now on.
+/// Returns false without CAP_SYS_ADMIN, because then no one here can change the host's mounts anyway.
+///
+/// # Errors
+/// The kernel refused for another reason.
+pub fn make_mounts_private() -> Result<bool> {
+    match unshare(CloneFlags::CLONE_NEWNS) {
+        Err(Errno::EPERM) => return Ok(false),
+        result => result.context("unshare(CLONE_NEWNS)")?,
+    }
+    set_propagation(MsFlags::MS_PRIVATE)?;
+    Ok(true)
+}
+
+/// Changes the propagation of every mount.
+///
+/// # Errors
+/// The kernel refused.
+pub fn set_propagation(propagation: MsFlags) -> Result {
+    let flags = MsFlags::MS_REC | propagation;
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
+        .context(format!("mount(/, {flags:?})"))
+}

@@ -1,0 +1,93 @@
+//! What a program prints: taken in while it runs, and never more than anyone reads.
+
+use std::cell::RefCell;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::spawn;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// How much a program may print on one stream, in bytes.
+pub const OUTPUT_LIMIT: usize = 4 << 20;
+
+/// A stream of a program's output, read by a thread of its own.
+pub(crate) struct Output {
+    chunks: Receiver<Vec<u8>>,
+    unread: RefCell<Vec<u8>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Output {
+    /// Starts to read `source`. `stop` is called if there's too much of it; the rest is thrown away.
+    pub(crate) fn capture(
+        mut source: impl Read + Send + 'static,
+        stop: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        let (sender, chunks) = channel();
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        spawn(move || {
+            let (mut total, mut stop) = (0, Some(stop));
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(read @ 1..) = source.read(&mut buffer) {
+                total += read;
+                if total <= OUTPUT_LIMIT {
+                    let _ = sender.send(buffer[..read].to_vec());
+                } else if let Some(stop) = stop.take() {
+                    is_over.store(true, Ordering::Relaxed);
+                    stop();
+                }
+            }
+        });
+        Output { chunks, unread: RefCell::default(), over }
+    }
+
+    /// Waits for the next `end`, and returns the text up to it and with it.
+    pub(crate) fn read_until(&self, end: &str, wanted: &str, limit: Duration) -> Result<String> {
+        let deadline = Instant::now() + limit;
+        let mut unread = self.unread.borrow_mut();
+        let mut seen = 0;
+        loop {
+            let found =
+                unread[seen..].windows(end.len()).position(|window| window == end.as_bytes());
+            if let Some(at) = found {
+                let text: Vec<u8> = unread.drain(..seen + at + end.len()).collect();
+                return Ok(String::from_utf8_lossy(&text).into_owned());
+            }
+            seen = unread.len().saturating_sub(end.len() - 1);
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.chunks.recv_timeout(left) {
+                Ok(chunk) => unread.extend(chunk),
+                Err(_) if self.over.load(Ordering::Relaxed) => {
+                    return Err(Error::OutputLimit { limit: OUTPUT_LIMIT });
+                }
+                Err(reason) => {
+                    let printed = String::from_utf8_lossy(&unread).into_owned();
+                    return Err(match reason {
+                        RecvTimeoutError::Timeout => {
+                            Error::Timeout { wanted: wanted.to_owned(), limit, printed }
+                        }
+                        RecvTimeoutError::Disconnected => {
+                            Error::new(format!("{wanted}: the output ended; it printed: {printed}"))
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reads to the end of the stream, which comes when every process that had it open is gone.
+    pub(crate) fn finish(self) -> Result<Vec<u8>> {
+        let mut bytes = self.unread.into_inner();
+        for chunk in self.chunks {
+            bytes.extend(chunk);
+        }
+        if self.over.load(Ordering::Relaxed) {
+            return Err(Error::OutputLimit { limit: OUTPUT_LIMIT });
+        }
+        Ok(bytes)
+    }
+}

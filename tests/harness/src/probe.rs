@@ -1,0 +1,158 @@
+//! Finds out what a machine allows by trying it, in a process of its own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::process::Command;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::call::{Call, CallError};
+use crate::environment::Caller;
+use crate::error::{Context, Error, Result};
+use crate::helper_path::helper_command;
+use crate::namespace::{CLONE_NEWTIME, enter_user_namespace};
+
+/// Something that a machine may allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// A first process in a new PID namespace.
+    Pid,
+    /// Private mounts.
+    Mounts,
+    /// A procfs in a new PID namespace.
+    Procfs,
+    /// Masks and read-only paths in that procfs.
+    Masks,
+    /// A time namespace whose clock can be set.
+    Time,
+    /// unshare(2) with nothing to do. Only a filter refuses it.
+    Filter,
+}
+
+use Probe::*;
+
+impl Probe {
+    const ALL: [(Probe, &'static str); 6] = [
+        (Pid, "pid"),
+        (Mounts, "mounts"),
+        (Procfs, "procfs"),
+        (Masks, "masks"),
+        (Time, "time"),
+        (Filter, "filter"),
+    ];
+
+    fn name(self) -> &'static str {
+        Probe::ALL.iter().find(|(probe, _)| *probe == self).map_or("", |(_, name)| name)
+    }
+
+    /// Returns the helper's arguments for it.
+    pub fn args(self, privilege: Caller) -> [&'static str; 3] {
+        let privilege = if privilege == Caller::Root { "root" } else { "userns" };
+        ["probe", privilege, self.name()]
+    }
+
+    /// Runs the helper that `command` starts with [`Probe::args`], and returns the refusal, if there is one.
+    ///
+    /// # Errors
+    /// The helper doesn't run, or fails for another reason than a refused call.
+    pub fn run(mut command: Command) -> Result<Option<CallError>> {
+        let output = command.output().context("start the helper")?;
+        if output.status.success() {
+            return Ok(None);
+        }
+        // The innermost process speaks first.
+        let said = String::from_utf8_lossy(&output.stdout);
+        let refusal = said.lines().next().and_then(CallError::decode);
+        refusal
+            .map(Some)
+            .ok_or_else(|| Error::new(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    }
+}
+
+/// The helper's side: tries, and prints the refusal.
+pub(crate) fn main(args: &[OsString]) -> Result<bool> {
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let [privilege, name] = &words[..] else { return Err(Error::new("probe: two arguments")) };
+    let probe = Probe::ALL.iter().find(|(_, known)| known == name);
+    let (probe, _) = probe.ok_or_else(|| Error::new(format!("probe: no probe {name}")))?;
+    match attempt(privilege, *probe) {
+        Ok(worked) => Ok(worked),
+        Err(refusal) => {
+            let _ = writeln!(io::stdout(), "{}", refusal.encode());
+            Ok(false)
+        }
+    }
+}
+
+fn attempt(privilege: &str, probe: Probe) -> std::result::Result<bool, CallError> {
+    match (privilege, probe) {
+        (_, Filter) => {
+            return unshare(CloneFlags::empty())
+                .map(|()| true)
+                .map_err(Call::UnshareNothing.failed());
+        }
+        // These run as PID 1, since a procfs shows the PID namespace of the process that mounts it.
+        ("inside", Procfs) => return mount_procfs().map(|()| true),
+        ("inside", Masks) => return mount_masks().map(|()| true),
+        ("inside", _) => return Ok(true),
+        ("root", _) => unshare(CloneFlags::CLONE_NEWPID).map_err(Call::UnsharePid.failed())?,
+        _ => enter_user_namespace(CloneFlags::CLONE_NEWPID)?,
+    }
+    match probe {
+        Mounts => private_mounts()?,
+        Time => time_namespace()?,
+        _ => {}
+    }
+    let Ok(mut first) = helper_command() else { return Ok(false) };
+    let first = first.args(["probe", "inside", probe.name()]);
+    if probe == Time {
+        // To set an ID, std forks. Older kernels refuse vfork in a new time namespace, and the step forks too.
+        std::os::unix::process::CommandExt::gid(first, 0);
+    }
+    let status = first.status().map_err(Call::Spawn.failed())?;
+    Ok(status.success())
+}
+
+fn private_mounts() -> std::result::Result<(), CallError> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(Call::UnshareMount.failed())?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .map_err(Call::MountPrivate.failed())
+}
+
+/// No programs, devices or set-user-ID bits from there.
+fn restrictive() -> MsFlags {
+    MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC
+}
+
+fn mount_procfs() -> std::result::Result<(), CallError> {
+    private_mounts()?;
+    mount(Some("proc"), "/proc", Some("proc"), restrictive(), None::<&str>)
+        .map_err(Call::MountProc.failed())
+}
+
+/// Mounts as the last step does, on paths that every procfs has.
+fn mount_masks() -> std::result::Result<(), CallError> {
+    mount_procfs()?;
+    let (bind, read_only) = (MsFlags::MS_BIND, restrictive() | MsFlags::MS_RDONLY);
+    mount(Some("/dev/null"), "/proc/uptime", None::<&str>, bind, None::<&str>)
+        .map_err(Call::MountNullOverUptime.failed())?;
+    mount(Some("tmpfs"), "/proc/fs", Some("tmpfs"), read_only, None::<&str>)
+        .map_err(Call::MountTmpfs.failed())?;
+    mount(Some("/proc/bus"), "/proc/bus", None::<&str>, bind, None::<&str>)
+        .map_err(Call::MountBind.failed())?;
+    let remount = bind | MsFlags::MS_REMOUNT | read_only;
+    mount(None::<&str>, "/proc/bus", None::<&str>, remount, None::<&str>)
+        .map_err(Call::MountReadOnly.failed())
+}
+
+/// Creates a time namespace for the children, and sets its clock to what it is. That needs the same privilege
+/// as any other time.
+fn time_namespace() -> std::result::Result<(), CallError> {
+    unshare(CLONE_NEWTIME).map_err(Call::UnshareTime.failed())?;
+    let offsets =
+        fs::read("/proc/self/timens_offsets").map_err(Call::WriteTimensOffsets.failed())?;
+    fs::write("/proc/self/timens_offsets", offsets).map_err(Call::WriteTimensOffsets.failed())
+}

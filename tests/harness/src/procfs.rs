@@ -1,0 +1,154 @@
+//! Reads /proc: processes, their namespaces, and the mount table.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::process;
+
+use crate::error::{Context, Error, Result};
+
+/// What /proc/PID/stat says of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The PID, in the PID namespace that this /proc belongs to.
+    pub pid: i32,
+    /// The program's name, at most 15 bytes of it.
+    pub comm: String,
+    /// `S` sleeping, `R` running, `T` stopped, `Z` zombie.
+    pub state: char,
+    /// The parent's PID; 0 if it's outside the PID namespace.
+    pub ppid: i32,
+    /// The process group.
+    pub pgrp: i32,
+    /// The foreground process group of its terminal; -1 without one.
+    pub foreground: i32,
+}
+
+impl Stat {
+    /// Reads it. A process that is gone has none.
+    pub fn of(pid: i32) -> Option<Self> {
+        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let text = String::from_utf8_lossy(&text);
+        // A name may contain spaces and parentheses, so it ends at the last one.
+        let (head, tail) = text.rsplit_once(") ")?;
+        let comm = head.split_once(" (")?.1.to_owned();
+        let fields: Vec<_> = tail.split(' ').collect();
+        let number = |index: usize| fields.get(index)?.parse().ok();
+        Some(Stat {
+            pid,
+            comm,
+            state: fields.first()?.chars().next()?,
+            ppid: number(1)?,
+            pgrp: number(2)?,
+            foreground: number(5)?,
+        })
+    }
+}
+
+/// Lists all processes.
+///
+/// # Errors
+/// There is no /proc.
+pub fn all_processes() -> Result<Vec<Stat>> {
+    let entries = fs::read_dir("/proc").context("read /proc")?;
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    Ok(pids.filter_map(Stat::of).collect())
+}
+
+/// Lists the processes below `pid`, parents before their children.
+///
+/// # Errors
+/// There is no /proc.
+pub fn descendants(pid: i32) -> Result<Vec<Stat>> {
+    let mut children: HashMap<i32, Vec<Stat>> = HashMap::new();
+    for stat in all_processes()? {
+        children.entry(stat.ppid).or_default().push(stat);
+    }
+    let mut found: Vec<Stat> = children.remove(&pid).unwrap_or_default();
+    let mut next = 0;
+    while next < found.len() {
+        found.extend(children.remove(&found[next].pid).unwrap_or_default());
+        next += 1;
+    }
+    Ok(found)
+}
+
+/// Lists the processes below the calling one.
+///
+/// # Errors
+/// There is no /proc.
+pub fn own_descendants() -> Result<Vec<Stat>> {
+    descendants(process::id().cast_signed())
+}
+
+/// Reads a process's arguments. A zombie has none.
+pub fn arguments(pid: i32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let Some((_, words)) = bytes.split_last() else { return Vec::new() };
+    words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// Reads a field of /proc/PID/status, such as `NSpid` or `SigBlk`.
+pub fn status_field(pid: i32, field: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = |line: &str| Some(line.strip_prefix(field)?.strip_prefix(':')?.trim().to_owned());
+    text.lines().find_map(value)
+}
+
+/// Reads a signal mask of /proc/PID/status. A process that is gone has an empty one.
+pub fn signal_mask(pid: i32, field: &str) -> u64 {
+    let mask = status_field(pid, field).and_then(|mask| u64::from_str_radix(&mask, 16).ok());
+    mask.unwrap_or(0)
+}
+
+/// Reads a process's PIDs, from this /proc's PID namespace inward.
+pub fn pids(pid: i32) -> Vec<i32> {
+    let field = status_field(pid, "NSpid").unwrap_or_default();
+    let pids: Vec<i32> = field.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    if pids.is_empty() { vec![pid] } else { pids }
+}
+
+/// Reads a process's namespaces: kind to inode number. Empty if we may not look.
+pub fn namespaces(pid: i32) -> HashMap<String, u64> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/ns")) else { return HashMap::new() };
+    let namespace = |entry: fs::DirEntry| {
+        let link = fs::read_link(entry.path()).ok()?.display().to_string();
+        let number = link.split_once(":[")?.1.strip_suffix(']')?.parse().ok()?;
+        Some((entry.file_name().to_str()?.to_owned(), number))
+    };
+    entries.filter_map(|entry| namespace(entry.ok()?)).collect()
+}
+
+/// Describes a process in one line, for a report of what was left behind.
+pub fn describe(stat: &Stat) -> String {
+    let arguments = arguments(stat.pid).join(" ");
+    let words = if arguments.is_empty() { format!("[{}]", stat.comm) } else { arguments };
+    format!("{} {} {words}", stat.pid, stat.state)
+}
+
+/// Sums up /proc/PID/smaps_rollup: the proportional set size, and how much of it is private, in KiB.
+///
+/// # Errors
+/// The file can't be read.
+pub fn memory(pid: i32) -> Result<[u64; 2]> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).context(format!("read {path}"))?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+        number.ok_or_else(|| Error::new(format!("{path} has no {name}")))
+    };
+    Ok([field("Pss")?, field("Private_Clean")? + field("Private_Dirty")?])
+}
+
+/// Returns the lines in which two texts differ, with `-` or `+` in front. Their order doesn't count.
+pub fn changed_lines(before: &str, after: &str) -> Vec<String> {
+    let mut counts: BTreeMap<&str, i32> = BTreeMap::new();
+    for line in before.lines() {
+        *counts.entry(line).or_default() -= 1;
+    }
+    for line in after.lines() {
+        *counts.entry(line).or_default() += 1;
+    }
+    let changed = counts.into_iter().filter(|(_, count)| *count != 0);
+    changed.map(|(line, count)| format!("{}{line}", if count < 0 { '-' } else { '+' })).collect()
+}

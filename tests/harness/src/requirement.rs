@@ -1,0 +1,84 @@
+//! What a machine must be able to do for a test.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+use std::sync::Mutex;
+
+use crate::environment::{Caller, SEARCH_PATH};
+use crate::error::{Error, Result};
+use crate::helper_path::helper_path;
+use crate::probe::Probe;
+use crate::program::Program;
+
+/// What a test needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Requirement {
+    /// A caller with CAP_SYS_ADMIN, who creates a PID namespace without a user namespace.
+    Root,
+    /// An ordinary user, who creates a PID namespace in a user namespace.
+    Userns,
+    /// A root caller who can mount a procfs.
+    RootProcfs,
+    /// An ordinary user who can. In a container whose engine covers parts of /proc, only real root can.
+    UsernsProcfs,
+    /// A program in the callers' search path.
+    Tool(&'static str),
+}
+
+impl Requirement {
+    /// Returns what `caller` needs to create a PID namespace.
+    pub fn caller(caller: Caller) -> Self {
+        if caller == Caller::Root { Requirement::Root } else { Requirement::Userns }
+    }
+
+    /// Returns what `caller` needs to mount a procfs.
+    pub fn procfs(caller: Caller) -> Self {
+        if caller == Caller::Root { Requirement::RootProcfs } else { Requirement::UsernsProcfs }
+    }
+
+    /// Tries it, once in the life of the calling process.
+    ///
+    /// # Errors
+    /// What was refused or is missing.
+    pub fn check(self) -> Result {
+        static KNOWN: Mutex<BTreeMap<Requirement, Option<String>>> = Mutex::new(BTreeMap::new());
+        let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let missing = known.entry(self).or_insert_with(|| {
+            let result = match self {
+                Requirement::Root => probe(Caller::Root, Probe::Pid),
+                Requirement::Userns => probe(Caller::Rootless, Probe::Pid),
+                Requirement::RootProcfs => probe(Caller::Root, Probe::Procfs),
+                Requirement::UsernsProcfs => probe(Caller::Rootless, Probe::Procfs),
+                Requirement::Tool(program) => find_tool(program),
+            };
+            result.err().map(|error| error.to_string())
+        });
+        missing.clone().map_or(Ok(()), |reason| Err(Error::Message(reason)))
+    }
+}
+
+/// The name in COURSE_REQUIRE.
+impl Display for Requirement {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Requirement::Root => "root",
+            Requirement::Userns => "userns",
+            Requirement::RootProcfs => "root-proc",
+            Requirement::UsernsProcfs => "userns-proc",
+            Requirement::Tool(program) => program,
+        })
+    }
+}
+
+fn probe(caller: Caller, probe: Probe) -> Result {
+    let helper = Program::new(&helper_path()?, caller)?.named(crate::helper_path::NAME);
+    match Probe::run(helper.command(probe.args(caller)))? {
+        Some(refusal) => Err(refusal.into()),
+        None => Ok(()),
+    }
+}
+
+fn find_tool(program: &str) -> Result {
+    let found = std::env::split_paths(SEARCH_PATH).any(|place| place.join(program).is_file());
+    if found { Ok(()) } else { Err(Error::new(format!("{program} isn't installed"))) }
+}

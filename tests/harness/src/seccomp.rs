@@ -1,0 +1,80 @@
+//! A seccomp filter that refuses system calls, as container engines and security modules do.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::libc;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter,
+};
+
+use crate::error::{Context, Error, Result};
+
+/// Installs the filter and becomes the command: `CALL=ERRNO… -- CMD ARG…`. A call is `unshare`, `mount`, or
+///
+/// - `unshare(CLONE_NEWPID)`, `unshare(CLONE_NEWTIME)`: with that flag alone;
+/// - `mount(MS_BIND)`, `mount(MS_REMOUNT)`, `mount(MS_RDONLY)`: a new bind mount, a change of a mount, a new
+///   filesystem that is read-only;
+/// - `open-to-write`: openat(2) with the flags for a new file.
+pub(crate) fn main(args: &[OsString]) -> Result {
+    let mut args = args.iter();
+    for rule in args.by_ref().take_while(|arg| *arg != "--") {
+        let rule = rule.to_string_lossy();
+        let (call, errno) = rule.split_once('=').ok_or_else(|| unknown(&rule))?;
+        let errno = match errno {
+            "EPERM" => Errno::EPERM,
+            "EACCES" => Errno::EACCES,
+            "EINVAL" => Errno::EINVAL,
+            _ => return Err(unknown(&rule)),
+        };
+        install(call, errno).map_err(|error| Error::new(format!("seccomp: {rule}: {error}")))?;
+    }
+    let program = args.next().ok_or_else(|| Error::new("seccomp: there is nothing to start"))?;
+    Err(Command::new(program).args(args).exec()).context("exec")
+}
+
+fn unknown(rule: &str) -> Error {
+    Error::new(format!("seccomp: there is no rule {rule}"))
+}
+
+fn install(call: &str, errno: Errno) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    // Of the bits in `mask`, the argument has those of `value` and no other.
+    let only = |argument, mask: u64, value: u64| {
+        let operator = SeccompCmpOp::MaskedEq(mask);
+        let length = SeccompCmpArgLen::Dword;
+        SeccompRule::new(vec![SeccompCondition::new(argument, length, operator, value)?])
+    };
+    let kinds = libc::MS_BIND | libc::MS_REMOUNT;
+    let every_flag = u64::from(u32::MAX);
+    let flag = |flag: i32| u64::from(flag.cast_unsigned());
+    let to_write = flag(libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC);
+    let (number, rules) = match call {
+        "unshare" => (libc::SYS_unshare, vec![]),
+        "unshare(CLONE_NEWPID)" => {
+            (libc::SYS_unshare, vec![only(0, every_flag, flag(libc::CLONE_NEWPID))?])
+        }
+        "unshare(CLONE_NEWTIME)" => {
+            (libc::SYS_unshare, vec![only(0, every_flag, flag(libc::CLONE_NEWTIME))?])
+        }
+        "mount" => (libc::SYS_mount, vec![]),
+        "mount(MS_BIND)" => (libc::SYS_mount, vec![only(3, kinds, libc::MS_BIND)?]),
+        "mount(MS_REMOUNT)" => {
+            (libc::SYS_mount, vec![only(3, libc::MS_REMOUNT, libc::MS_REMOUNT)?])
+        }
+        "mount(MS_RDONLY)" => {
+            (libc::SYS_mount, vec![only(3, kinds | libc::MS_RDONLY, libc::MS_RDONLY)?])
+        }
+        "open-to-write" => (libc::SYS_openat, vec![only(2, to_write, to_write)?]),
+        _ => return Err(unknown(call).into()),
+    };
+    let filter = SeccompFilter::new(
+        [(number, rules)].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno((errno as i32).cast_unsigned()),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    Ok(apply_filter(&BpfProgram::try_from(filter)?)?)
+}

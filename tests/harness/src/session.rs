@@ -1,0 +1,212 @@
+//! A shell, asked one question at a time.
+
+use std::cell::RefCell;
+use std::io::{PipeWriter, Write};
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::error::{Context, Error, Result};
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::process_tree::ProcessTree;
+use crate::supervisor::{Running, Supervisor, pipes};
+
+/// What becomes of standard error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stderr {
+    Captured,
+    Merged,
+    Inherited,
+}
+
+/// A program that runs a shell, and holds still between two questions to it.
+pub struct Session {
+    running: Running,
+    input: Option<PipeWriter>,
+    output: Output,
+    errors: Option<Output>,
+    timeout: Duration,
+    asked: RefCell<u32>,
+}
+
+impl Session {
+    /// Starts it, and waits until the shell answers.
+    ///
+    /// # Errors
+    /// No shell answers.
+    pub fn start(supervisor: Supervisor) -> Result<Self> {
+        let mut session = Session::open(supervisor, Stderr::Captured)?;
+        session.run(":")?;
+        Ok(session)
+    }
+
+    /// Does the same, with standard error passed on to ours.
+    ///
+    /// # Errors
+    /// No shell answers.
+    pub fn start_inheriting_stderr(supervisor: Supervisor) -> Result<Self> {
+        let mut session = Session::open(supervisor, Stderr::Inherited)?;
+        session.run(":")?;
+        Ok(session)
+    }
+
+    /// Starts a shell whose standard error is part of the answers. Returns what came before the first question.
+    pub(crate) fn merged(supervisor: Supervisor) -> Result<(Self, String)> {
+        let mut session = Session::open(supervisor, Stderr::Merged)?;
+        let before = session.run(":")?;
+        Ok((session, before))
+    }
+
+    /// Starts a command that need not be a shell. It reports with `line` on standard output that it's ready.
+    ///
+    /// # Errors
+    /// Another line comes, or none.
+    pub fn ready(supervisor: Supervisor, line: &str) -> Result<Self> {
+        let session = Session::open(supervisor, Stderr::Captured)?;
+        let seen = session.next_line()?;
+        if seen == line {
+            return Ok(session);
+        }
+        Err(Error::new(format!("it isn't ready: {seen:?} came instead of {line:?}")))
+    }
+
+    fn open(supervisor: Supervisor, stderr: Stderr) -> Result<Self> {
+        let timeout = supervisor.answer_timeout();
+        let ((stdin, input), (stdout, to_stdout)) = (pipes()?, pipes()?);
+        let (to_stderr, errors) = match stderr {
+            Stderr::Captured => {
+                let (errors, to_stderr) = pipes()?;
+                (to_stderr.into(), Some(errors))
+            }
+            Stderr::Merged => (to_stdout.try_clone().context("dup")?.into(), None),
+            Stderr::Inherited => (Stdio::inherit(), None),
+        };
+        let running = supervisor.start(stdin.into(), to_stdout.into(), to_stderr)?;
+        let output = Output::capture(stdout, running.stopper());
+        let errors = errors.map(|errors| Output::capture(errors, running.stopper()));
+        Ok(Session { running, input: Some(input), output, errors, timeout, asked: RefCell::new(0) })
+    }
+
+    /// Waits for the next line on standard output.
+    ///
+    /// # Errors
+    /// It doesn't come in time.
+    pub fn next_line(&self) -> Result<String> {
+        let line = self.output.read_until("\n", "a line on standard output", self.timeout)?;
+        Ok(line.trim_end_matches('\n').to_owned())
+    }
+
+    /// Waits for the next line, but no longer than `timeout`.
+    pub fn next_line_timeout(&self, timeout: Duration) -> Option<String> {
+        let line = self.output.read_until("\n", "a line", timeout).ok()?;
+        Some(line.trim_end_matches('\n').to_owned())
+    }
+
+    /// Gives the shell a command line, and returns what it prints on standard output. When this returns, the
+    /// shell waits for the next question.
+    ///
+    /// # Errors
+    /// The shell doesn't answer in time.
+    pub fn run(&mut self, line: &str) -> Result<String> {
+        Ok(self.run_with_status(line)?.0)
+    }
+
+    /// Does the same, and returns the exit status of the command line, too.
+    ///
+    /// # Errors
+    /// The shell doesn't answer in time.
+    pub fn run_with_status(&mut self, line: &str) -> Result<(String, String)> {
+        *self.asked.borrow_mut() += 1;
+        let mark = format!("course: answer {} ends with ", self.asked.borrow());
+        self.send(&format!("{line}\necho \"{mark}$?\"\n"))?;
+        let wanted = "an answer from the shell on standard input";
+        let answer = self.output.read_until(&mark, wanted, self.timeout)?;
+        let status = self.next_line()?;
+        let answer = answer.strip_suffix(&mark).unwrap_or(&answer);
+        Ok((answer.trim_end().to_owned(), status))
+    }
+
+    /// Gives the shell its input, and waits for nothing.
+    ///
+    /// # Errors
+    /// The shell is gone.
+    pub fn send(&mut self, text: &str) -> Result {
+        let input = self.input.as_mut().ok_or_else(|| Error::new("the input is closed"))?;
+        input.write_all(text.as_bytes()).context("write to the shell")
+    }
+
+    /// Returns the PID, on the host, of the process that was started.
+    pub fn pid(&self) -> i32 {
+        self.running.pid()
+    }
+
+    /// Reads the tree below that process.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn tree(&self) -> Result<ProcessTree> {
+        ProcessTree::of(self.pid())
+    }
+
+    /// Waits until the tree is as wanted.
+    ///
+    /// # Errors
+    /// It isn't in time; the message has the tree.
+    pub fn wait_for_tree(&self, wanted: impl Fn(&ProcessTree) -> bool) -> Result<ProcessTree> {
+        wait_for_tree(self.pid(), self.timeout, wanted)
+    }
+
+    /// Sends a signal to the process that was started.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn signal(&self, signal: Signal) -> Result {
+        kill(Pid::from_raw(self.pid()), signal).context(format!("kill({signal})"))
+    }
+
+    /// Waits until everything has exited, with the shell's input still open. Returns what came on standard
+    /// error.
+    ///
+    /// # Errors
+    /// The supervisor failed, or there was too much output.
+    pub fn wait(self) -> Result<(Exit, String)> {
+        let Session { running, input, errors, timeout, .. } = self;
+        let exit = running.wait_with_timeout(timeout)?;
+        drop(input);
+        let errors = errors.map(Output::finish).transpose()?.unwrap_or_default();
+        Ok((exit, String::from_utf8_lossy(&errors).into_owned()))
+    }
+
+    /// Closes the shell's input, so that it exits, and does the same.
+    ///
+    /// # Errors
+    /// As for [`Session::wait`].
+    pub fn end(mut self) -> Result<(Exit, String)> {
+        self.input = None;
+        self.wait()
+    }
+}
+
+/// Looks at the tree below `pid` until it is as wanted. The kernel has no event for a process that is reaped or
+/// stopped below our children.
+pub(crate) fn wait_for_tree(
+    pid: i32,
+    timeout: Duration,
+    wanted: impl Fn(&ProcessTree) -> bool,
+) -> Result<ProcessTree> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let tree = ProcessTree::of(pid)?;
+        if wanted(&tree) {
+            return Ok(tree);
+        }
+        if Instant::now() > deadline {
+            return Err(Error::new(format!("the tree is still like this:\n{}", tree.text())));
+        }
+        sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,318 @@
+//! Many runs of a program, many at a time, some killed at a random moment, and a count of what is left.
+//!
+//! The runs happen in a user namespace of their own, below a child subreaper. The limits on namespaces are ours
+//! to set there, and the kernel counts every namespace created below against them. With a limit of 1, one can
+//! be created only if none is left.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use crate::error::{Context, Error, Result};
+use crate::exit::shell_status;
+use crate::helper_path::helper_command;
+use crate::namespace::{CLONE_NEWTIME, enter_user_namespace};
+use crate::procfs;
+use crate::scratch::ScratchDir;
+
+/// The longest time from a run's start to its killing, in microseconds: more than a run takes to get to its
+/// command, and not so long that most kills come after it.
+const LATEST: u64 = 24_000;
+
+/// The kinds of namespace, as the limits in /proc/sys/user call them, and the flag of unshare(2).
+const KINDS: [(&str, CloneFlags); 4] = [
+    ("pid", CloneFlags::CLONE_NEWPID),
+    ("mnt", CloneFlags::CLONE_NEWNS),
+    ("user", CloneFlags::CLONE_NEWUSER),
+    ("time", CLONE_NEWTIME),
+];
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The program.
+    pub program: PathBuf,
+    /// Argument lists, separated by spaces, of runs that exit by themselves with status 0.
+    pub short: Vec<String>,
+    /// Arguments of a run that has to be killed. Without them, the short runs are killed.
+    pub long: Option<String>,
+    /// How many runs.
+    pub runs: u32,
+    /// How many at a time.
+    pub jobs: u32,
+    /// The same seed picks the same targets and moments again.
+    pub seed: u64,
+    /// How long the kernel may take to clean up. It takes milliseconds, so this is for a busy machine.
+    pub patience: Duration,
+}
+
+impl Config {
+    /// Prepares the helper to do it: in a process of its own, because it can't leave its namespace again.
+    ///
+    /// # Errors
+    /// There's no helper.
+    pub fn args(&self) -> Vec<OsString> {
+        let mut args = vec!["soak-one".into(), format!("runs={}", self.runs).into()];
+        args.push(format!("jobs={}", self.jobs).into());
+        args.push(format!("seed={}", self.seed).into());
+        args.push(format!("patience={}", self.patience.as_secs()).into());
+        args.extend(self.short.iter().map(|words| format!("short={words}").into()));
+        args.extend(self.long.iter().map(|words| format!("long={words}").into()));
+        let mut program = OsString::from("program=");
+        program.push(&self.program);
+        args.push(program);
+        args
+    }
+
+    fn parse(args: &[OsString]) -> Result<Self> {
+        let mut config = Config { jobs: 1, patience: Duration::from_secs(10), ..Config::default() };
+        for arg in args {
+            let mut halves = arg.as_bytes().splitn(2, |byte| *byte == b'=');
+            let name = halves.next().unwrap_or_default();
+            let value = OsStr::from_bytes(halves.next().unwrap_or_default());
+            let text = value.to_string_lossy();
+            let number = || text.parse().map_err(|_| Error::new(format!("soak-one: {text}")));
+            match name {
+                b"program" => config.program = value.into(),
+                b"runs" => config.runs = u32::try_from(number()?).unwrap_or(u32::MAX),
+                b"jobs" => config.jobs = u32::try_from(number()?).unwrap_or(u32::MAX),
+                b"seed" => config.seed = number()?,
+                b"patience" => config.patience = Duration::from_secs(number()?),
+                b"short" => config.short.push(text.into_owned()),
+                b"long" => config.long = Some(text.into_owned()),
+                _ => return Err(Error::new(format!("soak-one: {}", arg.display()))),
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// The helper's side: soaks, prints the outcome, and fails if it isn't clean.
+pub(crate) fn main(args: &[OsString]) -> Result<ExitCode> {
+    let outcome = soak(&Config::parse(args)?)?;
+    let _ = writeln!(io::stdout(), "{outcome}");
+    let clean = outcome.unexpected.is_empty() && outcome.left.is_empty();
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Which process to kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Run,
+    Init,
+    Both,
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    /// How many runs were killed: `run`, `init`, both.
+    killed: [u32; 3],
+    /// What is not as before, one line each.
+    left: Vec<String>,
+    /// Runs with an exit status that they may not have.
+    unexpected: Vec<String>,
+}
+
+impl Display for Outcome {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let [run, init, both] = self.killed;
+        write!(f, "killed: run {run}, init {init}, both {both}")?;
+        self.unexpected.iter().chain(&self.left).try_for_each(|line| write!(f, "\n{line}"))
+    }
+}
+
+fn soak(config: &Config) -> Result<Outcome> {
+    enter_user_namespace(CloneFlags::empty())?;
+    set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
+    let directory = ScratchDir::new("soak")?;
+    let before = Surroundings::look()?;
+    let outcome = Mutex::new(Outcome::default());
+    let next = AtomicU32::new(0);
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= config.runs {
+                return Ok::<(), Error>(());
+            }
+            run_once(config, index, directory.path(), &outcome)?;
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..config.jobs).map(|_| scope.spawn(work)).collect();
+        let failed = || Error::new("a worker failed");
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| failed())?)
+    })?;
+    let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcome.left = reap_orphans(config.patience)?;
+    outcome.left.extend(before.differences(&Surroundings::look()?));
+    let files = fs::read_dir(directory.path()).context("read the directory")?;
+    outcome.left.extend(files.flatten().map(|file| format!("file {}", file.path().display())));
+    for (kind, flag) in KINDS {
+        outcome.left.extend(namespace_left(kind, flag, config.patience)?);
+    }
+    Ok(outcome)
+}
+
+fn run_once(config: &Config, index: u32, directory: &Path, outcome: &Mutex<Outcome>) -> Result {
+    let mut random =
+        Rng::with_seed(config.seed ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let target = index.is_multiple_of(3).then(|| match random.u32(0..3) {
+        0 => Target::Run,
+        1 => Target::Init,
+        _ => Target::Both,
+    });
+    let moment = Duration::from_micros(random.u64(0..LATEST));
+    // Half of the runs go without CAP_SYS_ADMIN, as those of an ordinary user do.
+    let mut command = if random.bool() {
+        Command::new(&config.program)
+    } else {
+        let mut without = Command::new("setpriv");
+        without.args(["--bounding-set", "-sys_admin"]).arg(&config.program);
+        without
+    };
+    let short = &config.short[random.usize(0..config.short.len().max(1))];
+    let words = target.and(config.long.as_ref()).unwrap_or(short);
+    command.args(words.split(' '));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.current_dir(directory).env("TMPDIR", directory);
+    let mut child = command.spawn().context("start a run")?;
+    let killed = match target {
+        None => None,
+        Some(target) => {
+            // The random moment is the point, so there's no event to wait for.
+            thread::sleep(moment);
+            let target = if config.long.is_some() { target } else { Target::Run };
+            Some(kill_target(&child, target)?)
+        }
+    };
+    let status = shell_status(child.wait().context("wait for a run")?);
+    let allowed: &[i32] = match (killed, &config.long) {
+        (None, _) => &[0],
+        (Some(_), None) => &[0, 137],
+        (Some(_), Some(_)) => &[137],
+    };
+    let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+    if !allowed.contains(&status) {
+        let line = format!("run {index}, {killed:?} killed: exit status {status}");
+        outcome.unexpected.push(line);
+    }
+    if let Some(killed) = killed {
+        outcome.killed[killed as usize] += 1;
+    }
+    Ok(())
+}
+
+/// Kills, and returns what it killed: if there's no `init` yet or any more, that's `run`.
+fn kill_target(run: &Child, target: Target) -> Result<Target> {
+    let run = Pid::from_raw(run.id().cast_signed());
+    let send = |pid, signal| kill(pid, signal).context(format!("kill({signal})"));
+    if target == Target::Run {
+        send(run, Signal::SIGKILL)?;
+        return Ok(Target::Run);
+    }
+    // A stopped `run` reaps nothing, so the PID that we find below it stays its child's.
+    send(run, Signal::SIGSTOP)?;
+    let events = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    let stopped = matches!(waitid(Id::Pid(run), events), Ok(WaitStatus::Stopped(..)));
+    let init = if stopped { child_of(run) } else { None };
+    if let Some(init) = init {
+        send(init, Signal::SIGKILL)?;
+    }
+    if target == Target::Both || init.is_none() {
+        send(run, Signal::SIGKILL)?;
+    }
+    send(run, Signal::SIGCONT)?;
+    Ok(if init.is_some() { target } else { Target::Run })
+}
+
+fn child_of(pid: Pid) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+}
+
+/// Waits for the dying orphans of the runs. One that doesn't die is reported and killed.
+fn reap_orphans(patience: Duration) -> Result<Vec<String>> {
+    let deadline = Instant::now() + patience;
+    let mut left = Vec::new();
+    loop {
+        match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+            Ok(WaitStatus::StillAlive) => {}
+            Ok(_) => continue,
+            Err(Errno::ECHILD) => return Ok(left),
+            Err(errno) => return Err(errno).context("waitid"),
+        }
+        if Instant::now() > deadline {
+            for process in procfs::own_descendants()? {
+                left.push(format!("process {}", procfs::describe(&process)));
+                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+            }
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether a namespace of that kind is left. The kernel frees it a little after its last process has exited,
+/// without an event.
+fn namespace_left(kind: &str, flag: CloneFlags, patience: Duration) -> Result<Option<String>> {
+    let file = format!("/proc/sys/user/max_{kind}_namespaces");
+    if !Path::new(&file).exists() {
+        // This kernel doesn't have that kind.
+        return Ok(None);
+    }
+    fs::write(&file, "1").context(format!("write({file})"))?;
+    let deadline = Instant::now() + patience;
+    loop {
+        let mut probe = helper_command()?;
+        probe.args(["unshare", &flag.bits().to_string()]).stderr(Stdio::null());
+        if probe.status().context("start the helper")?.success() {
+            return Ok(None);
+        }
+        if Instant::now() > deadline {
+            return Ok(Some(format!("a {kind} namespace")));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What a run could change around it.
+struct Surroundings {
+    mounts: String,
+    files: BTreeSet<String>,
+}
+
+impl Surroundings {
+    fn look() -> Result<Self> {
+        let files = fs::read_dir("/proc/self/fd").context("read /proc/self/fd")?;
+        let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        // The directory that is being read is open, too, and has no other name.
+        let links = links.map(|link| link.display().to_string());
+        Ok(Surroundings {
+            mounts: fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?,
+            files: links.filter(|link| !link.starts_with("/proc/")).collect(),
+        })
+    }
+
+    fn differences(&self, after: &Self) -> Vec<String> {
+        let mounts = procfs::changed_lines(&self.mounts, &after.mounts);
+        let mounts = mounts.into_iter().map(|line| format!("mount {line}"));
+        let files = after.files.symmetric_difference(&self.files);
+        mounts.chain(files.map(|file| format!("open file {file}"))).collect()
+    }
+}

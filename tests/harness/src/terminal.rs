@@ -1,0 +1,101 @@
+//! A program in a pseudo-terminal, with the test at the keyboard.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::fcntl::{OFlag, open};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::sys::stat::Mode;
+
+use crate::error::{Context, Result};
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::process_tree::ProcessTree;
+use crate::session::wait_for_tree;
+use crate::supervisor::{Running, Supervisor};
+
+/// A terminal and what runs in it.
+pub struct Terminal {
+    running: Running,
+    /// The side of the keyboard and the screen.
+    master: File,
+    /// The programs' side. It's kept open so that there is something to read to the end.
+    slave: File,
+    output: Output,
+    timeout: Duration,
+}
+
+impl Terminal {
+    /// Starts a program with the terminal as its controlling terminal.
+    ///
+    /// # Errors
+    /// There's no pseudo-terminal to be had, or the program doesn't start.
+    pub fn start(supervisor: Supervisor) -> Result<Self> {
+        let timeout = supervisor.answer_timeout();
+        // CLOEXEC, because other tests start programs at the same time.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = posix_openpt(flags).context("posix_openpt")?;
+        grantpt(&master).context("grantpt")?;
+        unlockpt(&master).context("unlockpt")?;
+        let path = ptsname_r(&master).context("ptsname")?;
+        let slave = open(Path::new(&path), flags, Mode::empty()).context("open the terminal")?;
+        let master = File::from(master.as_fd().try_clone_to_owned().context("dup")?);
+        let supervisor = supervisor.on_terminal(Path::new(&path));
+        let running = supervisor.start(Stdio::null(), Stdio::null(), Stdio::null())?;
+        let output = Output::capture(master.try_clone().context("dup")?, running.stopper());
+        Ok(Terminal { running, master, slave: File::from(slave), output, timeout })
+    }
+
+    /// Presses keys: `"ls\r"`, or `"\u{3}"` for Ctrl-C.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn send_keys(&mut self, keys: &str) -> Result {
+        self.master.write_all(keys.as_bytes()).context("write to the terminal")
+    }
+
+    /// Waits until `text` appears, after what was expected before. Returns everything up to it.
+    ///
+    /// # Errors
+    /// It doesn't come in time.
+    pub fn expect(&mut self, text: &str) -> Result<String> {
+        self.output.read_until(text, &format!("{text:?} on the terminal"), self.timeout)
+    }
+
+    /// Returns the PID, on the host, of the process that was started.
+    pub fn pid(&self) -> i32 {
+        self.running.pid()
+    }
+
+    /// Reads the tree below that process.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn tree(&self) -> Result<ProcessTree> {
+        ProcessTree::of(self.pid())
+    }
+
+    /// Waits until the tree is as wanted.
+    ///
+    /// # Errors
+    /// It isn't in time; the message has the tree.
+    pub fn wait_for_tree(&self, wanted: impl Fn(&ProcessTree) -> bool) -> Result<ProcessTree> {
+        wait_for_tree(self.pid(), self.timeout, wanted)
+    }
+
+    /// Waits until everything has exited. Returns what appeared since the last [`Terminal::expect`].
+    ///
+    /// # Errors
+    /// The supervisor failed, or there was too much output.
+    pub fn end(self) -> Result<(Exit, String)> {
+        let Terminal { running, master, slave, output, timeout } = self;
+        let exit = running.wait_with_timeout(timeout)?;
+        drop((master, slave));
+        let rest = output.finish()?;
+        Ok((exit, String::from_utf8_lossy(&rest).into_owned()))
+    }
+}

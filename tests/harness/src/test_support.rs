@@ -1,0 +1,79 @@
+//! For tests only: assertions and skips, which panic as `assert!` does.
+
+use std::env;
+use std::fs::File;
+use std::io::Write;
+use std::thread;
+
+use crate::exit::Exit;
+use crate::requirement::Requirement;
+
+/// Asserts that nothing is left behind.
+pub trait AssertClean {
+    /// Panics if a process or a mount is left.
+    fn assert_clean(&self) -> &Self;
+}
+
+impl AssertClean for Exit {
+    #[track_caller]
+    fn assert_clean(&self) -> &Self {
+        assert_eq!(self.leaked_processes, [""; 0], "processes are left");
+        assert_eq!(self.mount_changes, [""; 0], "the mounts have changed");
+        self
+    }
+}
+
+/// Skips what a machine can't do.
+pub trait Skip {
+    /// Returns whether this machine meets it. If it doesn't, the test is listed in the file COURSE_SKIPS.
+    ///
+    /// Panics if COURSE_REQUIRE asks for it, a list of names with commas between them.
+    fn is_met_or_skip(&self) -> bool;
+}
+
+impl Skip for Requirement {
+    #[track_caller]
+    fn is_met_or_skip(&self) -> bool {
+        let Err(reason) = self.check() else { return true };
+        let required = env::var("COURSE_REQUIRE").unwrap_or_default();
+        let required = required.split(',').any(|name| name.trim() == self.to_string());
+        assert!(!required, "COURSE_REQUIRE asks for {self}, which this machine lacks: {reason}");
+        if let Some(path) = env::var_os("COURSE_SKIPS") {
+            let thread = thread::current();
+            let line = format!("{self}\t{reason}\t{}\n", thread.name().unwrap_or("a test"));
+            let file = File::options().append(true).create(true).open(path);
+            // One write, so that tests of several programs add whole lines.
+            let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+        }
+        false
+    }
+}
+
+/// Whether all these programs are installed. If not, the test is skipped.
+#[track_caller]
+pub fn require_tools(programs: &[&'static str]) -> bool {
+    programs.iter().all(|program| Requirement::Tool(program).is_met_or_skip())
+}
+
+/// Asserts that a text is as in its snapshot, with a header of three lines, because the book shows a snapshot from
+/// its fourth line on.
+#[macro_export]
+macro_rules! assert_snapshot {
+    ($name:expr, $text:expr $(,)?) => {{
+        // Outside of the closure, so that the text may contain `?`.
+        let (name, text) = ($name, $text);
+        $crate::test_support::with_snapshot_settings(|| {
+            $crate::test_support::insta::assert_snapshot!(name, text);
+        });
+    }};
+}
+
+/// The crate behind [`assert_snapshot`](crate::assert_snapshot).
+pub use insta;
+
+/// Runs assertions with the course's settings for [`insta`].
+pub fn with_snapshot_settings(body: impl FnOnce()) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_omit_expression(true);
+    settings.bind(body);
+}
