@@ -68,7 +68,9 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
     wait_for_release()?;
     let unblocked: SigSet = Signal::iterator().filter(|signal| !blocked.contains(signal)).collect();
     unblocked.thread_unblock().context("sigprocmask")?;
-    Ok(exec_command(argv))
+    // If `exec` returns at all, it has failed.
+    let error = Command::new(&argv[0]).args(&argv[1..]).exec();
+    Ok(exec_failed(&argv[0], error))
 }
 // ANCHOR_END: spawn_command
 
@@ -87,7 +89,7 @@ fn event_loop(mut command: Child) -> Result<ExitCode> {
         }
         if signal != Signal::SIGCHLD {
             let _ = kill(pid, signal);
-        } else if let Some(code) = reap_zombies(&mut command) {
+        } else if let Some(code) = reap_zombies(&mut command)? {
             return Ok(code);
         } else {
             propagate_stop(pid);
@@ -95,11 +97,3 @@ fn event_loop(mut command: Child) -> Result<ExitCode> {
     }
 }
 // ANCHOR_END: event_loop
-
-// ANCHOR: exec_command
-/// Becomes the command. If `exec` returns at all, it has failed.
-fn exec_command(argv: &[OsString]) -> ExitCode {
-    let error = Command::new(&argv[0]).args(&argv[1..]).exec();
-    exec_failed(&argv[0], error)
-}
-// ANCHOR_END: exec_command

@@ -16,6 +16,8 @@ use crate::error::{Context, Result};
 /// read it.
 pub fn block_signals() -> Result<SigSet> {
     let named: SigSet = Signal::iterator().collect();
+    // If this fails, it fails now. After the spawn we can't show an error any more.
+    SignalFd::new(&named).context("signalfd")?;
     named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
 
@@ -28,8 +30,8 @@ pub struct Received {
 
 /// Waits for the next signal and takes it.
 pub fn next_signal() -> Result<Received> {
-    let signals =
-        SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).context("signalfd")?;
+    let named: SigSet = Signal::iterator().collect();
+    let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
         // If our standard error is a closed pipe, writing to it makes the kernel
@@ -61,7 +63,7 @@ fn is_from_terminal(signal: Signal, code: i32) -> bool {
 /// Forwards what the terminal sent before the child existed, and lets it go on.
 /// What the terminal sends from now on, the child gets by itself.
 pub fn release(child: Pid) -> Result<()> {
-    let mut early = SigSet::all();
+    let mut early: SigSet = Signal::iterator().collect();
     // If the child died already, `next_signal` has to see that.
     early.remove(Signal::SIGCHLD);
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;

@@ -77,7 +77,12 @@ const CHECKS: &[Check] = checks! {
     reaping::dead_orphan_is_reaped: 4;
 
     // Step 05.
+    signals::signal_to_pid_1_reaches_command: 5;
     signals::signal_to_run_reaches_command: 5;
+    signals::each_signal_arrives_once: 5;
+    signals::no_signal_is_lost_at_startup: 5;
+    signals::own_sigpipe_is_not_forwarded: 5;
+    signals::stop_signal_stops_run_too: 5;
     signals::pipe_closed_by_command_is_closed: 5;
 
     // Step 07.
