@@ -68,13 +68,17 @@ const CHECKS: &[Check] = checks! {
     pid_namespace::command_is_pid_1: 2 to 3;
 
     // Step 03.
-    private_proc::ps_shows_only_the_container: 3;
+    private_proc::ps_shows_only_the_container: 3 to 3;
     private_proc::host_proc_is_unharmed: 3;
     private_proc::proc_is_nosuid_nodev_noexec: 3;
 
     // Step 04.
     reaping::command_is_child_of_init: 4;
+    reaping::command_exit_ends_container: 4;
     reaping::dead_orphan_is_reaped: 4;
+    reaping::orphan_killed_by_signal_34_is_reaped: 4;
+    reaping::orphan_deaths_keep_command_status: 4;
+    reaping::ignored_sigchld_is_refused: 4;
 
     // Step 05.
     signals::signal_to_pid_1_reaches_command: 5;

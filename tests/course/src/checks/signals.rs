@@ -152,9 +152,7 @@ pub(super) fn stop_signal_stops_run_too(program: &Program) -> CheckResult {
             let [run, last] = ends.map(|pid| Stat::of(pid).map_or('-', |stat| stat.state));
             Some([run, last])
         };
-        // Twice, because a program may forget to block the signal again.
-        let once = [(signal, ['T', 'T']), (Signal::SIGCONT, ['S', 'S'])];
-        for (sent, wanted) in once.into_iter().chain(once) {
+        for (sent, wanted) in [(signal, ['T', 'T']), (Signal::SIGCONT, ['S', 'S'])] {
             session.signal(sent).map_err(during(&command))?;
             let reached = session.wait_for_tree(|_| states() == Some(wanted));
             reached.map(drop).map_err(|_| CheckFailure {
