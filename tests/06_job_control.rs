@@ -7,9 +7,10 @@ use std::process::Command;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, require_tools, with_snapshot_settings};
-use harness::{Process, ProcessTree, Program, Result, Session, Terminal, Transcript, procfs};
-use insta::assert_snapshot;
+use harness::test_support::{AssertClean, require_tools};
+use harness::{
+    Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot, procfs,
+};
 use nix::sys::signal::Signal::{
     SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1,
 };
@@ -244,7 +245,7 @@ fn in_step_05_ctrl_c_arrives_three_times() -> Result {
             text.matches("\ninterrupted").count() + text.matches("^Cinterrupted").count(),
             3
         );
-        with_snapshot_settings(|| assert_snapshot!("ctrl_c_in_step_05", text));
+        assert_snapshot!("ctrl_c_in_step_05", text);
     }
     Ok(())
 }
@@ -253,7 +254,7 @@ fn in_step_05_ctrl_c_arrives_three_times() -> Result {
 fn one_ctrl_c_interrupts_once() -> Result {
     for program in programs() {
         let text = press_ctrl_c_once(&program, 1)?;
-        with_snapshot_settings(|| assert_snapshot!("ctrl_c", text));
+        assert_snapshot!("ctrl_c", text);
     }
     Ok(())
 }
@@ -559,7 +560,7 @@ fn bash_inside_bash() -> Result {
         terminal.end()?.0.assert_clean();
         let text = text.replace('\r', "").replace(&format!("PID: {pid}\n"), "PID: HOST_A\n");
         let text = text.trim_end_matches("$ ");
-        with_snapshot_settings(|| assert_snapshot!("bash_inside_bash", text));
+        assert_snapshot!("bash_inside_bash", text);
     }
     Ok(())
 }
@@ -772,6 +773,30 @@ fn real_time_signal_kills_run() -> Result {
 }
 
 // System calls
+
+/// What is new since step 05. `run`, `init` and PID 2 are busy at the same time, so it's one after the other.
+#[test]
+fn makes_the_expected_system_calls() -> Result {
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
+    let lesson = [
+        r"^(execve|clone3?|v?fork|rt_sigtimedwait|kill|signalfd4|exit_group)\(",
+        r#"^openat\(.*"/dev/tty""#,
+    ];
+    for program in programs() {
+        let trace = program.trace(&["run", "/bin/true"], &lesson)?;
+        let text = trace.grouped_by_process().redacted()?;
+        // strace puts spaces before a result that comes late.
+        let one_space = |line: &str| match line.split_once(")  ") {
+            Some((call, result)) => format!("{call}) {}\n", result.trim_start()),
+            None => format!("{line}\n"),
+        };
+        let text: String = text.lines().map(one_space).collect();
+        assert_snapshot!("trace", text);
+    }
+    Ok(())
+}
 
 /// S2: kernels without CONFIG_PROC_CHILDREN don't have /proc/PID/task/TID/children.
 #[test]

@@ -20,7 +20,9 @@ pub fn block_signals() -> Result<SigSet> {
     SignalFd::new(&named).context("signalfd")?;
     named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
+// ANCHOR_END: signals
 
+// ANCHOR: next_signal
 /// A signal that we took.
 pub struct Received {
     pub signal: Signal,
@@ -57,7 +59,7 @@ fn is_from_terminal(signal: Signal, code: i32) -> bool {
     };
     from_terminal && code == SI_KERNEL
 }
-// ANCHOR_END: signals
+// ANCHOR_END: next_signal
 
 // ANCHOR: release
 /// Forwards what the terminal sent before the child existed, and lets it go on.
