@@ -12,7 +12,8 @@ use harness::{
     Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot, procfs,
 };
 use nix::sys::signal::Signal::{
-    SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1,
+    SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
+    SIGUSR1,
 };
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -305,6 +306,28 @@ fn ctrl_c_before_command_exists_isnt_lost() -> Result {
     Ok(())
 }
 
+/// Both parents are slow here. The command doesn't start until they have handed over what came early: otherwise it could
+/// get a signal by itself that its parent counts as early.
+#[test]
+fn command_waits_for_release() -> Result {
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let slow = "--inject=signalfd4:delay_enter=100000";
+        let strace = ["strace", "-f", "--trace=execve,kill,signalfd4", slow, "--output=calls"];
+        let run = program.supervise(["run", "/bin/true"]).wrapped_by(&strace);
+        assert_eq!(Transcript::run(run)?.status.code(), Some(0));
+        let calls = fs::read_to_string(program.directory().join("calls")).unwrap_or_default();
+        let is_step = |line: &&str| line.contains("kill(") || line.contains("(\"/bin/true\"");
+        let steps: Vec<_> = calls.lines().filter(is_step).collect();
+        let [run, init, command] = steps[..] else { panic!("not three: {calls}") };
+        assert!(run.contains("kill(") && init.contains("kill(2, "), "{calls}");
+        assert!(command.contains("execve("), "{calls}");
+    }
+    Ok(())
+}
+
 /// S17. A shell ends a loop if a command in it was killed by SIGINT. `run` exits with a status of 130.
 #[test]
 fn shell_loop_goes_on_after_ctrl_c() -> Result {
@@ -405,6 +428,51 @@ fn stopped_command_stops_run() -> Result {
             expect_status(terminal, 0)?;
         }
         Ok(())
+    })
+}
+
+/// If a SIGTSTP of the terminal is still pending in `run`, that of `init` merges with it. So `init` must look again when
+/// `run` has taken a signal of the terminal.
+#[test]
+fn terminal_signal_makes_init_look_again() -> Result {
+    for program in programs() {
+        let command = "trap '' INT; echo ready; exec sleep 1000";
+        let mut terminal = program.terminal(["run", "sh", "-c", command])?;
+        terminal.expect("ready\r\n")?;
+        let [_, init] = run_and_init(&terminal.tree()?);
+        send(init, SIGSTOP);
+        terminal.wait_for_tree(|tree| is_stopped(tree, init))?;
+        assert!(!has(init, "ShdPnd", SIGCHLD));
+        terminal.send_keys(CTRL_C)?;
+        terminal.wait_for_tree(|_| has(init, "ShdPnd", SIGCHLD))?;
+        send(init, SIGCONT);
+        terminal.send_keys(CTRL_BACKSLASH)?;
+        assert_eq!(terminal.end()?.0.assert_clean().shell_status(), 131);
+    }
+    Ok(())
+}
+
+/// It doesn't wait for the stop, but looks whether the command is stopped.
+#[test]
+fn init_reports_stop_as_long_as_it_lasts() -> Result {
+    from_each_shell(|shell, program, terminal| {
+        enter(terminal, &format!("{} run --ti sleep 1000", program.name()))?;
+        expect_in_foreground(terminal, "sleep")?;
+        let tree = terminal.tree()?;
+        let [_, run, init, sleep] = tree.processes()[..] else { panic!("{}", tree.text()) };
+        let [run, init, sleep] = [run, init, sleep].map(|process| process.pids[0]);
+        send(sleep, SIGSTOP);
+        terminal.expect(shell.stopped)?;
+        terminal.expect(PROMPT)?;
+        expect_states(terminal, "TST")?;
+        assert!(!has(run, "ShdPnd", SIGTSTP));
+        send(init, SIGCHLD);
+        terminal.wait_for_tree(|_| has(run, "ShdPnd", SIGTSTP))?;
+        enter(terminal, "fg")?;
+        expect_states(terminal, "SSS")?;
+        expect_in_foreground(terminal, "sleep")?;
+        terminal.send_keys(CTRL_C)?;
+        expect_status(terminal, 130)
     })
 }
 
