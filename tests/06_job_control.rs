@@ -391,25 +391,29 @@ fn command_that_ignores_ctrl_z_keeps_terminal() -> Result {
     })
 }
 
-/// S16: whichever stop signal `run` gets, both stop.
+/// S16: whichever stop signal `run` gets, both stop. If the command ignores it, `run` stops anyway, because it was meant.
 #[test]
 fn stop_signal_to_run_stops_command_and_run() -> Result {
     from_each_shell(|shell, program, terminal| {
-        enter(terminal, &format!("{} run --ti sleep 1000", program.name()))?;
-        for signal in [SIGTSTP, SIGTTIN, SIGTTOU] {
+        let deaf = "sh -c 'trap \"\" TSTP TTIN TTOU; exec sleep 1000'";
+        for (command, stopped) in [("sleep 1000", "TST"), (deaf, "TSS")] {
+            enter(terminal, &format!("{} run --ti {command}", program.name()))?;
+            for signal in [SIGTSTP, SIGTTIN, SIGTTOU] {
+                expect_in_foreground(terminal, "sleep")?;
+                let tree = expect_states(terminal, "SSS")?;
+                send(tree.root.children[0].pids[0], signal);
+                terminal.expect(shell.stopped)?;
+                terminal.expect(PROMPT)?;
+                expect_states(terminal, stopped)?;
+                enter(terminal, "fg")?;
+                expect_states(terminal, "SSS")?;
+                expect_settled(terminal)?;
+            }
             expect_in_foreground(terminal, "sleep")?;
-            let tree = expect_states(terminal, "SSS")?;
-            send(tree.root.children[0].pids[0], signal);
-            terminal.expect(shell.stopped)?;
-            terminal.expect(PROMPT)?;
-            expect_states(terminal, "TST")?;
-            enter(terminal, "fg")?;
-            expect_states(terminal, "SSS")?;
-            expect_settled(terminal)?;
+            terminal.send_keys(CTRL_C)?;
+            expect_status(terminal, 130)?;
         }
-        expect_in_foreground(terminal, "sleep")?;
-        terminal.send_keys(CTRL_C)?;
-        expect_status(terminal, 130)
+        Ok(())
     })
 }
 
@@ -508,6 +512,17 @@ fn background_reader_stops_until_fg() -> Result {
     })
 }
 
+#[test]
+fn background_run_leaves_terminal_to_shell() -> Result {
+    from_each_shell(|_, program, terminal| {
+        enter(terminal, &format!("{} run true &", program.name()))?;
+        terminal.wait_for_tree(|tree| tree.processes().len() == 1)?;
+        enter(terminal, "wait; echo over")?;
+        terminal.expect("\nover\r\n")?;
+        expect_status(terminal, 0)
+    })
+}
+
 // A shell inside
 
 #[test]
@@ -527,6 +542,10 @@ fn shell_inside_has_job_control() -> Result {
             terminal.expect(inside.stopped)?;
             terminal.expect(PROMPT)?;
             enter(terminal, "fg")?;
+            expect_in_foreground(terminal, "sleep")?;
+            // A SIGCONT without `fg` leaves the terminal to the job that has it.
+            send(terminal.tree()?.root.children[0].pids[0], SIGCONT);
+            expect_settled(terminal)?;
             expect_in_foreground(terminal, "sleep")?;
             terminal.send_keys(CTRL_C)?;
             expect_status(terminal, 130)?;

@@ -62,7 +62,7 @@ fn is_from_terminal(signal: Signal, code: i32) -> bool {
 // ANCHOR_END: next_signal
 
 // ANCHOR: release
-/// Forwards what the terminal sent before the child existed, and lets it go on.
+/// Forwards what came before the child existed, and then lets the child go on.
 /// What the terminal sends from now on, the child gets by itself.
 pub fn release(child: Pid) -> Result<()> {
     let mut early: SigSet = Signal::iterator().collect();
@@ -72,9 +72,7 @@ pub fn release(child: Pid) -> Result<()> {
     let signals = SignalFd::with_flags(&early, flags).context("signalfd")?;
     while let Some(info) = signals.read_signal().context("read(signalfd)")? {
         let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
-        if info.ssi_pid != process::id() {
-            let _ = kill(child, signal);
-        }
+        let _ = kill(child, signal);
     }
     let _ = kill(child, Signal::SIGCHLD);
     Ok(())
