@@ -240,7 +240,7 @@ fn makes_the_expected_system_calls() -> Result {
 
 /// What stays in memory for as long as the container runs.
 #[test]
-fn waiting_init_has_less_than_1_mib_of_its_own() -> Result {
+fn init_has_under_1_mib_of_private_memory() -> Result {
     for program in programs() {
         let shell = program.session(["run", "--ti", "/bin/sh"])?;
         let tree = shell.tree()?;
@@ -330,7 +330,7 @@ fn programs_of_root() -> impl Iterator<Item = Program> {
 /// The same, without luck: strace stops `init` when it has found that the command runs, until the command is a
 /// zombie too.
 #[test]
-fn orphans_wait_never_takes_the_command() -> Result {
+fn reaping_never_takes_the_commands_status() -> Result {
     for program in programs_of_root() {
         let script = "(sleep 1000 & echo ready); read line; exit 42";
         let mut session =

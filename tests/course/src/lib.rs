@@ -17,6 +17,7 @@ pub mod hints;
 pub mod patch;
 pub mod print;
 pub mod sandbox;
+pub mod sources;
 pub mod starter;
 pub mod step;
 #[cfg(feature = "test-support")]
