@@ -38,7 +38,7 @@ pub fn propagate_stop(command: Pid) {
 /// is a shell that made its own group, the terminal has to go there.
 pub fn give_terminal_to(command: Pid) {
     let Ok(mut terminal) = File::open("/dev/tty") else { return };
-    // A process in the background may not read, not even 0 bytes.
+    // In the background, even a read of 0 bytes fails.
     if terminal.read(&mut []).is_ok() {
         let _ = getpgid(Some(command)).map(|group| tcsetpgrp(&terminal, group));
     }

@@ -63,7 +63,7 @@ fn is_from_terminal(signal: Signal, code: i32) -> bool {
 
 // ANCHOR: release
 /// Forwards what came before the child existed, and then lets the child go on.
-/// What the terminal sends from now on, the child gets by itself.
+/// From now on, the child gets the terminal's signals by itself.
 pub fn release(child: Pid) -> Result<()> {
     let mut early: SigSet = Signal::iterator().collect();
     // If the child died already, `next_signal` has to see that.
