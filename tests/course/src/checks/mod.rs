@@ -9,6 +9,7 @@ mod reaping;
 mod result;
 mod signals;
 mod spawning;
+mod terminal;
 
 use harness::Program;
 
@@ -102,6 +103,13 @@ const CHECKS: &[Check] = checks! {
     signals::own_sigpipe_is_not_forwarded: 5;
     signals::stop_signal_stops_run_too: 5;
     signals::pipe_closed_by_command_is_closed: 5;
+
+    // Step 06.
+    terminal::ctrl_c_reaches_command_once: 6;
+    terminal::early_ctrl_c_reaches_command: 6;
+    terminal::stopped_command_stops_run: 6;
+    terminal::fg_after_suspend_resumes_shell_inside: 6;
+    terminal::script_reads_terminal_after_run: 6;
 
     // Step 07.
     limits::clock_starts_at_zero: 7;
