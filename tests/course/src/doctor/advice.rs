@@ -32,15 +32,19 @@ pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {
                 "The shell is yours, as at a login, without what the service's unit forbids.";
             Cause::new(why, fix, risk)
         }
-        Place::Sandbox => {
-            let fix = format!("Start the shell outside the sandbox; with bubblewrap: {BWRAP}");
-            Cause::new(why, &fix, SANDBOX)
-        }
+        Place::Sandbox => sandbox(why),
         Place::Host => {
-            let fix = "Start the shell where no filter is: grep Seccomp: /proc/self/status says 0";
+            let fix =
+                "Start a shell without that filter: there, grep Seccomp: /proc/self/status shows 0";
             Cause::new(why, fix, HARMLESS).not_tried()
         }
     }
+}
+
+/// For what a sandbox leaves out.
+pub(super) fn sandbox(why: impl Into<String>) -> Cause {
+    let fix = format!("Start the shell outside the sandbox; with bubblewrap: {BWRAP}");
+    Cause::new(why, &fix, SANDBOX)
 }
 
 fn engine(kind: &str, why: impl Into<String>) -> Cause {
@@ -81,6 +85,16 @@ pub(super) fn writable_proc(facts: &Facts, why: &str) -> Cause {
         Place::Host => Cause::new(why, "sudo mount -o remount,bind,rw /proc", HARMLESS),
         _ => allow(facts, why),
     }
+}
+
+/// For a refusal that may come from a chroot or a security module.
+pub(super) fn leave(facts: &Facts, why: String) -> Cause {
+    if facts.place != Place::Host {
+        return allow(facts, why);
+    }
+    let fix = "Leave the chroot: exit. For a security module, add the rule that its log names: \
+        sudo dmesg | grep -E 'apparmor|avc'";
+    Cause::new(why, fix, "A rule for one program allows it to that program only.").not_tried()
 }
 
 /// For root without the capabilities to become root of a user namespace.

@@ -5,12 +5,13 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
 use harness::ScratchDir;
+use nix::errno::Errno;
 use nix::sys::stat::makedev;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
-use super::advice::HARMLESS;
+use super::advice::{self, HARMLESS};
 use super::causes::Cause;
-use super::facts::Facts;
+use super::facts::{Facts, Place};
 use super::{Finding, Verdict};
 
 /// Without a /proc that knows this process, nothing can be tried.
@@ -43,11 +44,15 @@ pub(super) fn sigchld(facts: &Facts) -> Finding {
 }
 
 /// Most programs open /dev/null, and the last step mounts it over files.
-pub(super) fn null() -> Finding {
-    let finding = Finding::new("/dev/null", Verdict::Ok, "steps 02 to 07");
+pub(super) fn null(facts: &Facts) -> Finding {
+    let mut finding = Finding::new("/dev/null", Verdict::Ok, "steps 02 to 07");
     let found = fs::metadata("/dev/null");
     let opened = File::options().read(true).write(true).open("/dev/null").map(drop);
-    let Some((first, cause)) = null_cause(found, opened) else { return finding };
+    if let Err(error) = &opened {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+        finding.found = Some(format!("open(/dev/null): {} ({errno:?})", errno.desc()));
+    }
+    let Some((first, cause)) = null_cause(facts, found, opened.is_ok()) else { return finding };
     if first.is_none() {
         return Finding { needed_for: "ordinary users".into(), ..finding.refused(u32::MAX, cause) };
     }
@@ -55,9 +60,10 @@ pub(super) fn null() -> Finding {
 }
 
 /// Returns what's wrong with /dev/null, and the first step of this user that can't run because of it.
-pub(super) fn null_cause(
+fn null_cause(
+    facts: &Facts,
     found: io::Result<Metadata>,
-    opened: io::Result<()>,
+    opens: bool,
 ) -> Option<(Option<u32>, Cause)> {
     let remake = "What every system has is there again. Programs that start meanwhile may fail.";
     let Ok(found) = found else {
@@ -68,7 +74,7 @@ pub(super) fn null_cause(
         let why = "/dev/null isn't the null device (1:3), so what is written there is kept, and step 07 would mask \
             with it what it should hide.";
         let fix = "sudo rm /dev/null && sudo mknod -m 666 /dev/null c 1 3";
-        let first = if opened.is_ok() { 7 } else { 2 };
+        let first = if opens { 7 } else { 2 };
         return Some((Some(first), Cause::new(why, fix, remake)));
     }
     let mode = found.permissions().mode() & 0o777;
@@ -76,18 +82,23 @@ pub(super) fn null_cause(
         let why = format!("/dev/null has the mode {mode:04o}, so ordinary users can't open it.");
         let cause =
             Cause::new(why, "sudo chmod 666 /dev/null", "It's the mode that every system has.");
-        return Some((opened.is_err().then_some(2), cause));
+        return Some(((!opens).then_some(2), cause));
     }
-    let error = opened.err()?;
-    let why = format!(
-        "/dev/null can't be opened ({error}): its mount is nodev, or a security module forbids it."
-    );
-    let fix = "sudo mount -o remount,bind,dev /dev/null; with bubblewrap: --dev-bind /dev /dev";
-    Some((Some(2), Cause::new(why, fix, "Programs get the devices that their user may open.")))
+    if opens {
+        return None;
+    }
+    let why = "The mount that /dev/null is on is nodev, or a security module forbids to open it.";
+    let cause = if facts.place == Place::Sandbox {
+        advice::sandbox(why)
+    } else {
+        let risk = "Programs there get the devices that their user may open.";
+        Cause::new(why, "sudo mount -o remount,bind,dev /dev/null", risk)
+    };
+    Some((Some(2), cause))
 }
 
 /// Where programs can be put that another user can run. The harness avoids a place that won't do.
-pub(super) fn temporary_directory() -> Finding {
+pub(super) fn temporary_directory(facts: &Facts) -> Finding {
     let name = if std::env::var_os("TMPDIR").is_some() { "TMPDIR" } else { "/tmp" };
     let needed_for = "tests, just check";
     let Some(reason) = ScratchDir::why_not_tmpdir() else {
@@ -101,8 +112,11 @@ pub(super) fn temporary_directory() -> Finding {
         );
     }
     let why = format!("{name} {reason}, and neither /var/tmp, /dev/shm nor /run will do.");
+    let finding = Finding::new("a temporary directory", Verdict::Ok, needed_for);
+    if facts.place == Place::Sandbox {
+        return finding.refused(u32::MAX, advice::sandbox(why));
+    }
     let fix = "sudo mount -t tmpfs -o mode=1777 tmpfs /var/tmp";
     let risk = "What is in /var/tmp can't be seen until you unmount it: sudo umount /var/tmp";
-    let finding = Finding::new("a temporary directory", Verdict::Ok, needed_for);
     finding.refused(u32::MAX, Cause::new(why, fix, risk))
 }

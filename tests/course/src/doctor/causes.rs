@@ -205,5 +205,5 @@ fn filter(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
     let why = format!(
         "One of these: a chroot,{filter} a security module{label}. Every setting that this program knows allows it."
     );
-    Some(advice::allow(facts, why))
+    Some(advice::leave(facts, why))
 }

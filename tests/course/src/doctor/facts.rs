@@ -30,14 +30,14 @@ pub(super) enum Place {
     Container(&'static str),
     /// A systemd service, whose unit may forbid things.
     Service,
-    /// A user namespace without a PID namespace, as some sandboxes make.
+    /// A user namespace without a PID namespace, or root without CAP_SYS_ADMIN, as sandboxes make.
     Sandbox,
     /// None of these.
     Host,
 }
 
 impl Place {
-    fn find() -> Place {
+    fn find(may_mount: bool) -> Place {
         let is_first = |kind: &str, number: u64| {
             let namespace = fs::metadata(format!("/proc/self/ns/{kind}"));
             namespace.map_or(true, |namespace| namespace.ino() == number)
@@ -48,10 +48,11 @@ impl Place {
         if !pid || !uts {
             return Place::Container(engine(&cgroup));
         }
-        if cgroup.lines().any(|line| line.ends_with(".service")) {
+        if user && cgroup.lines().any(|line| line.ends_with(".service")) {
             return Place::Service;
         }
-        if user { Place::Host } else { Place::Sandbox }
+        let tame_root = geteuid().is_root() && !may_mount;
+        if user && !tame_root { Place::Host } else { Place::Sandbox }
     }
 }
 
@@ -99,14 +100,16 @@ impl Facts {
             (Ok(ours), Ok(theirs)) => !same(ours, theirs),
             _ => false,
         };
-        Facts {
+        let mut facts = Facts {
             status: text("/proc/self/status"),
             mapped: is_mapped("uid", geteuid().as_raw()) && is_mapped("gid", getegid().as_raw()),
-            place: Place::find(),
+            place: Place::Host,
             chroot: !mounts.is_empty() && (!is_mount || elsewhere),
             mounts,
             filtered: false,
-        }
+        };
+        facts.place = Place::find(facts.has_capability(SYS_ADMIN));
+        facts
     }
 
     /// Returns a field of /proc/self/status.

@@ -10,7 +10,8 @@ mod render;
 
 use std::iter;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use harness::probe::Probe;
 use harness::{Call, CallError, Caller, Program, UNPRIVILEGED_UID, helper_path};
@@ -83,8 +84,8 @@ pub fn examine() -> Report {
     let mut facts = Facts::read();
     let mut findings = vec![notes::linux(), basics::proc(&facts), basics::sigchld(&facts)];
     let can_try = findings.iter().all(|finding| finding.verdict == Verdict::Ok);
-    findings.push(basics::null());
-    let mut other_user = false;
+    findings.push(basics::null(&facts));
+    let mut other_user = findings.iter().all(|finding| finding.stops.is_none());
     if can_try {
         facts.filtered = matches!(try_probe(Caller::Root, Probe::Filter), Err(Refusal::Call(error))
             if error.errno == Errno::EPERM);
@@ -92,7 +93,7 @@ pub fn examine() -> Report {
         findings.extend(probe_as(own, &facts));
         if can_change_user(&facts) {
             let mut others = probe_as(Caller::Rootless, &facts);
-            other_user = others.iter().all(|finding| finding.stops.is_none());
+            other_user &= others.iter().all(|finding| finding.stops.is_none());
             for finding in &mut others {
                 finding.stops = None;
                 if finding.verdict == Verdict::NotOk {
@@ -100,12 +101,14 @@ pub fn examine() -> Report {
                 }
             }
             findings.extend(others);
+        } else {
+            other_user = false;
         }
     }
     let stops = |finding: &Finding, step| finding.stops.is_some_and(|first| first <= step);
     let can = |step: u32| !findings.iter().any(|finding| stops(finding, step));
     let steps = (1..=last_step()).map(|step| (step, can(step))).collect();
-    findings.push(basics::temporary_directory());
+    findings.push(basics::temporary_directory(&facts));
     findings.extend(notes::all(&facts));
     Report { findings, steps, other_user }
 }
@@ -120,7 +123,9 @@ fn can_change_user(facts: &Facts) -> bool {
 fn probe_as(caller: Caller, facts: &Facts) -> Vec<Finding> {
     let how = if caller == Caller::Root { "as root" } else { "without root" };
     let mut findings = Vec::new();
-    for (probe, name) in NAMES {
+    // A mask is made of /dev/null, which has a finding of its own.
+    let can_mask = Path::new("/dev/null").exists();
+    for (probe, name) in NAMES.into_iter().filter(|(probe, _)| can_mask || *probe != Probe::Masks) {
         let needed_for = needed_for(probe);
         let finding = Finding::new(format!("{name}, {how}"), Verdict::Ok, needed_for);
         let refusal = match try_probe(caller, probe) {
@@ -183,7 +188,7 @@ fn lent_helper(caller: Caller) -> harness::Result<Program> {
 fn try_probe(caller: Caller, probe: Probe) -> std::result::Result<(), Refusal> {
     // We are our own helper. In a directory that the other user may be in.
     let mut helper = Command::new("/proc/self/exe");
-    helper.arg("as").args(probe.args_like_step()).current_dir("/");
+    helper.arg("as").args(probe.args_like_step()).current_dir("/").stdin(Stdio::inherit());
     let other = caller == Caller::Rootless && geteuid().is_root();
     if other {
         helper.uid(UNPRIVILEGED_UID).gid(UNPRIVILEGED_UID);
