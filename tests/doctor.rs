@@ -95,7 +95,7 @@ fn names_process_limit() {
         &[
             "start /proc/self/exe: Try again (EAGAIN)",
             "This user is at the limit of processes (ulimit -u), which is 1.",
-            "fix: sudo prlimit --pid $$ --nproc=10000",
+            "sudo prlimit --pid PID --nproc=10000",
             "These can't: 01, 02,",
         ],
     );

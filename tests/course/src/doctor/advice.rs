@@ -1,5 +1,7 @@
 //! What to do about a refusal, for the place that we run in. Tried on Debian 12 and here, unless it says otherwise.
 
+use nix::unistd::geteuid;
+
 use super::causes::Cause;
 use super::facts::{Facts, Place};
 
@@ -27,9 +29,12 @@ pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {
     match facts.place {
         Place::Container(kind) => engine(kind, why),
         Place::Service => {
-            let fix = "systemd-run --user --pty bash";
-            let risk =
-                "The shell is yours, as at a login, without what the service's unit forbids.";
+            let fix = if geteuid().is_root() {
+                "systemd-run --pty bash"
+            } else {
+                "XDG_RUNTIME_DIR=/run/user/$(id -u) systemd-run --user --pty bash"
+            };
+            let risk = "The shell may do what you may do at a login, and no more.";
             Cause::new(why, fix, risk)
         }
         Place::Sandbox => sandbox(why),

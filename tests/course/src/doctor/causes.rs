@@ -196,6 +196,11 @@ fn filter(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
     if !call.is_unshare() || errno != Errno::EPERM {
         return None;
     }
+    if facts.place == Place::Service && facts.has_filter() {
+        let why = "The unit of this systemd service forbids it, for example with RestrictNamespaces= or \
+            SystemCallFilter=.";
+        return Some(advice::allow(facts, why));
+    }
     if call == Call::UnshareTime {
         let why = "A seccomp filter or a security module that looks at the flags refuses time namespaces.";
         return Some(advice::allow(facts, why));

@@ -1,6 +1,7 @@
 //! A limit on processes: the user's or a cgroup's.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use harness::{Call, CallError};
 use nix::errno::Errno;
@@ -16,24 +17,26 @@ pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
     if error.call != Call::Spawn || !matches!(error.errno, Errno::EAGAIN | Errno::EPERM) {
         return None;
     }
-    if let Some(limit) = full_cgroup() {
+    // A shell at its limit can start nothing, so another one has to help.
+    let here = "In another shell, with the number that `echo $$` prints in this one for PID: ";
+    if let Some(Full { limit, up }) = full_cgroup() {
         let why = format!(
             "A cgroup of this shell is at its limit of processes (pids.max), which is {limit}."
         );
-        let fix = match facts.place {
-            Place::Container(_) => {
-                "docker run --pids-limit=-1 IMAGE; podman run --pids-limit=-1 IMAGE"
-            }
-            _ => {
-                "echo max | sudo tee /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/pids.max"
-            }
-        };
-        return Some(Cause::new(why, fix, LESS).not_tried());
+        if let Place::Container(_) = facts.place {
+            let fix = "docker run --pids-limit=-1 IMAGE; podman run --pids-limit=-1 IMAGE";
+            return Some(Cause::new(why, fix, LESS));
+        }
+        let up = "/..".repeat(up);
+        let fix = format!(
+            "{here}echo max | sudo tee /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/PID/cgroup){up}/pids.max"
+        );
+        return Some(Cause::new(why, &fix, LESS));
     }
     let [soft, hard] = user_limit();
     let why = format!("This user is at the limit of processes (ulimit -u), which is {soft}.");
-    let fix =
-        if soft == hard { "sudo prlimit --pid $$ --nproc=10000" } else { "ulimit -S -u hard" };
+    let fix = format!("{here}sudo prlimit --pid PID --nproc=10000");
+    let fix = if soft == hard { fix.as_str() } else { "ulimit -S -u hard" };
     Some(Cause::new(why, fix, LESS))
 }
 
@@ -45,28 +48,33 @@ fn user_limit() -> [String; 2] {
     [(); 2].map(|()| words.next().unwrap_or_else(|| "unknown".to_owned()))
 }
 
-/// Returns the limit of the innermost cgroup that has as many processes as it may have.
-fn full_cgroup() -> Option<u64> {
+/// A cgroup that has as many processes as it may have.
+struct Full {
+    limit: u64,
+    /// How many levels above this shell's cgroup it is.
+    up: usize,
+}
+
+/// Returns the innermost one.
+fn full_cgroup() -> Option<Full> {
     let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let paths = cgroups.lines().filter_map(|line| {
+    let own = cgroups.lines().filter_map(|line| {
         let (_, line) = line.split_once(':')?;
-        let (controllers, path) = line.split_once(':')?;
-        match controllers {
-            "" => Some(("/sys/fs/cgroup", path)),
-            "pids" => Some(("/sys/fs/cgroup/pids", path)),
+        match line.split_once(':')? {
+            ("", path) => Some(format!("/sys/fs/cgroup{path}")),
+            ("pids", path) => Some(format!("/sys/fs/cgroup/pids{path}")),
             _ => None,
         }
     });
-    paths
-        .flat_map(|(root, path)| {
-            let inner = std::path::Path::new(path).ancestors();
-            inner.map(move |path| format!("{root}{}", path.display()))
-        })
-        .find_map(|directory| {
-            let number = |file: &str| {
-                fs::read_to_string(format!("{directory}/{file}")).ok()?.trim().parse::<u64>().ok()
-            };
-            let limit = number("pids.max")?;
-            (number("pids.current")? >= limit).then_some(limit)
-        })
+    let above = |own: String| {
+        let directories: Vec<PathBuf> = Path::new(&own).ancestors().map(Path::to_owned).collect();
+        directories.into_iter().enumerate()
+    };
+    own.flat_map(above).find_map(|(up, directory)| {
+        let number = |file: &str| -> Option<u64> {
+            fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok()
+        };
+        let limit = number("pids.max")?;
+        (number("pids.current")? >= limit).then_some(Full { limit, up })
+    })
 }
