@@ -196,12 +196,17 @@ fn keeps_sigchld_to_itself() -> Result {
 /// While `run` and `init` are stopped, signals stay pending, one of each kind.
 #[test]
 fn pending_signals_arrive_later_and_once() -> Result {
-    use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGWINCH};
+    use Signal::{SIGALRM, SIGHUP, SIGPROF, SIGTERM, SIGUSR1, SIGVTALRM};
+    // Not every shell runs the traps of all signals that arrive together.
+    if !require_tools(&["dash"]) {
+        return Ok(());
+    }
     for program in programs() {
-        let session = listen(&program)?;
+        let dash = program.supervise(["run", "dash", "-c", &listener()]);
+        let session = Session::ready(dash, "ready")?;
         let [run, init, _] = pids(&session.tree()?, 0);
         freeze(&session, &[run, init])?;
-        let sent = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGALRM, SIGTERM, SIGWINCH];
+        let sent = [SIGHUP, SIGUSR1, SIGALRM, SIGTERM, SIGVTALRM, SIGPROF];
         for signal in sent.into_iter().chain(sent) {
             send(run, signal);
             assert!(is_pending(run, signal), "{signal}");
@@ -507,9 +512,10 @@ fn script_cannot_read_the_terminal_afterwards() -> Result {
     }
     for program in programs() {
         let path = program.path().to_string_lossy();
-        let line = "\"$0\" run --ti bash --norc --noediting -i; read line; echo \"got ($line)\"";
-        let shell = program.environment().supervise("sh", ["-c", line, &path]);
-        let mut terminal = Terminal::start(shell.env("PS1", PROMPT))?;
+        let bash = format!("PS1='{PROMPT}' \"$0\" run --ti bash --norc --noediting -i");
+        let line = format!("{bash}; read line; echo \"got ($line)\"");
+        let shell = program.environment().supervise("sh", ["-c", &line, &path]);
+        let mut terminal = Terminal::start(shell)?;
         terminal.expect(PROMPT)?;
         terminal.send_keys("exit\r")?;
         terminal.expect("exit\r\n")?;
