@@ -237,6 +237,18 @@ fn names_lost_capability_of_root() {
     );
 }
 
+/// Nothing but these needs git. A checkout without .git is enough.
+#[test]
+fn says_what_needs_git() -> Result {
+    for doctor in doctors() {
+        let said = Transcript::run(doctor.supervise(["doctor"]).env("PATH", "/nonexistent"))?;
+        let flat = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = "missing git just start, just break; tests not in PATH; package: git";
+        assert!(flat.contains(words) && flat.ends_with("All steps can run."), "{}", said.printed);
+    }
+    Ok(())
+}
+
 /// A TMPDIR that won't do is no missing ability: the harness uses another directory, and doctor says so.
 #[test]
 fn names_unfit_tmpdir() -> Result {
