@@ -46,6 +46,7 @@ fn step_names_are_consistent() {
         "doctor.rs",
         "harness",
         "refusals.rs",
+        "slow.rs",
         "snapshots",
         "tool.rs",
     ]

@@ -105,16 +105,16 @@ fn add(
 }
 
 fn own_namespaces(process: &Process, host: &Process) -> String {
+    // It has given up most of them, and only root may see the rest.
+    if process.state == 'Z' {
+        return String::new();
+    }
     let number = |process: &Process, kind: &str| process.namespaces.get(kind).copied();
     let is_own = |kind: &str| match kind.strip_suffix("_for_children") {
         // The kernel doesn't show a PID namespace that has no process yet.
         Some(base) => {
             let own = number(process, base);
-            // A zombie has no future children.
-            own.is_some()
-                && process.state != 'Z'
-                && own != number(process, kind)
-                && number(host, kind).is_some()
+            own.is_some() && own != number(process, kind) && number(host, kind).is_some()
         }
         None => {
             let own = number(process, kind);
