@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::cleanup::with_cleanup;
 use crate::print::print;
 use crate::slow::screen::{Key, Screen, Settings};
-use crate::slow::{Film, Scene, explain, text};
+use crate::slow::{Film, Frame, Scene, explain, text};
 use crate::step::Step;
 use crate::workspace::{called_as, typed_path};
 
@@ -65,19 +65,23 @@ fn play(options: &Slow) -> Result<ExitCode> {
         let examples = step.examples().into_iter();
         lines = examples.map(|words| words.map(OsString::from).into()).collect();
     }
+    let mut last = None;
     for (index, args) in lines.into_iter().enumerate() {
+        if last == Some(Key::Quit) {
+            break;
+        }
         let mut scene = Scene::new(program.clone(), &step.bin(), args);
         scene.signal = options.signal;
         scene.redacted = options.redacted;
         let screen = if options.all { None } else { Screen::open(scene.command_line())? };
         match screen {
-            Some(screen) => {
-                if show(&scene, &screen)? == Key::Quit {
-                    return Ok(ExitCode::SUCCESS);
-                }
-            }
+            Some(screen) => last = Some(show(&scene, &screen)?),
             None => print_all(&scene, if index == 0 { "" } else { "\n" })?,
         }
+    }
+    if last.is_some_and(|key| key != Key::Quit) {
+        let (just, label) = (called_as(), step.label());
+        print(format!("`{just} slow {label} --all` prints every frame.\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,29 +101,35 @@ fn print_all(scene: &Scene, gap: &str) -> Result {
 fn show(scene: &Scene, screen: &Screen) -> Result<Key> {
     let mut film = Film::start(scene).map_err(explain)?;
     let mut key = Key::Next;
-    let mut rest = Vec::new();
     while let Some(mut frame) = film.next_frame()? {
         if key == Key::Next && frame.result.is_none() {
-            key = screen.ask(&frame)?;
+            key = ask(screen, &frame)?;
         }
         if key == Key::Quit {
             break;
         }
         film.finish(&mut frame)?;
-        match key {
-            Key::Next => key = screen.ask(&frame)?,
-            _ => rest.append(&mut frame.printed),
+        if key == Key::Next {
+            key = ask(screen, &frame)?;
+        } else {
+            print(frame.printed.iter().map(|line| format!("| {line}\n")).collect::<String>())?;
         }
         if key == Key::Quit {
             break;
         }
     }
-    let rest = rest.iter().map(|line| format!("| {line}\n")).collect::<String>();
-    let status = match film.status() {
-        Some(status) if key != Key::Quit => format!("[{status}]\n"),
-        _ => String::new(),
-    };
-    let next = format!("`{} slow STEP --all` prints every frame.\n", called_as());
-    print(format!("\n{rest}{status}{next}"))?;
+    match film.status() {
+        Some(status) if key == Key::RunOn => print(format!("[{status}]\n"))?,
+        Some(status) => print(format!("\n[{status}]\n"))?,
+        None => print("\n")?,
+    }
+    Ok(key)
+}
+
+fn ask(screen: &Screen, frame: &Frame) -> Result<Key> {
+    let key = screen.ask(frame)?;
+    if key == Key::RunOn {
+        print("\nIt runs on. Ctrl-C ends it.\n")?;
+    }
     Ok(key)
 }

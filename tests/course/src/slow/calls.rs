@@ -247,7 +247,8 @@ fn waitid(caller: &Caller, kind: u64, id: i32, bits: u64, pids: &mut Pids) -> De
     let has = |flag: i32| bits & u64::from(flag.cast_unsigned()) != 0;
     let sentence = match (has(libc::WSTOPPED), has(libc::WNOWAIT), has(libc::WNOHANG)) {
         (true, ..) => format!("{who} asks whether that child was stopped."),
-        (_, true, _) => format!("{who} looks for a dead child, and leaves it as it is."),
+        (_, true, true) => format!("{who} looks for a dead child, and leaves it as it is."),
+        (_, true, false) => format!("{who} waits until a child dies, and leaves it as it is."),
         (.., true) => format!("{who} asks whether a child is dead, without waiting for it."),
         _ => format!("{who} waits until a child dies."),
     };

@@ -115,6 +115,10 @@ impl Screen {
         let sentence = wrap(&frame.described.sentence, WIDTH - 3).into_iter().take(2);
         text.extend(sentence.map(|line| format!("   {line}")));
         text.push(String::new());
+        // Without a result, an empty line keeps its place, so that the table doesn't jump.
+        if frame.result.is_none() {
+            text.push(String::new());
+        }
         if let Some(result) = &frame.result {
             let result = cut(&format!("   {result}"), WIDTH - 1);
             let refused = result.starts_with("   = -1 ");
