@@ -1,11 +1,11 @@
-# The commands of the course. `just` alone lists them.
+# The commands of the course. `just` lists them.
 # A step is 02, 2 or 02-init-pid1. Its arguments arrive word for word.
 
 set positional-arguments := true
 
 # The words of a transcript are the same on every machine.
 export LC_ALL := "C.UTF-8"
-# What messages call a command, and what a relative path is relative to.
+# The name of the command in messages, and the directory where relative paths start.
 export COURSE_CALLED_AS := "just"
 export COURSE_CALLED_FROM := invocation_directory()
 
@@ -132,6 +132,12 @@ review:
 [no-exit-message]
 test-breaks *step:
     @cargo course test-breaks "$@"
+
+# Test on Debian hosts in QEMU: just test-hosts bookworm
+[group('test')]
+[no-exit-message]
+test-hosts *args:
+    @tests/hosts/hosts "$@"
 
 # Check everything that must hold before a change lands
 [group('test')]

@@ -1,9 +1,9 @@
-// What a style sheet cannot mend in mdBook's pages. They can be read without it: see course.css.
+// Improves mdBook's pages where a style sheet can't. The pages are readable without it: see course.css.
 'use strict';
 
 (function themes() {
-    // course.css knows light and dark, and so do the readers. Whoever comes with another of mdBook's themes, saved by
-    // another book at the same address, gets the one of ours that is as light or as dark.
+    // course.css has a light and a dark theme. Another book at the same address may have saved a different one of
+    // mdBook's themes. Replace it with ours that is as light or as dark.
     const named = name => document.getElementById('mdbook-theme-' + name);
     const saved = document.querySelector('#mdbook-theme-list .theme-selected').id;
     const offered = ['default_theme', 'light', 'coal'].map(named);
@@ -20,8 +20,8 @@
 })();
 
 (function controls() {
-    // Some of mdBook's controls answer the mouse only: the label that opens the list of chapters, and the links without
-    // an address that fold its parts.
+    // Some of mdBook's controls react only to the mouse: the label that opens the list of chapters, and the links
+    // without an address that fold its parts.
     function makeButton(element) {
         element.setAttribute('role', 'button');
         element.tabIndex = 0;
@@ -35,12 +35,16 @@
 
     makeButton(document.getElementById('mdbook-sidebar-toggle'));
 
-    // The field's name is a text that goes away with the first letter, and its description has another ID.
+    // Screen readers jump between landmarks. These two lack the role.
+    document.getElementById('mdbook-menu-bar').setAttribute('role', 'banner');
+    document.getElementById('mdbook-search-wrapper').setAttribute('role', 'search');
+
+    // The search field's placeholder disappears with the first letter, and its description has a wrong ID.
     const search = document.getElementById('mdbook-searchbar');
     search.setAttribute('aria-label', 'Search this book');
     search.setAttribute('aria-describedby', 'mdbook-searchresults-header');
 
-    // The folds of the page's own headings come with DOMContentLoaded, and open and close as the reader scrolls.
+    // mdBook adds the page's own headings on DOMContentLoaded, and folds them as you scroll.
     document.addEventListener('DOMContentLoaded', () => {
         const sidebar = document.getElementById('mdbook-sidebar');
         const folds = sidebar.querySelectorAll('.chapter-fold-toggle');
@@ -56,8 +60,47 @@
     });
 })();
 
+(function transcripts() {
+    // Marks who wrote what: you, our program, the test, or the command. The text itself doesn't change.
+    const OWN = /^(pid|run PID|init PID): |^init: first command of the container: /;
+    const INPUT = /^([$#] |inside: )(.*\n?)|^(\^[A-Z\\])(.*\n?)/; // after a prompt, or a key such as ^C
+    const COLUMNS = /\S {2,}\S|[│├└]/;
+    // The first words of a long line stay visible: its indentation with a label such as `why:`, or all columns but the
+    // last.
+    const INDENT = /^(?: {2,}(?:[a-z]+: +)?)?/;
+    const FIRST_COLUMNS = /^.{0,60}(?: {2,}|[│├└]─? )(?=\S)/;
+
+    function element(name, className, text) {
+        const made = document.createElement(name);
+        made.className = className;
+        made.textContent = text;
+        return made;
+    }
+
+    for (const code of document.querySelectorAll('pre > code:is(.language-console, .language-text)')) {
+        const lines = code.textContent.split(/(?<=\n)/);
+        code.replaceChildren(...lines.map(text => {
+            const typed = code.matches('.language-console') && INPUT.exec(text);
+            if (typed) {
+                const line = element('span', 'line typed', '');
+                const [, prompt, input, key, output] = typed;
+                line.append(...prompt ? [element('span', 'prompt', prompt)] : []);
+                line.append(element('kbd', '', input ?? key), output ?? '');
+                return line;
+            }
+            const kind = OWN.test(text) ? 'own'
+                : /^\[exit status \d+\]$/.test(text.trimEnd()) ? 'status'
+                : COLUMNS.test(text.replace(INDENT, '')) ? 'columns' : 'output';
+            const line = element('span', 'line ' + kind, text);
+            const start = (kind === 'columns' && FIRST_COLUMNS.exec(text) || INDENT.exec(text))[0];
+            line.style.setProperty('--indent', start.length || 2);
+            return line;
+        }));
+    }
+})();
+
 (function sideways() {
-    // What scrolls must take the focus, or a keyboard cannot scroll it. What fits must not: it would only be in the way.
+    // A box that scrolls has to take the focus, or the keyboard can't scroll it. A box that fits shouldn't be a stop.
     function update(element) {
         if (element.scrollWidth > element.clientWidth) {
             element.tabIndex = 0;
@@ -73,7 +116,7 @@
     const observer = new ResizeObserver(entries => entries.forEach(entry => update(entry.target)));
     for (const element of document.querySelectorAll('pre > code, .table-wrapper')) {
         observer.observe(element);
-        // To the rest of the page these two keys mean the previous and the next chapter.
+        // Elsewhere on the page, these keys turn to the previous and the next chapter.
         element.addEventListener('keydown', event => {
             if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
                 event.stopPropagation();
@@ -83,7 +126,7 @@
 })();
 
 (function print() {
-    // course.css opens what is folded; this is for browsers that cannot do it there (before 2025).
+    // Opens folded answers in browsers from before 2025, which can't do it in course.css.
     let opened = [];
     window.addEventListener('beforeprint', () => {
         opened = Array.from(document.querySelectorAll('details:not([open])'));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use course::patch::{Patch, PatchKind};
 use course::step::Step;
 use course::test_support::{names_in, read};
-use course::{checks, diff, hints};
+use course::{checks, diff, hints, sources};
 use harness::{Result, assert_snapshot};
 
 fn steps() -> Vec<Step> {
@@ -39,11 +39,13 @@ fn mounting_proc_changes_init_only() -> Result {
 #[test]
 fn step_names_are_consistent() {
     let mut files: BTreeSet<_> = [
+        "book",
         "book.rs",
         "breaks.rs",
         "conventions.rs",
         "course",
         "doctor.rs",
+        "errors.rs",
         "harness",
         "refusals.rs",
         "slow.rs",
@@ -65,8 +67,8 @@ fn step_names_are_consistent() {
         }
         files.insert(format!("{test}.rs"));
     }
-    // The sandbox has no copy of the browser's tests.
-    files.extend(names_in("tests").into_iter().filter(|name| name == "browser"));
+    // The sandbox has no copy of the browser and host's tests.
+    files.extend(names_in("tests").into_iter().filter(|name| name == "browser" || name == "hosts"));
     assert_eq!(names_in("tests"), files);
 }
 
@@ -88,8 +90,8 @@ fn steps_depend_on_nix_and_clap_only() {
 #[test]
 fn source_files_say_which_process_runs_them() {
     for step in steps() {
-        for file in names_in(&format!("steps/{step}/src")) {
-            let text = read(&format!("steps/{step}/src/{file}"));
+        let sources = sources::read(&step.dir().expect("a checkout").join("src"));
+        for (file, text) in sources.expect("the sources") {
             let says = text.starts_with("//! Run by ") || text.starts_with("//! Used by ");
             assert!(says, "steps/{step}/src/{file}");
         }

@@ -2,6 +2,7 @@
 //! own status if the step works all the same, and otherwise 125, one error, one hint, and nothing left behind.
 
 use std::env;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use course::step::Step;
@@ -110,15 +111,14 @@ refusals! {
             => "unsupported_remount",
 }
 
-/// The steps, and their programs for each caller. COURSE_STEP limits them to one.
-fn programs() -> &'static [(Step, Vec<Program>)] {
-    static PROGRAMS: OnceLock<Vec<(Step, Vec<Program>)>> = OnceLock::new();
-    PROGRAMS.get_or_init(|| {
+/// The steps and their programs. COURSE_STEP limits them to one.
+fn steps() -> &'static [(Step, PathBuf)] {
+    static STEPS: OnceLock<Vec<(Step, PathBuf)>> = OnceLock::new();
+    STEPS.get_or_init(|| {
         let only = env::var("COURSE_STEP").ok();
         let steps = Step::all().expect("the steps").into_iter();
         let steps = steps.filter(|step| only.as_ref().is_none_or(|only| step.to_string() == *only));
-        let programs = |step: &Step| programs_for_each_caller(step.build().expect("it builds"));
-        steps.map(|step| (step.clone(), programs(&step))).collect()
+        steps.map(|step| (step.clone(), step.build().expect("it builds"))).collect()
     })
 }
 
@@ -126,7 +126,10 @@ fn check(restriction: Restriction, rows: &[Row]) -> Result {
     if !restriction.requirements().into_iter().all(|tool| tool.is_met_or_skip()) {
         return Ok(());
     }
-    for (step, programs) in programs() {
+    // From the step before the first that notices on.
+    let from = rows.iter().map(|row| row.first).min().unwrap_or(1).saturating_sub(1);
+    for (step, path) in steps().iter().filter(|(step, _)| step.number >= from) {
+        let programs = programs_for_each_caller(path);
         for program in programs.iter().filter(|program| restriction.binds(program)) {
             let applies = |row: &&Row| {
                 let caller = row.caller.is_none_or(|caller| caller == program.caller());

@@ -1,1 +1,459 @@
-//! The learner's tool in other hands: other directories, other modes, and programs that nobody knows.
+//! The learner's tool in other hands: other directories, other surroundings, and programs that nobody knows.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use course::patch::{Patch, PatchKind};
+use course::sandbox::{Sandbox, missing_lines};
+use course::step::Step;
+use course::test_support::{names_in, program, step_program};
+use course::workspace::root;
+use harness::test_support::{AssertClean, Skip, require_tools};
+use harness::{
+    Caller, Captured, Environment, Exit, Requirement, Result, ScratchDir, Session, Supervisor,
+    Transcript,
+};
+use nix::sys::signal::Signal;
+
+const COURSE: &str = env!("CARGO_BIN_EXE_course");
+
+/// Prepares `course arg…` in a directory.
+fn course(directory: &Path, args: &[&str]) -> Supervisor {
+    Supervisor::new(&Environment::inherited(), Path::new(COURSE), "course", args)
+        .in_directory(directory)
+        .env("CARGO", env!("CARGO"))
+        .env("NO_COLOR", "1")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A checkout with two small steps, in a directory with an awkward name.
+struct Checkout {
+    _scratch: ScratchDir,
+    root: PathBuf,
+}
+
+/// Says something, and becomes the command.
+const STEP: &str = r#"
+use std::os::unix::process::CommandExt;
+fn main() {
+    eprintln!("said");
+    let args: Vec<_> = std::env::args_os().skip(2).collect();
+    match args.split_first() {
+        Some((command, args)) => panic!("{}", std::process::Command::new(command).args(args).exec()),
+        None => println!("version 1"),
+    }
+}
+"#;
+
+impl Checkout {
+    fn new() -> Self {
+        let scratch = ScratchDir::new("checkout").expect("a directory");
+        let root = scratch.path().join("it's a checkout");
+        let checkout = Checkout { _scratch: scratch, root };
+        checkout.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"steps/*\"]\n");
+        checkout.write("tests/harness/Cargo.toml", "");
+        checkout.write("steps/notes.md", "A note.\n");
+        for step in ["01-one", "02-two"] {
+            checkout.write(&format!("steps/{step}/Cargo.toml"), &manifest(step));
+            let source = STEP.replace("said", &format!("said by {step}"));
+            checkout.write(&format!("steps/{step}/src/main.rs"), &source);
+        }
+        checkout
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.root.join(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("make a directory");
+        fs::write(path, text).expect("write a file");
+    }
+
+    fn course(&self, args: &[&str]) -> Supervisor {
+        course(&self.root, args).env("CARGO_TARGET_DIR", self.root.join("target"))
+    }
+
+    fn output(&self, args: &[&str]) -> Result<Captured> {
+        self.course(args).output()
+    }
+}
+
+fn manifest(step: &str) -> String {
+    format!(
+        "[package]\nname = \"step-{step}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\
+         [[bin]]\nname = \"{step}\"\npath = \"src/main.rs\"\n"
+    )
+}
+
+#[test]
+fn acts_on_the_checkout_it_is_called_in() -> Result {
+    let checkout = Checkout::new();
+    let steps = checkout.output(&["steps"])?;
+    assert_eq!(text(&steps.stdout), "01  one\n02  two\n");
+    let diff = text(&checkout.output(&["diff", "1", "02-two"])?.stdout);
+    assert!(diff.contains("+    eprintln!(\"said by 02-two\");\n"), "{diff}");
+    let elsewhere = course(Path::new("/"), &["progress"]).output()?;
+    assert_eq!(
+        text(&elsewhere.stderr),
+        "course: / isn't in a checkout of the course: cd into one\n"
+    );
+    Ok(())
+}
+
+/// What an editor leaves beside a source, and a source in a directory.
+#[test]
+fn diff_ignores_editor_files() -> Result {
+    let checkout = Checkout::new();
+    let source = checkout.root.join("steps/02-two/src");
+    for name in [".main.rs.swp", "main.rs~", "#main.rs#", "notes.txt", "latin.rs"] {
+        fs::write(source.join(name), b"\xff\xfe").expect("write a file");
+    }
+    std::os::unix::fs::symlink("someone@host.1", source.join(".#main.rs")).expect("make a link");
+    checkout.write("steps/02-two/src/deep/inner.rs", "// Deep.\n");
+    let diff = checkout.output(&["diff", "1", "2"])?;
+    let files: Vec<_> = text(&diff.stdout)
+        .lines()
+        .filter(|line| line.starts_with("+++ "))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(files, ["+++ 02-two/src/deep/inner.rs", "+++ 02-two/src/main.rs"]);
+    assert_eq!(text(&diff.stderr), "");
+    Ok(())
+}
+
+/// With another target, cargo puts the program elsewhere.
+#[test]
+fn runs_the_program_that_cargo_built() -> Result {
+    let checkout = Checkout::new();
+    let run = || -> Result<String> {
+        let run =
+            checkout.course(&["run", "01"]).env("CARGO_BUILD_TARGET", host_target()).output()?;
+        Ok(text(&run.stdout) + &text(&run.stderr))
+    };
+    let first = run()?;
+    assert!(first.contains("version 1\n"), "{first}");
+    checkout.write("steps/01-one/src/main.rs", &STEP.replace("version 1", "version 2"));
+    assert!(run()?.contains("version 2\n"));
+    Ok(())
+}
+
+/// `x86_64-unknown-linux-gnu`, as rustc says.
+fn host_target() -> String {
+    let output = std::process::Command::new("rustc").arg("-vV").output().expect("start rustc");
+    let text = text(&output.stdout);
+    let line = text.lines().find_map(|line| line.strip_prefix("host: "));
+    line.expect("a host").to_owned()
+}
+
+#[test]
+fn compile_errors_name_the_learners_file() -> Result {
+    let checkout = Checkout::new();
+    checkout.write("work/02/Cargo.toml", &(manifest("02-two") + "[workspace]\n"));
+    checkout.write("work/02/src/main.rs", "fn main() {\n    let number: u8 = \"no\";\n}\n");
+    let output = checkout.output(&["work", "02"])?;
+    let said = text(&output.stderr);
+    assert!(said.contains("--> work/02/src/main.rs:2:22\n"), "{said}");
+    assert!(said.ends_with("course: work/02 doesn't compile\n"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn tree_prints_the_command_line_first() -> Result {
+    let checkout = Checkout::new();
+    let (said, exit) = Transcript::run_with_exit(checkout.course(&["tree", "01"]))?;
+    exit.assert_clean();
+    let at = |words: &str| said.printed.find(words).unwrap_or_else(|| panic!("{}", said.text));
+    assert!(at("$ 01-one command /bin/sh\n") < at("said by 01-one\n"), "{}", said.text);
+    Ok(())
+}
+
+/// strace would wait for the step, which it can't end.
+#[test]
+fn trace_ends_with_its_reader() -> Result {
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
+    let checkout = Checkout::new();
+    checkout.output(&["run", "01"])?;
+    let script = "\"$0\" trace 01 command sleep 1000 | head -n 1";
+    let shell = Environment::inherited().supervise("sh", ["-c", script, COURSE]);
+    let shell = shell.in_directory(&checkout.root).env("CARGO", env!("CARGO"));
+    let (said, exit) = Transcript::run_with_exit(shell)?;
+    exit.assert_clean();
+    assert!(said.printed.starts_with("execve("), "{}", said.text);
+    Ok(())
+}
+
+#[test]
+fn missing_cargo_is_named() -> Result {
+    let checkout = Checkout::new();
+    let output = checkout.course(&["run", "01"]).env("CARGO", "cargo").env("PATH", "/nowhere");
+    let output = output.output()?;
+    assert_eq!(output.exit.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "course: start cargo: No such file or directory (ENOENT)\n");
+    Ok(())
+}
+
+/// What fingers type that know Docker.
+#[test]
+fn corrects_the_command_line_of_docker() -> Result {
+    for (typed, meant) in [
+        (&["ps", "-e"] as &[&str], "run 02 run ps -e"),
+        (&["--rm", "--ti", "sh"], "run 02 run --ti sh"),
+        (&["run", "-d", "--name", "web", "sleep", "9"], "run 02 run sleep 9"),
+        (&["run", "--ti", "--rm", "sh", "-c", "a b"], "run 02 run --ti sh -c 'a b'"),
+    ] {
+        let output = course(&root()?, &[&["run", "02"], typed].concat()).output()?;
+        let said = text(&output.stderr);
+        assert!(said.ends_with(&format!(": cargo course {meant}\n")), "{typed:?}: {said}");
+    }
+    Ok(())
+}
+
+/// What is left of a break may be no line at all.
+#[test]
+fn break_says_which_lines_are_missing() {
+    let missing = missing_lines("$ true\n[exit status 7]\n", "$ true\n").expect("a sentence");
+    assert!(
+        missing.contains("[exit status 7]") && missing.contains("[exit status 0]"),
+        "{missing}"
+    );
+    assert_eq!(missing_lines("$ true\n1\n", "$ true\n2\n"), None);
+}
+
+#[test]
+fn patch_is_taken_back_after_a_panic() -> Result {
+    if !require_tools(&["git"]) {
+        return Ok(());
+    }
+    let step: Step = "1".parse()?;
+    let patch = Patch::all(&step, PatchKind::Break)?.remove(0);
+    let sandbox = Sandbox::new()?;
+    let source = format!("steps/{step}/src/main.rs");
+    let copy = || fs::read_to_string(sandbox.directory().join(&source)).expect("the copy");
+    let whole = copy();
+    std::thread::scope(|scope| {
+        let panics = scope.spawn(|| {
+            let _patched = sandbox.with(&patch).expect("it applies");
+            assert_eq!(copy(), whole, "the patch changes something");
+        });
+        assert!(panics.join().is_err());
+    });
+    assert_eq!(copy(), whole);
+    Ok(())
+}
+
+#[test]
+fn checkout_with_crlf_config_has_lf_patches() -> Result {
+    let root = root()?;
+    if !root.join(".git").exists() || !require_tools(&["git"]) {
+        return Ok(());
+    }
+    let scratch = ScratchDir::new("clone")?;
+    let clone = scratch.path().join("clone");
+    let mut git = std::process::Command::new("git");
+    git.args(["clone", "--quiet", "--config=core.autocrlf=true"]).arg(&root).arg(&clone);
+    assert!(git.status().expect("start git").success());
+    let patch = fs::read(clone.join("steps/02-init-pid1/start.patch")).expect("a patch");
+    assert!(!patch.contains(&b'\r'));
+    Ok(())
+}
+
+#[test]
+fn pending_snapshots_are_no_snapshots() -> Result {
+    let scratch = ScratchDir::new("snapshots")?;
+    for name in ["one.snap", "one.snap.new"] {
+        fs::write(scratch.path().join(name), "").expect("write a file");
+    }
+    let names = names_in(&scratch.path().to_string_lossy());
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["one.snap"]);
+    Ok(())
+}
+
+/// A learner's program, and `course check 02` of it with a second's timeout.
+struct Graded {
+    directory: ScratchDir,
+}
+
+impl Graded {
+    fn new(script: &str) -> Result<Self> {
+        let directory = ScratchDir::new("graded")?;
+        let program = directory.path().join("mine");
+        fs::write(&program, script).expect("write the program");
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it executable");
+        Ok(Graded { directory })
+    }
+
+    fn check(&self) -> Result<Supervisor> {
+        let program = self.directory.path().join("mine").display().to_string();
+        Ok(course(&root()?, &["check", "02", "--timeout", "1", "--bin", &program])
+            .without_timeout())
+    }
+
+    fn graded(self) -> Result<(Transcript, Exit)> {
+        Transcript::run_with_exit(self.check()?)
+    }
+}
+
+/// Asserts that the grader got to its end.
+#[track_caller]
+fn assert_graded(said: &Transcript, exit: &Exit) {
+    exit.assert_clean();
+    assert_eq!(exit.status.code(), Some(1), "{}", said.printed);
+    assert!(said.printed.ends_with(" of 17 checks passed\n"), "{}", said.printed);
+}
+
+/// A program that mounts, and one that doesn't exit.
+#[test]
+fn graded_program_harms_neither_host_nor_grader() -> Result {
+    if !Requirement::Root.is_met_or_skip() {
+        return Ok(());
+    }
+    let script = "#!/bin/sh\nmount -t tmpfs course /mnt\n[ \"$2\" != echo ] || exec sleep 1000\n";
+    let graded = Graded::new(script)?;
+    let (said, exit) = Transcript::run_with_exit(graded.check()?.on_scratch_host())?;
+    assert_graded(&said, &exit);
+    assert!(said.printed.contains("no answer within 1 s"), "{}", said.printed);
+    Ok(())
+}
+
+#[test]
+fn graded_program_may_print_without_end() -> Result {
+    for flood in ["yes", "tr '\\0' x </dev/zero >&2"] {
+        let script = format!("#!/bin/sh\n[ \"$3\" != a ] || exec {flood}\nexit 3\n");
+        let (said, exit) = Graded::new(&script)?.graded()?;
+        assert_graded(&said, &exit);
+        assert!(said.printed.contains("printed more than 4 MiB"), "{}", said.printed);
+    }
+    Ok(())
+}
+
+/// Its group, its parent, and both for good.
+#[test]
+fn graded_program_may_signal_its_group_and_parent() -> Result {
+    let send = |signal: &str| -> Result {
+        let script = format!("#!/bin/sh\n[ \"$3\" != a ] || kill -{signal}\nexit 3\n");
+        let (said, exit) = Graded::new(&script)?.graded()?;
+        assert_graded(&said, &exit);
+        assert!(said.printed.starts_with("✗ run and init"), "{signal}: {}", said.printed);
+        Ok(())
+    };
+    in_parallel(["TERM 0", "KILL 0", "TERM $PPID", "KILL $PPID", "STOP $PPID"], send)
+}
+
+/// The supervisor must not take the PIDs of another /proc for those of its children.
+#[test]
+fn supervised_program_may_cover_proc() -> Result {
+    if !require_tools(&["unshare", "mount"]) {
+        return Ok(());
+    }
+    // Root of a scratch host: of the machine, or of a user namespace.
+    let callers = [Caller::Root, Caller::Rootless].into_iter();
+    let mut callers = callers.filter(|caller| Requirement::procfs(*caller).is_met_or_skip());
+    let Some(caller) = callers.next() else { return Ok(()) };
+    let sh = program("/bin/sh", caller).with_timeout(std::time::Duration::from_secs(1));
+    let script = "exec unshare --pid --fork sh -c 'mount -t proc proc /proc; exec sleep 1000'";
+    let shell = sh.supervise(["-c", script]).on_scratch_host().within_answer_timeout();
+    let exit = shell.start(Stdio::null(), Stdio::null(), Stdio::null())?.wait()?;
+    assert!(exit.timed_out.is_some() && !exit.leaked_processes.is_empty(), "{exit:?}");
+    Ok(())
+}
+
+#[test]
+fn graded_program_may_leave_a_process_behind() -> Result {
+    let (said, exit) = Graded::new("#!/bin/sh\n[ \"$2\" != echo ] || sleep 1000 &\n")?.graded()?;
+    assert_graded(&said, &exit);
+    Ok(())
+}
+
+/// Started by root, it is graded twice: this program does what it should for root only.
+#[test]
+fn root_grades_as_ordinary_user_too() -> Result {
+    if !(Requirement::Root.is_met_or_skip() && Requirement::Userns.is_met_or_skip()) {
+        return Ok(());
+    }
+    let finished = step_program(2);
+    let lent = program(&finished, Caller::Rootless);
+    let path = lent.path().display();
+    let script = format!("#!/bin/sh\n[ $(id -u) = 0 ] && exec {path} \"$@\"\nexit 3\n");
+    let (said, _) = Graded::new(&script)?.graded()?;
+    assert!(said.printed.contains("run echo a b (as an ordinary user)\n"), "{}", said.printed);
+    Ok(())
+}
+
+/// A strict umask, a TMPDIR where nothing can be executed, and someone who mounts and unmounts meanwhile.
+#[test]
+fn finished_step_passes_in_harsh_surroundings() -> Result {
+    if !Requirement::Root.is_met_or_skip() || !require_tools(&["mount"]) {
+        return Ok(());
+    }
+    let scratch = ScratchDir::new("harsh")?;
+    let tmp = scratch.path().join("tmp");
+    fs::create_dir(&tmp).expect("make a directory");
+    let finished = scratch.path().join("02-init-pid1");
+    fs::copy(step_program(2), &finished).expect("copy the step");
+    fs::set_permissions(&finished, Permissions::from_mode(0o700)).expect("close it");
+    let script = "umask 077; mount -t tmpfs -o noexec course \"$TMPDIR\" || exit; \
+        (while mount -t tmpfs other /mnt && umount /mnt; do :; done) & \
+        \"$0\" check 02 --bin \"$1\"; status=$?; kill $!; exit $status";
+    let args = ["-c", script, COURSE, &finished.to_string_lossy()];
+    let shell = Environment::inherited().supervise("sh", args).on_scratch_host();
+    let shell = shell.in_directory(&root()?).env("TMPDIR", &tmp).without_timeout();
+    let (said, exit) = Transcript::run_with_exit(shell)?;
+    assert!(said.printed.ends_with("\n17 of 17 checks passed\n"), "{}", said.printed);
+    assert_eq!(exit.leaked_processes, [""; 0]);
+    Ok(())
+}
+
+/// However a command is ended, nothing is left, though the program under test sleeps on, and an orphan with it.
+#[test]
+fn ended_check_leaves_nothing() -> Result {
+    use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    let end_by = |signal: Signal| -> Result {
+        let scratch = ScratchDir::new("temporary")?;
+        let script = "#!/bin/sh\n(sleep 1000 >/dev/null 2>&1 &)\nexec sleep 1000\n";
+        let graded = Graded::new(script)?;
+        let session = Session::ready(
+            graded.check()?.env("TMPDIR", scratch.path()),
+            "✗ run and init report their pids",
+        )?;
+        let files = || fs::read_dir(scratch.path()).expect("read the directory").count();
+        assert_eq!(files(), 1, "while it works");
+        session.signal(signal)?;
+        let (exit, _) = session.wait()?;
+        assert_eq!(exit.assert_clean().shell_status(), 128 + signal as i32);
+        assert_eq!(files(), 0, "{signal}");
+        Ok(())
+    };
+    in_parallel([SIGINT, SIGTERM, SIGHUP, SIGQUIT], end_by)
+}
+
+/// Does the same with each, all at a time, because most of the time they wait.
+fn in_parallel<T: Send, const N: usize>(cases: [T; N], run: impl Fn(T) -> Result + Sync) -> Result {
+    std::thread::scope(|scope| {
+        let run = &run;
+        let cases = cases.map(|case| scope.spawn(move || run(case)));
+        cases.into_iter().try_for_each(|case| case.join().expect("no panic"))
+    })
+}
+
+/// What a classroom's scripts rely on.
+#[test]
+fn json_and_exit_status_agree() -> Result {
+    for (program, all) in [(step_program(2), true), (PathBuf::from("/bin/true"), false)] {
+        let bin = program.display().to_string();
+        let args = ["check", "02", "--json", "--timeout", "5", "--bin", &bin];
+        let output = course(&root()?, &args).without_timeout().output()?;
+        assert_eq!(output.exit.status.code(), Some(if all { 0 } else { 1 }));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["step"], "02-init-pid1");
+        assert_eq!(report["passed"] == report["total"], all, "{report:#}");
+        let first = &report["behaviours"][0];
+        assert_eq!(first["passed"], all);
+        assert_eq!(first["seen"].is_string(), !all);
+    }
+    Ok(())
+}

@@ -1,4 +1,4 @@
-// The built book and the browser to look at it with: what the tests and the screenshots share.
+// The built book and a browser, for the tests and the screenshots.
 
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -8,11 +8,11 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 
 import { chromium } from 'playwright-core';
 
-/** Where mdBook put the book. BOOK names another one: a copy with a fault in it, to see a test fail. */
+/** The directory with the built book. Set BOOK to a copy with a fault in it to see a test fail. */
 export const BOOK = process.env.BOOK ?? fileURLToPath(new URL('../../target/book', import.meta.url));
 
-/** The chapters in the order of reading, as the book itself lists them. A book without chapters is an error: tests
- * that loop over nothing pass. */
+/** Returns the pages in reading order, from the book's own list. An empty list is an error, because tests that loop
+ * over it would pass. */
 export function chapters() {
     const toc = readFileSync(path.join(BOOK, 'toc.html'), 'utf8');
     const found = [...toc.matchAll(/<a href="([^"#]+\.html)"/g)].map(match => match[1]);
@@ -22,7 +22,7 @@ export function chapters() {
     return found;
 }
 
-/** The chapters, and the whole book on one page. */
+/** Returns all pages and the page that holds the whole book. */
 export function pages() {
     return [...chapters(), 'print.html'];
 }
@@ -39,7 +39,7 @@ export function launch() {
             '--disable-background-networking',
             '--disable-component-update',
             '--disable-sync',
-            // A page that asks another machine for something shall not get it, online or offline.
+            // A page can't reach another machine, so tests give the same result online and offline.
             '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
         ],
     });
@@ -53,13 +53,13 @@ const TYPES = {
     '.svg': 'image/svg+xml',
 };
 
-/** The two ways to open the book, each with the address that all its pages begin with. */
+/** Starts a server. Returns the first part of every page's address, from the disk and over HTTP. */
 export async function transports() {
     const server = createServer(async (request, response) => {
         const name = new URL(request.url, 'http://book').pathname;
         try {
             const body = await readFile(path.join(BOOK, name));
-            // Not stored: each page fetches all that it needs, as on a first visit.
+            // Without a cache, each page fetches everything that it needs, as on a first visit.
             response.writeHead(200, { 'content-type': TYPES[path.extname(name)], 'cache-control': 'no-store' }).end(body);
         } catch {
             response.writeHead(404).end();
@@ -73,8 +73,8 @@ export async function transports() {
     };
 }
 
-/** A tab in a profile of its own. `faults` fills with what a reader would find in the console, and with every request
- * that does not stay in the book. */
+/** Opens a tab in a new profile. `faults` collects everything in the console and every request that leaves the
+ * book. */
 export async function tab(browser, base, { theme, ...options } = {}) {
     const context = await browser.newContext({ viewport: { width: 1400, height: 900 }, reducedMotion: 'reduce', ...options });
     if (theme) {
@@ -82,7 +82,7 @@ export async function tab(browser, base, { theme, ...options } = {}) {
     }
     context.setDefaultTimeout(10_000);
     context.setDefaultNavigationTimeout(30_000); // a machine with other work
-    // The whole book on one page calls for the printer, and is laid out for paper while it waits.
+    // The page with the whole book opens the print dialog, and would have the layout for paper until that is closed.
     await context.addInitScript(() => { window.print = () => {}; });
     const page = await context.newPage();
     const faults = [];
@@ -94,7 +94,7 @@ export async function tab(browser, base, { theme, ...options } = {}) {
     });
     page.on('pageerror', error => faults.push(`${where()}: ${error}`));
     page.on('requestfailed', request => {
-        // Aborted is what a reader does who goes on before all is there.
+        // A reader who moves on early aborts requests.
         if (request.failure().errorText !== 'net::ERR_ABORTED') {
             faults.push(`${where()}: ${request.failure().errorText}: ${request.url()}`);
         }
@@ -108,7 +108,7 @@ export async function tab(browser, base, { theme, ...options } = {}) {
     return { page, faults, close: () => context.close() };
 }
 
-/** The themes in the book's own menu, as their buttons name them. */
+/** Returns the themes in the book's menu. */
 export async function themes(browser, base) {
     const { page, close } = await tab(browser, base);
     await page.goto(base + 'index.html');
@@ -122,7 +122,7 @@ export async function themes(browser, base) {
     return found;
 }
 
-/** For `evaluate`: open all that is folded, and wait until the page has drawn it and its scripts have seen its size. */
+/** For `evaluate`: opens all folded parts, and waits until they are drawn and scripts know their size. */
 export async function unfold() {
     document.querySelectorAll('details').forEach(details => { details.open = true; });
     await new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)));

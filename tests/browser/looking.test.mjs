@@ -1,5 +1,5 @@
-// What meets the eye, and what meets those who do not see: axe's rules, the pictures, and the book on paper. All of it
-// in every theme that the book offers, and from the disk only: over http the pages are the same.
+// Tests how the book looks, on the screen and on paper and to a screen reader, in every theme. They read it from the
+// disk, because the pages are the same over HTTP.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -24,24 +24,24 @@ const DESK = { viewport: { width: 1400, height: 900 } };
 // The inside of an A4 page with the margins that browsers give it.
 const PAPER = { viewport: { width: 718, height: 1000 }, deviceScaleFactor: 2 };
 
-/** What axe calls critical or serious in the page or in a part of it, one line each. */
-async function faultsByAxe(page, { part = 'html', colours = true } = {}) {
+/** Returns axe's critical, serious and moderate findings in a part of the page, one line each. */
+async function faultsByAxe(page, { part = 'html', colors = true } = {}) {
     await page.evaluate(axe.source);
-    const { violations, passes } = await page.evaluate(([part, colours]) => window.axe.run(part, {
+    const { violations, passes } = await page.evaluate(([part, colors]) => window.axe.run(part, {
         resultTypes: ['violations'],
         rules: {
             'target-size': { enabled: true }, // 24 px: new in WCAG 2.2, and off by default
-            'color-contrast': { enabled: colours },
+            'color-contrast': { enabled: colors },
         },
-    }), [part, colours]);
+    }), [part, colors]);
     assert.ok(passes.length > 0, 'axe looked at nothing');
     return violations
-        .filter(violation => ['critical', 'serious'].includes(violation.impact))
+        .filter(violation => ['critical', 'serious', 'moderate'].includes(violation.impact))
         .flatMap(({ id, nodes }) => nodes.map(node => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`));
 }
 
-describe('axe finds no critical and no serious fault', () => {
-    test('in any chapter, in any theme', async () => {
+describe('axe accepts', () => {
+    test('every page in every theme', async () => {
         for (const theme of offered) {
             const { page, close } = await tab(browser, book.file, { theme, ...DESK });
             for (const chapter of chapters()) {
@@ -53,41 +53,41 @@ describe('axe finds no critical and no serious fault', () => {
         }
     });
 
-    // The chapters once more, one after the other: what may be new is two things with one name, not colours.
-    test('on the page with the whole book', async () => {
+    // Here the pages follow each other, so IDs could collide. Colors were tested above.
+    test('the page with the whole book', async () => {
         const { page, close } = await tab(browser, book.file, DESK);
         await page.goto(book.file + 'print.html');
         await page.evaluate(unfold);
-        assert.deepEqual(await faultsByAxe(page, { colours: false }), []);
+        assert.deepEqual(await faultsByAxe(page, { colors: false }), []);
         await close();
     });
 
     const states = {
-        'the list of chapters open on a phone': async page => {
+        'an open list of chapters on a phone': async page => {
             await page.click('#mdbook-sidebar-toggle');
             await page.locator('#mdbook-sidebar a').first().click({ trial: true });
         },
-        'results of a search': async page => {
+        'search results': async page => {
             await page.keyboard.press('/');
             await page.keyboard.type('NSpid');
             await page.locator('#mdbook-searchresults li').first().waitFor();
             await page.keyboard.press('ArrowDown');
         },
-        'the finds of a search marked': async page => {
+        'marked search terms': async page => {
             await page.goto(page.url() + '?highlight=process');
             await page.locator('main mark').first().waitFor();
         },
-        // These two lie over the page, and what is half covered is no fault of the page's.
-        'the menu of themes open': async page => {
+        // These two cover parts of the page, so only they are checked.
+        'the open theme menu': async page => {
             await page.click('#mdbook-theme-toggle');
             return '#mdbook-theme-list';
         },
-        'the help open': async page => {
+        'the open help': async page => {
             await page.keyboard.press('?');
             return '#mdbook-help-container';
         },
     };
-    test(`with ${Object.keys(states).join(', ')}`, async () => {
+    test(Object.keys(states).join(', '), async () => {
         for (const theme of offered) {
             const { page, close } = await tab(browser, book.file, { theme, ...PHONE });
             for (const [state, reach] of Object.entries(states)) {
@@ -103,12 +103,12 @@ describe('axe finds no critical and no serious fault', () => {
 describe('pictures', () => {
     const illustrated = [];
 
-    test('each says in words what it shows, and stands where the style sheet expects it', async () => {
+    test('have a title, a description and a figure around them', async () => {
         const { page, close } = await tab(browser, book.file);
         for (const chapter of chapters()) {
             await page.goto(book.file + chapter);
             const faults = await page.locator('main svg').evaluateAll(found => found.flatMap(svg => {
-                // mdBook's own signs, in alerts and on buttons.
+                // mdBook's icons in alerts and on buttons.
                 if (svg.closest('.fa-svg, .blockquote-tag-title, .buttons')) {
                     return [];
                 }
@@ -131,11 +131,10 @@ describe('pictures', () => {
         await close();
     });
 
-    // On a desk a picture is the same, only larger. On paper it is the same from every theme, unless from a dark one it
-    // is too pale.
-    const views = { 'in every theme on a phone': [PHONE, () => offered], 'on paper': [PAPER, () => offered.slice(-1)] };
+    // On a wide screen a picture is the same, only larger. On paper the theme matters only if a dark one makes it pale.
+    const views = { 'on a phone in every theme': [PHONE, () => offered], 'on paper': [PAPER, () => offered.slice(-1)] };
     for (const [where, [view, worn]] of Object.entries(views)) {
-        test(`each can be read ${where}`, async () => {
+        test(`are readable ${where}`, async () => {
             for (const theme of worn()) {
                 const { page, close } = await tab(browser, book.file, { theme, ...view });
                 if (view === PAPER) {
@@ -156,8 +155,8 @@ describe('pictures', () => {
     }
 });
 
-/** In the page: what cannot be read of a figure's pictures. `shot` is a screenshot of it, since only that shows what
- * colours came out of style sheets, classes and what lies under the letters. */
+/** In the page: returns the unreadable parts of a figure's pictures. `shot` is a screenshot of the figure, which has
+ * the final colors, whatever style sheets and backgrounds made them. */
 async function unreadable(figure, shot) {
     const place = figure.getBoundingClientRect();
     const bitmap = await createImageBitmap(await (await fetch('data:image/png;base64,' + shot)).blob());
@@ -166,7 +165,7 @@ async function unreadable(figure, shot) {
     drawing.drawImage(bitmap, 0, 0);
 
     const linear = value => value <= 10.31475 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4;
-    /** The contrast, as WCAG counts it, between the darkest and the lightest point in a part of the figure. */
+    /** Returns WCAG's contrast between the darkest and the lightest point in a part of the figure. */
     const contrast = box => {
         const scale = bitmap.width / place.width;
         const [x, y, width, height] = [box.x - place.x, box.y - place.y, box.width, box.height].map(n => Math.round(n * scale));
@@ -189,7 +188,7 @@ async function unreadable(figure, shot) {
             continue;
         }
         if (contrast(frame) < 3) {
-            faults.push(`"${name}" cannot be seen: contrast ${contrast(frame).toFixed(1)}`);
+            faults.push(`"${name}" is invisible: contrast ${contrast(frame).toFixed(1)}`);
         }
         const letters = [...svg.querySelectorAll('text')].map(text => ({
             says: `"${name}": "${text.textContent.trim()}"`,
@@ -218,9 +217,9 @@ async function unreadable(figure, shot) {
 }
 
 describe('on paper', () => {
-    // From a dark screen, the worse case: the letters were made for a dark ground, and paper has none.
+    // A dark theme is the harder case, because its letters were made for a dark background.
     for (const javaScriptEnabled of [true, false]) {
-        test(`nothing is hidden, cut off or pale, ${javaScriptEnabled ? 'with' : 'without'} JavaScript`, async () => {
+        test(`nothing is hidden, cut off or pale ${javaScriptEnabled ? 'with' : 'without'} JavaScript`, async () => {
             const { page, close } = await tab(browser, book.file, { colorScheme: 'dark', ...PAPER, javaScriptEnabled });
             await page.emulateMedia({ media: 'print' });
             for (const name of pages()) {
@@ -231,7 +230,7 @@ describe('on paper', () => {
         });
     }
 
-    test('a browser that cannot open the answers by style sheet has a script do it, and undo it', async () => {
+    test('a script opens folded answers in older browsers, and folds them again', async () => {
         const { page, close } = await tab(browser, book.file);
         for (const chapter of chapters()) {
             await page.goto(book.file + chapter);
@@ -251,8 +250,8 @@ describe('on paper', () => {
     });
 });
 
-/** In the page, as it is printed: text that does not show, and boxes that do not show all that is in them. Not axe's
- * work: it takes backgrounds as they are, which browsers do not print, and does not run without JavaScript. */
+/** In the printed page: returns invisible text and boxes that cut off their content. axe can't find these, because it
+ * assumes that backgrounds are printed, and doesn't run without JavaScript. */
 function lostInPrint() {
     const lost = [];
     const linear = value => value <= 10.31475 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4;
@@ -264,7 +263,7 @@ function lostInPrint() {
     while (words.nextNode()) {
         const text = words.currentNode.data.trim();
         const element = words.currentNode.parentElement;
-        // The title and description of a picture are for those who do not see it; buttons cannot be pressed on paper.
+        // Titles and descriptions of pictures are for screen readers, and paper has no buttons.
         if (!text || element.closest('title, desc, .buttons')) {
             continue;
         }

@@ -1,4 +1,4 @@
-// Pictures of every page for people to look at, in target/screenshots: a phone and a desk, light and dark.
+// Takes screenshots of every page into target/screenshots: narrow and wide, light and dark.
 
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';

@@ -27,7 +27,7 @@ pub fn reap_zombies(command: &mut Child) -> Option<ExitCode> {
         match dead {
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
             Ok(orphan) => reap(orphan.pid()),
-            Err(_) => reap_by_pid(command),
+            Err(_) => reap_by_pid(Pid::from_raw(command.id().cast_signed())),
         }
     }
 }
@@ -38,8 +38,7 @@ fn reap(orphan: Option<Pid>) {
 
 /// If a real-time signal killed an orphan, nix can't decode its status or PID.
 /// So this tries every process except the command, whose status we need.
-fn reap_by_pid(command: &Child) {
-    let command = Pid::from_raw(command.id().cast_signed());
+fn reap_by_pid(command: Pid) {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).filter(|pid| *pid != command).for_each(|pid| reap(Some(pid)));

@@ -1,12 +1,13 @@
 //! What one version of a step adds to another.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 
-use harness::{Context, Result};
+use harness::Result;
 use similar::{ChangeTag, TextDiff};
 
+use crate::sources;
 use crate::step::Step;
 use crate::workspace::relative_path;
 
@@ -28,26 +29,24 @@ pub fn between_directories(old: &Path, new: &Path) -> Result<String> {
     compare((old, &relative_path(old)), (new, &relative_path(new)))
 }
 
-/// Returns a unified diff without the lines that mark where the book cuts (`// ANCHOR`). The head of a hunk
-/// names the function it is in, not line numbers.
+/// Returns a unified diff. The head of a hunk names the function it is in, not line numbers.
 fn compare(old: (&Path, &str), new: (&Path, &str)) -> Result<String> {
-    let mut names = sources(old.0)?;
-    names.extend(sources(new.0)?);
-    names.sort();
-    names.dedup();
+    let (before, after) = (sources::read(old.0)?, sources::read(new.0)?);
+    let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let mut text = String::new();
     for name in names {
-        let (before, after) = (source(old.0, &name)?, source(new.0, &name)?);
+        let (before, after) = (before.get(name), after.get(name));
         if before == after {
             continue;
         }
-        let side = |directory: &str, source: &Option<String>| match source {
+        let side = |directory: &str, source: Option<&String>| match source {
             Some(_) => format!("{directory}/{name}"),
             None => "/dev/null".to_owned(),
         };
-        let _ = writeln!(text, "--- {}", side(old.1, &before));
-        let _ = writeln!(text, "+++ {}", side(new.1, &after));
-        hunks(&before.unwrap_or_default(), &after.unwrap_or_default(), &mut text);
+        let _ = writeln!(text, "--- {}", side(old.1, before));
+        let _ = writeln!(text, "+++ {}", side(new.1, after));
+        let text_of = |source: Option<&String>| source.cloned().unwrap_or_default();
+        hunks(&text_of(before), &text_of(after), &mut text);
     }
     Ok(text)
 }
@@ -69,25 +68,4 @@ fn hunks(before: &str, after: &str, text: &mut String) {
             let _ = writeln!(text, "{}", format!("{sign}{}", change.value()).trim_end());
         }
     }
-}
-
-fn sources(directory: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(directory).context(format!("read {}", directory.display()))?;
-    let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-    Ok(entries.flatten().map(name).collect())
-}
-
-fn source(directory: &Path, name: &str) -> Result<Option<String>> {
-    let path = directory.join(name);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = fs::read_to_string(&path).context(format!("read {}", path.display()))?;
-    Ok(Some(without_anchors(&text)))
-}
-
-/// Leaves out the lines that mark where the book cuts.
-pub fn without_anchors(text: &str) -> String {
-    let is_anchor = |line: &&str| line.trim_start().starts_with("// ANCHOR");
-    text.split_inclusive('\n').filter(|line| !is_anchor(line)).collect()
 }

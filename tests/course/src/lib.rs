@@ -19,6 +19,7 @@ pub mod patch;
 pub mod print;
 pub mod sandbox;
 pub mod slow;
+pub mod sources;
 pub mod starter;
 pub mod step;
 #[cfg(feature = "test-support")]

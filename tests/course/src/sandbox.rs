@@ -121,7 +121,21 @@ pub fn demonstrate(patch: &Patch, program: &Path) -> Result<String> {
     let shell = program.environment().supervise::<&str>("sh", []).on_scratch_host();
     let lines: Vec<_> = patch.lines.iter().map(String::as_str).collect();
     let (transcript, _) = Transcript::type_lines(shell, &lines)?;
-    transcript.maybe_redacted(&[r"(?i)\b(?:PID:?|on the host:) (\d{3,})"])
+    transcript.maybe_redacted(&[r"(?i)\b(?:PID:?|PID is|on the host:) (\d{3,})"])
+}
+
+/// Says in a sentence what a patch takes away, if that's all it does. A missing line is easily overlooked.
+pub fn missing_lines(before: &str, after: &str) -> Option<String> {
+    let is_in = |text: &str, line: &str| text.lines().any(|other| other == line);
+    let missing: Vec<_> = before.lines().filter(|line| !is_in(after, line)).collect();
+    if missing.is_empty() || after.lines().any(|line| !is_in(before, line)) {
+        return None;
+    }
+    let mut text = format!("Missing now: {}", missing.join("; "));
+    if missing.iter().any(|line| line.starts_with("[exit status ")) {
+        text += ". No line stands for [exit status 0], which is what it is now";
+    }
+    Some(text + ".")
 }
 
 /// Copies what differs at `from` to `to`, and removes what isn't at `from`. Unchanged files keep their times, so
@@ -139,7 +153,9 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         let names = entries.map(|entry| PathBuf::from(entry.file_name()));
         // The browser's tests have thousands of files, and need no copy.
-        names.filter(|name| !name.ends_with("browser")).collect()
+        let names = names.filter(|name| !name.ends_with("browser"));
+        // Nor does an editor's lock, a link that leads nowhere.
+        names.filter(|name| directory.join(name).exists()).collect()
     };
     for name in names(to).iter().filter(|name| !from.join(name).exists()) {
         let path = to.join(name);

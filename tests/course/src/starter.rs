@@ -7,9 +7,9 @@ use harness::cargo::Build;
 use harness::{Context, Error, Result};
 
 use crate::checks;
-use crate::diff::without_anchors;
 use crate::patch::apply;
 use crate::sandbox::target_dir;
+use crate::sources;
 use crate::step::Step;
 use crate::workspace::{called_as, relative_path, root};
 
@@ -30,21 +30,18 @@ pub fn lay_out(step: &Step, directory: &Path) -> Result<()> {
         let path = relative_path(directory);
         return Err(Error::new(format!("{path} is there already; --again moves it aside first")));
     }
-    let sources = directory.join("src");
-    fs::create_dir_all(&sources).context(format!("mkdir({})", relative_path(&sources)))?;
-    let original = from.dir()?.join("src");
-    let entries = fs::read_dir(&original).context(format!("read {}", original.display()))?;
-    let paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    for path in &paths {
-        let text = fs::read_to_string(path).context(format!("read {}", relative_path(path)))?;
-        let to = sources.join(path.file_name().unwrap_or_default());
-        fs::write(&to, text.replace("\r\n", "\n")).context(format!("write {}", to.display()))?;
+    let write = |name: &str, text: &str| {
+        let path = directory.join("src").join(name);
+        fs::create_dir_all(path.parent().unwrap_or(directory)).context("mkdir")?;
+        fs::write(&path, text).context(format!("write {}", relative_path(&path)))
+    };
+    // The patch was made with the lines that mark where the book cuts, so those go after it.
+    for (name, text) in sources::read_with_anchors(&from.dir()?.join("src"))? {
+        write(&name, &text)?;
     }
     apply(&patch, directory, &[])?;
-    for entry in fs::read_dir(&sources).context("read the starter")?.flatten() {
-        let path = entry.path();
-        let text = fs::read_to_string(&path).context("read the starter")?;
-        fs::write(&path, without_anchors(&text)).context(format!("write {}", path.display()))?;
+    for (name, text) in sources::read(&directory.join("src"))? {
+        write(&name, &text)?;
     }
     fs::write(directory.join("Cargo.toml"), manifest(step)?).context("write Cargo.toml")?;
     fs::copy(root()?.join("Cargo.lock"), directory.join("Cargo.lock"))

@@ -15,7 +15,7 @@ pub(crate) const NAME: &str = "harness-helper";
 /// The helper's path. Nothing stands for this program itself.
 static PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
 
-/// Declares that this program can be its own helper: its main function asks [`crate::helper::main_if_asked`].
+/// Declares that this program can be its own helper: its main function asks `main_if_asked`.
 pub(crate) fn use_own_executable() {
     let _ = PATH.set(None);
 }

@@ -1,7 +1,7 @@
 //! The one way to run a program: below a supervisor, which adopts whatever outlives it.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
@@ -11,6 +11,7 @@ use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,6 +25,8 @@ use crate::procfs;
 
 /// How long the helper may take to start, and to report after it was told to end.
 const GRACE: Duration = Duration::from_secs(20);
+/// How much later than the helper's our own deadline is. The program may have stopped the helper.
+const MARGIN: Duration = Duration::from_secs(2);
 
 /// A program to run in a session of its own. For root its mounts are private, so that neither side sees what
 /// the other mounts.
@@ -125,6 +128,13 @@ impl Supervisor {
             command.env(name, value);
             command
         });
+        self
+    }
+
+    /// Kills it if it hasn't exited within the time of an answer. The default is four times as long.
+    #[must_use]
+    pub fn within_answer_timeout(mut self) -> Self {
+        self.timeout = Some(self.answer_timeout);
         self
     }
 
@@ -279,9 +289,9 @@ impl Running {
                 Some(line) if line == "end" => break,
                 Some(line) => exit.add(&line),
                 None if !told => {
-                    // Someone may have stopped the helper, so it gets the same time again and no more.
                     told = true;
                     let _ = reader.control.get_ref().shutdown(Shutdown::Write);
+                    let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
                     exit.timed_out = reader.limit.replace(GRACE);
                 }
                 None => return Err(Error::new("the helper doesn't answer")),
@@ -302,8 +312,7 @@ impl Reports {
     /// Returns the next line, or nothing if it doesn't come in time.
     fn next_line(&mut self) -> Result<Option<String>> {
         use std::io::ErrorKind::{ConnectionReset, TimedOut, WouldBlock};
-        // The helper has the same deadline. This one is for a helper that was stopped.
-        let limit = self.limit.map(|limit| limit + GRACE);
+        let limit = self.limit.map(|limit| limit + MARGIN);
         self.control.get_ref().set_read_timeout(limit).context("setsockopt")?;
         let mut line = String::new();
         match self.control.read_line(&mut line) {
@@ -342,12 +351,29 @@ impl Drop for Running {
     }
 }
 
-/// Passes a stream on to `sink` while it comes, until either end closes.
-pub fn pass_on(mut source: impl std::io::Read, mut sink: impl Write) {
+/// Passes a stream on to `sink` while it comes, until either end closes. A sink whose reader is gone is noticed
+/// even if nothing more comes.
+///
+/// # Errors
+/// poll(2) failed.
+pub fn pass_on(mut source: impl Read + AsFd, mut sink: impl Write + AsFd) -> Result {
     let mut buffer = [0; 1 << 14];
-    while let Ok(read @ 1..) = source.read(&mut buffer) {
+    loop {
+        let mut events = [
+            PollFd::new(source.as_fd(), PollFlags::POLLIN),
+            PollFd::new(sink.as_fd(), PollFlags::empty()),
+        ];
+        match poll(&mut events, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno).context("poll"),
+        }
+        if events[1].any().unwrap_or(true) {
+            return Ok(());
+        }
+        let Ok(read @ 1..) = source.read(&mut buffer) else { return Ok(()) };
         if sink.write_all(&buffer[..read]).and_then(|()| sink.flush()).is_err() {
-            return;
+            return Ok(());
         }
     }
 }

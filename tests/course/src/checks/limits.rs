@@ -1,24 +1,96 @@
-//! What is new in step 07: what /proc still shows.
+//! What is new in step 07: a clock, masks and read-only paths.
 
-use harness::Program;
+use std::time::Instant;
 
-use super::result::{CheckResult, prints};
+use harness::{Caller, Program, Requirement, Restriction};
 
-/// The clock that counts from boot counts from the container's start.
-pub(super) fn clock_starts_at_zero(program: &Program) -> CheckResult {
-    let command = "test $(cut -d. -f1 /proc/uptime) -lt 60 && echo yes";
-    prints(program, &["sh", "-c", command], "yes\n")
+use super::result::{CheckResult, RunOutput, during, ensure};
+
+/// What runc masks by default, and what it makes read-only.
+const MASKED: &str = "/proc/acpi /proc/asound /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list \
+    /proc/timer_stats /proc/sched_debug /proc/scsi /sys/firmware";
+const READ_ONLY: &str = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger";
+
+/// Runs `run` with `before` in front, and compares the uptime inside with the time that passed here. The host may
+/// have booted a moment ago, so a fixed limit could pass by accident.
+fn starts_at_zero(program: &Program, before: &[&str]) -> CheckResult {
+    let args = [before, &["run", "cut", "-d.", "-f1", "/proc/uptime"]].concat();
+    let start = Instant::now();
+    let output = RunOutput::of_program(program, args)?.has_status(0)?;
+    let limit = start.elapsed().as_secs() + 1;
+    let shown = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let passed = shown.parse().is_ok_and(|uptime: u64| uptime <= limit);
+    ensure(passed, output.command, format!("at most {limit} seconds"), shown)
 }
 
-/// What is the host's can't be read.
-pub(super) fn masks_host_paths(program: &Program) -> CheckResult {
-    let command = "for file in /proc/keys /proc/timer_list; do test -e $file && stat -c %F $file; done \
-        | sort -u";
-    prints(program, &["sh", "-c", command], "character special file\n")
+/// The uptime is the container's.
+pub(super) fn clock_starts_at_zero(program: &Program) -> CheckResult {
+    starts_at_zero(program, &[])
+}
+
+/// The uptime is the container's even if the caller's clock has an offset.
+pub(super) fn clock_of_nested_container_starts_at_zero(program: &Program) -> CheckResult {
+    starts_at_zero(program, &["run", &program.path().to_string_lossy()])
+}
+
+/// Runs a script for each of the paths that exist. It prints the path if it isn't as it should be.
+fn each_path_is(program: &Program, paths: &str, expected: &str, script: &str) -> CheckResult {
+    let script =
+        format!("for path in {paths}; do [ ! -e $path ] || {{ {script}; }}; done; echo checked");
+    let output = RunOutput::of_program(program, ["run", "sh", "-c", &script])?.has_status(0)?;
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let command =
+        format!("{} run ls -l PATH, for the paths that runc masks or protects", program.name());
+    let others = shown.strip_suffix("checked\n");
+    let actual =
+        others.map(|paths| format!("it isn't so for {}", paths.trim().replace('\n', ", ")));
+    ensure(others == Some(""), command, expected, actual.unwrap_or(shown))
+}
+
+/// A masked file is the null device.
+pub(super) fn masks_files(program: &Program) -> CheckResult {
+    let script = "[ -d $path ] || [ -c $path ] || echo $path";
+    each_path_is(program, MASKED, "each file is /dev/null", script)
+}
+
+/// A masked directory is an empty one, which stays empty.
+pub(super) fn masks_directories(program: &Program) -> CheckResult {
+    let script = "[ ! -d $path ] || grep -q \"^tmpfs $path tmpfs ro,\" /proc/mounts || echo $path";
+    each_path_is(program, MASKED, "each directory is an empty, read-only tmpfs", script)
+}
+
+/// If something can't be masked, the command doesn't start.
+pub(super) fn failed_mask_exits_125(program: &Program) -> CheckResult {
+    let args = ["run", "echo", "started"];
+    let command = format!("{} {}, if bind mounts are refused", program.name(), args.join(" "));
+    let supervisor = Restriction::NoBind.supervise(program, &args).map_err(during(&command))?;
+    let output = RunOutput::of(command, supervisor)?.has_status(125)?.has_stdout(b"")?;
+    // A read-only path is a bind mount, too, and its error comes later.
+    let named = MASKED.split_whitespace().any(|path| output.stderr.contains(path));
+    ensure(named, output.command, "an error that names a path to mask", output.stderr)?;
+    Ok(())
+}
+
+/// A mask must be empty.
+pub(super) fn refuses_false_dev_null(program: &Program) -> CheckResult {
+    if ["unshare", "mount"].into_iter().any(|tool| Requirement::Tool(tool).check().is_err()) {
+        return Ok(());
+    }
+    let as_root: &[&str] =
+        if program.caller() == Caller::Root { &[] } else { &["--user", "--map-root-user"] };
+    let script = "echo words >text; mount --bind text /dev/null && exec \"$0\" run cat /proc/keys";
+    let path = program.path().to_string_lossy();
+    let args = [as_root, &["--mount", "sh", "-c", script, &path]].concat();
+    let command =
+        format!("{} run cat /proc/keys, if /dev/null is a file with text", program.name());
+    let output = RunOutput::of(command, program.environment().supervise("unshare", args))?;
+    output.has_status(125)?.has_stdout(b"")?;
+    Ok(())
 }
 
 /// What can be read can't be written.
-pub(super) fn proc_sys_is_read_only(program: &Program) -> CheckResult {
-    let command = "grep -c '^proc /proc/sys proc ro,nosuid,nodev,noexec,' /proc/mounts";
-    prints(program, &["sh", "-c", command], "1\n")
+pub(super) fn protects_kernel_settings(program: &Program) -> CheckResult {
+    let script = "grep -q \"^proc $path proc ro,nosuid,nodev,noexec,\" /proc/mounts || echo $path";
+    let expected = "each is a mount with ro,nosuid,nodev,noexec";
+    each_path_is(program, READ_ONLY, expected, script)
 }

@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display, Formatter};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use harness::{Error, Exit, Program, Supervisor};
 
@@ -67,6 +69,7 @@ pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
 pub(crate) struct RunOutput {
     pub(crate) command: String,
     pub(crate) status: i32,
+    pub(crate) exit_status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
 }
@@ -75,10 +78,11 @@ impl RunOutput {
     /// Runs a command line to its end. `command` is how a reader would type it.
     pub(crate) fn of(command: impl Into<String>, supervisor: Supervisor) -> CheckResult<Self> {
         let command = command.into();
-        let captured = supervisor.output().map_err(during(&command))?;
+        let captured = supervisor.within_answer_timeout().output().map_err(during(&command))?;
         ensure_clean(&command, &captured.exit)?;
         Ok(RunOutput {
             status: captured.exit.shell_status(),
+            exit_status: captured.exit.status,
             stdout: captured.stdout,
             stderr: String::from_utf8_lossy(&captured.stderr).into_owned(),
             command,
@@ -99,6 +103,26 @@ impl RunOutput {
     pub(crate) fn has_status(self, expected: i32) -> CheckResult<Self> {
         let actual = format!("{}; {}", self.status, self.stderr);
         ensure(self.status == expected, &self.command, format!("exit status {expected}"), actual)?;
+        Ok(self)
+    }
+
+    /// Tells 137 from a death by SIGKILL, which a shell doesn't.
+    pub(crate) fn has_exited_with(self, expected: i32) -> CheckResult<Self> {
+        let actual = format!("{}; {}", self.exit_status, self.stderr);
+        let exited = self.exit_status.code() == Some(expected);
+        ensure(exited, &self.command, format!("exit status: {expected}"), actual)?;
+        Ok(self)
+    }
+
+    pub(crate) fn was_killed_by(self, expected: i32) -> CheckResult<Self> {
+        let actual = format!("{}; {}", self.exit_status, self.stderr);
+        let killed = self.exit_status.signal() == Some(expected);
+        ensure(
+            killed,
+            &self.command,
+            format!("the process is killed by signal {expected}"),
+            actual,
+        )?;
         Ok(self)
     }
 

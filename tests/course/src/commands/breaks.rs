@@ -6,7 +6,7 @@ use harness::{Context, Error, Result};
 
 use crate::patch::{Patch, PatchKind};
 use crate::print::print;
-use crate::sandbox::{Sandbox, demonstrate};
+use crate::sandbox::{Sandbox, demonstrate, missing_lines};
 use crate::step::Step;
 use crate::workspace::{called_as, root};
 
@@ -35,11 +35,8 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
     let sandbox = Sandbox::new()?;
     let after = demonstrate(patch, &sandbox.with(patch)?.build()?)?;
     print(format!("Broken:\n\n{after}"))?;
-    // Nothing but the command line: what is missing is the point, and easily overlooked.
-    let missing: Vec<_> =
-        before.lines().filter(|line| !after.lines().any(|it| it == *line)).collect();
-    if after.lines().all(|line| before.lines().any(|it| it == line)) && !missing.is_empty() {
-        print(format!("\nThese lines are missing:\n\n{}\n", missing.join("\n")))?;
+    if let Some(missing) = missing_lines(&before, &after) {
+        print(format!("\n{missing}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

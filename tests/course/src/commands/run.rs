@@ -88,7 +88,7 @@ pub fn trace(step: &Step, args: &[OsString]) -> Result<ExitCode> {
     let (calls, to_calls) = std::io::pipe().context("pipe")?;
     let running = supervisor.start(Stdio::inherit(), Stdio::inherit(), to_calls.into())?;
     // If our reader goes (`| head`), strace would wait for a container that it can't end.
-    pass_on(calls, stdout());
+    pass_on(calls, stdout())?;
     let exit = running.end()?;
     Ok(ExitCode::from(u8::try_from(exit.shell_status()).unwrap_or(u8::MAX)))
 }
