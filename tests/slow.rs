@@ -151,13 +151,7 @@ fn scene(program: &Program, step: &Step, args: &[&str]) -> Scene {
     let args = args.iter().map(Into::into).collect();
     let mut scene = Scene::new(program.path().to_owned(), &step.bin(), args);
     scene.redacted = true;
-    let uid = program.environment().uid();
-    scene.prepare = Box::new(move |command| {
-        if let Some(uid) = uid {
-            std::os::unix::process::CommandExt::uid(command, uid);
-            std::os::unix::process::CommandExt::gid(command, uid);
-        }
-    });
+    scene.user = program.environment().uid();
     scene
 }
 

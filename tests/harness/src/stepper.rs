@@ -73,8 +73,8 @@ pub struct Stepper {
 }
 
 impl Stepper {
-    /// Starts `name arg…` in its own process group, and stops it before its first instruction. `prepare` can set
-    /// the user, the standard streams and the environment.
+    /// Starts `name arg…` in its own process group, and stops it before its first instruction. With
+    /// `user`, its uid and gid are that number. `prepare` can set the standard streams and the environment.
     ///
     /// # Errors
     /// ptrace(2) isn't allowed, or the program can't be started.
@@ -82,11 +82,13 @@ impl Stepper {
         program: &Path,
         name: &str,
         args: &[OsString],
+        user: Option<u32>,
         prepare: impl FnOnce(&mut Command),
     ) -> Result<Self> {
         // The helper stops itself. Once we are attached to it, it becomes the program.
         let mut helper = helper_command()?;
-        helper.arg("stopped").arg(program).arg(name).args(args);
+        let user = user.map_or(String::new(), |user| user.to_string());
+        helper.arg("stopped").arg(user).arg(program).arg(name).args(args);
         // The keys that a terminal turns into signals are ours.
         helper.process_group(0);
         prepare(&mut helper);

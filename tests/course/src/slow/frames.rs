@@ -81,8 +81,8 @@ impl Film {
     pub fn start(scene: &Scene) -> Result<Self> {
         let printed = Printed::new()?;
         let [stdout, stderr] = printed.outputs()?;
-        let stepper = Stepper::start(&scene.program, &scene.name, &scene.args, |command| {
-            (scene.prepare)(command);
+        let Scene { program, name, args, user, .. } = scene;
+        let stepper = Stepper::start(program, name, args, *user, |command| {
             command.stdin(std::process::Stdio::null()).stdout(stdout).stderr(stderr);
         })?;
         let host = ProcessTree::of(std::process::id().cast_signed())?;

@@ -12,7 +12,6 @@ mod words;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use harness::{Error, Result, procfs};
 use nix::sys::signal::Signal;
@@ -35,15 +34,15 @@ pub struct Scene {
     pub signal: Option<Signal>,
     /// Whether the host's PIDs are replaced by `HOST_A`, `HOST_B`, …
     pub redacted: bool,
-    /// Sets the user, the directory and the environment.
-    pub prepare: Box<dyn Fn(&mut Command)>,
+    /// The uid and gid to run it with, if not ours.
+    pub user: Option<u32>,
 }
 
 impl Scene {
     /// Runs a program as it would run without us.
     pub fn new(program: PathBuf, name: &str, args: Vec<OsString>) -> Self {
-        let prepare = Box::new(|_: &mut Command| {});
-        Scene { program, name: name.to_owned(), args, signal: None, redacted: false, prepare }
+        let name = name.to_owned();
+        Scene { program, name, args, signal: None, redacted: false, user: None }
     }
 
     /// Returns the command line as a reader would type it.

@@ -100,7 +100,7 @@ impl Screen {
     /// Renders a frame, with at most 23 lines and 80 columns. The cursor is in the last line.
     fn render(&self, frame: &Frame) -> String {
         let styled = |style: &str, line: &str| match self.colored {
-            true if !line.is_empty() => format!("{style}{line}{PLAIN}"),
+            true if !line.is_empty() && !style.is_empty() => format!("{style}{line}{PLAIN}"),
             _ => line.to_owned(),
         };
         let title = cut(&format!("slow motion: {}", self.title), WIDTH - 1);
@@ -132,8 +132,15 @@ impl Screen {
         // The table gets what is left, with room for an empty line and the keys.
         let room = HEIGHT - 2 - text.len();
         let table = lines(&frame.rows);
-        for line in table.iter().take(if table.len() > room { room - 1 } else { room }) {
-            let style = if line.starts_with(['*', '-']) { CHANGED } else { "" };
+        // Below the line of heads.
+        let caller = frame.rows.iter().position(|row| row.pid == frame.pid).map(|row| row + 1);
+        let shown = if table.len() > room { room - 1 } else { room };
+        for (index, line) in table.iter().enumerate().take(shown) {
+            let style = match line.starts_with(['*', '-']) {
+                true => CHANGED,
+                false if Some(index) == caller => BOLD,
+                false => "",
+            };
             text.push(styled(style, &cut(line, WIDTH - 1)));
         }
         if table.len() > room {

@@ -89,14 +89,18 @@ fn shift_boottime(args: &[OsString]) -> Result<ExitCode> {
     exit_code(status.context("start the command")?)
 }
 
-/// Stops, and becomes `PROGRAM NAME ARG…` when it's continued.
+/// Stops, and becomes `USER PROGRAM NAME ARG…` when it's continued. An empty USER is the caller.
 fn stopped(args: &[OsString]) -> Result<ExitCode> {
-    let [program, name, words @ ..] = args else {
+    let [user, program, name, words @ ..] = args else {
         return Err(Error::new("there is nothing to start"));
     };
+    let mut command = Command::new(program);
+    command.arg0(name).args(words);
+    if let Some(user) = user.to_str().and_then(|user| user.parse().ok()) {
+        command.uid(user).gid(user);
+    }
     raise(Signal::SIGSTOP).context("raise(SIGSTOP)")?;
-    Err(Command::new(program).arg0(name).args(words).exec())
-        .context(format!("exec {}", program.display()))
+    Err(command.exec()).context(format!("exec {}", program.display()))
 }
 
 fn exit_code(status: std::process::ExitStatus) -> Result<ExitCode> {
