@@ -257,6 +257,17 @@ fn each_way_out_leaves_nothing() -> Result {
 }
 
 #[test]
+fn printed_escapes_never_reach_the_screen() -> Result {
+    for pair in pairs("02")? {
+        let script = "printf '\\033[2J\\n'\nexit 0";
+        let frames = pair.frames(&[], &["run", "/bin/sh", "-c", script])?;
+        assert!(frames.contains("| ") && frames.contains("[2J"), "{frames}");
+        assert!(!frames.contains('\u{1b}'), "{frames}");
+    }
+    Ok(())
+}
+
+#[test]
 fn endless_output_ends_it() -> Result {
     for pair in pairs("02")? {
         let (said, exit) = Transcript::run_with_exit(pair.slow(&[], &["run", "/usr/bin/yes"]))?;

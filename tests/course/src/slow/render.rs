@@ -10,7 +10,7 @@ pub const WIDTH: usize = 80;
 pub fn text(frame: &Frame) -> String {
     let mut text = format!("{}. {}\n", frame.number, heading(frame));
     for line in wrap(&frame.described.call, WIDTH - 3).into_iter().enumerate().map(hang) {
-        text += &format!("   {line}\n");
+        text += &format!("   {}\n", cut(&line, WIDTH - 3));
     }
     let sentence = wrap(&frame.described.sentence, WIDTH - 3);
     let result = frame.result.iter().flat_map(|result| wrap(result, WIDTH - 3));
@@ -92,10 +92,11 @@ pub fn hang((index, line): (usize, String)) -> String {
     if index == 0 { line } else { format!("   {line}") }
 }
 
-/// Cuts a line that is too long.
+/// Cuts a line that is too long, and takes out what would move the cursor.
 pub fn cut(line: &str, width: usize) -> String {
+    let line = line.replace(char::is_control, " ");
     match line.char_indices().nth(width) {
         Some(_) => line.chars().take(width - 1).chain(['…']).collect(),
-        None => line.to_owned(),
+        None => line,
     }
 }
