@@ -48,6 +48,7 @@ fn step_names_are_consistent() {
         "errors.rs",
         "harness",
         "refusals.rs",
+        "slow.rs",
         "snapshots",
         "tool.rs",
     ]
@@ -113,6 +114,13 @@ fn every_snapshot_has_a_test() -> Result {
             );
         }
     }
+    // Without a container, the frames are the same for every caller.
+    let frames = |step: Step| match step.has_container() {
+        true => ["root", "rootless"].map(|caller| format!("{}_{caller}", step.label())).to_vec(),
+        false => vec![step.label()],
+    };
+    let mut slow: Vec<_> = steps().into_iter().flat_map(frames).collect();
+    slow.extend(["03_refused", "05_signal_root", "05_signal_rootless"].map(str::to_owned));
     let snapshots = names_in("tests/snapshots");
     assert!(snapshots.len() > diffs.len());
     for file in snapshots {
@@ -124,6 +132,7 @@ fn every_snapshot_has_a_test() -> Result {
                 patches.contains(&patch.to_owned())
             }
             "conventions" => diffs.contains(&snapshot.to_owned()),
+            "slow" => slow.contains(&name.to_owned()),
             "refusals" => read("tests/refusals.rs").contains(&format!("=> \"{name}\"")),
             _ => {
                 read(&format!("tests/{test}.rs")).contains(&format!("assert_snapshot!(\"{name}\""))
