@@ -45,6 +45,11 @@ impl ScratchDir {
         Err(Error::new(format!("no temporary directory will do: {}", reasons.join("; "))))
     }
 
+    /// Says why TMPDIR, or else /tmp, won't do, if it won't. Another place may.
+    pub fn why_not_tmpdir() -> Option<&'static str> {
+        unfit(&env::temp_dir())
+    }
+
     fn inside(place: &Path, prefix: &str) -> Result<Self> {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(|| sweep_place(place));
