@@ -140,7 +140,7 @@ impl Tests {
         let environment = Environment::inherited();
         let tests = Supervisor::new(&environment, program, "tests", args)
             .in_directory(&directory)
-            .without_timeout()
+            .within(Duration::from_secs(900))
             .env("CARGO_MANIFEST_DIR", &directory)
             .env("CARGO_TARGET_DIR", &self.target)
             .env("COURSE_STEP", self.step.to_string())
