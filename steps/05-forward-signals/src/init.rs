@@ -39,7 +39,7 @@ fn mount_proc() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     // On a host with systemd, mounts are shared: what we mount would propagate
     // to the host. So make every mount from / on down private first. This call
-    // changes mounts, and creates none.
+    // changes mounts instead of creating one.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .context("mount(/, MS_REC|MS_PRIVATE)")?;

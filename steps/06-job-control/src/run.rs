@@ -100,7 +100,7 @@ fn unshare_pid_namespace() -> Result<()> {
 }
 
 /// A user namespace has its own user IDs. Any user may create one, and has every
-/// capability inside, but none on the host. That is enough for more namespaces.
+/// capability inside. They don't count on the host, but allow more namespaces.
 fn unshare_as_user() -> Result<()> {
     let (uid, gid) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)
