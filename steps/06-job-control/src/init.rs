@@ -57,8 +57,8 @@ fn mount_proc() -> Result<()> {
 /// Starts the command as our child. We stay PID 1 ourselves, because PID 1 has to
 /// wait for orphans, and an ordinary command doesn't.
 fn spawn_command() -> Result<Child> {
-    // Signals stay blocked in the child, so that none is lost. The child runs this
-    // program again, as `exec` with our arguments, to restore the mask itself.
+    // Signals stay blocked in the child, because it could lose them otherwise. So it
+    // runs this program again, as `exec` with our arguments, to restore the mask.
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }
