@@ -172,13 +172,13 @@ impl Session {
     /// error.
     ///
     /// # Errors
-    /// The supervisor failed, or there was too much output.
+    /// It didn't exit in time, the supervisor failed, or there was too much output.
     pub fn wait(self) -> Result<(Exit, String)> {
         let Session { running, input, errors, timeout, .. } = self;
         let exit = running.wait_with_timeout(timeout)?;
         drop(input);
         let errors = errors.map(Output::finish).transpose()?.unwrap_or_default();
-        Ok((exit, String::from_utf8_lossy(&errors).into_owned()))
+        exit.in_time("the program's exit", String::from_utf8_lossy(&errors).into_owned())
     }
 
     /// Closes the shell's input, so that it exits, and does the same.

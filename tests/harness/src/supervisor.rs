@@ -209,10 +209,9 @@ impl Supervisor {
         let stderr = Output::capture(stderr, running.stopper());
         let exit = running.wait()?;
         let (stdout, stderr) = (stdout.finish()?, stderr.finish()?);
-        if let Some(limit) = exit.timed_out {
-            let printed = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
-            return Err(Error::Timeout { wanted, limit, printed });
-        }
+        let printed = || String::from_utf8_lossy(&[&stdout[..], &stderr].concat()).into_owned();
+        let printed = exit.timed_out.map(|_| printed()).unwrap_or_default();
+        let (exit, _) = exit.in_time(&wanted, printed)?;
         Ok(Captured { stdout, stderr, exit })
     }
 }

@@ -90,12 +90,12 @@ impl Terminal {
     /// Waits until everything has exited. Returns what appeared since the last [`Terminal::expect`].
     ///
     /// # Errors
-    /// The supervisor failed, or there was too much output.
+    /// It didn't exit in time, the supervisor failed, or there was too much output.
     pub fn end(self) -> Result<(Exit, String)> {
         let Terminal { running, master, slave, output, timeout } = self;
         let exit = running.wait_with_timeout(timeout)?;
         drop((master, slave));
         let rest = output.finish()?;
-        Ok((exit, String::from_utf8_lossy(&rest).into_owned()))
+        exit.in_time("the program's exit", String::from_utf8_lossy(&rest).into_owned())
     }
 }
