@@ -67,6 +67,12 @@ work step *args:
 check step *options:
     @cargo course check "$@"
 
+# Check your step again on every save
+[group('build it yourself')]
+[no-exit-message]
+watch step *options:
+    @cargo course watch "$@"
+
 # Show the next hint: just hint 02 [NAME] [--all]
 [group('build it yourself')]
 [no-exit-message]

@@ -9,6 +9,8 @@ use course::test_support::{Checkout, course, manifest, step_program};
 use course::workspace::root;
 use harness::test_support::AssertClean;
 use harness::{Environment, Result, ScratchDir, Supervisor, Terminal, Transcript};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const COURSE: &str = env!("CARGO_BIN_EXE_course");
 
@@ -276,5 +278,80 @@ fn slow_check_shows_a_bar() -> Result {
     terminal.expect("\r\u{1b}[K✗ ctrl c leaks nothing")?;
     let (exit, _) = terminal.end()?;
     exit.assert_clean();
+    Ok(())
+}
+
+/// A shell on a terminal that shows the terminal's settings before and after `course watch 02`.
+fn watching(checkout: &Checkout) -> Result<Terminal> {
+    let script = "stty -g; \"$0\" watch 02; echo \"ended: $?\"; stty -g";
+    let shell = Environment::inherited().supervise("sh", ["-c", script, COURSE]);
+    let target = checkout.root.join("target");
+    let shell = shell.in_directory(&checkout.root).env("CARGO_TARGET_DIR", target);
+    Terminal::start(shell.env("CARGO", env!("CARGO")).env("NO_COLOR", "1").without_timeout())
+}
+
+/// Reads the settings as they were before.
+fn settings(terminal: &mut Terminal) -> Result<String> {
+    Ok(terminal.expect("\n")?.trim().to_owned())
+}
+
+#[test]
+fn watch_checks_again_on_every_save() -> Result {
+    let checkout = begun();
+    let mut terminal = watching(&checkout)?;
+    let before = settings(&mut terminal)?;
+    terminal.expect("✗ run and init report their pids")?;
+    terminal.expect("h next hint")?;
+    terminal.send_keys("h")?;
+    terminal.expect("  1 of ")?;
+    terminal.send_keys("h")?;
+    terminal.expect("  2 of ")?;
+    // As editors save: a new file, renamed.
+    let source = checkout.root.join("work/02/src/main.rs");
+    fs::write(source.with_extension("tmp"), "fn main() {\n    nonsense\n}\n").expect("write");
+    fs::rename(source.with_extension("tmp"), &source).expect("rename");
+    terminal.expect("--> work/02/src/main.rs:2:5")?;
+    terminal.expect("q quit")?;
+    checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    terminal.expect("exit status 4")?;
+    terminal.send_keys("d")?;
+    terminal.expect("+++ steps/02-two/src/main.rs")?;
+    terminal.send_keys("a")?;
+    terminal.expect("Enter back")?;
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    let (exit, after) = terminal.end()?;
+    exit.assert_clean();
+    assert_eq!(after.trim(), before);
+    assert_has(&said(&checkout, &["progress"])?, &["02-two"]);
+    Ok(())
+}
+
+/// However it ends, the terminal is as it was, and nothing is left.
+#[test]
+fn watch_brings_the_terminal_back() -> Result {
+    let checkout = begun();
+    checkout.write("work/02/src/main.rs", "fn main() {\n    loop {}\n}\n");
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL, Signal::SIGHUP] {
+        for child in [0, 1] {
+            let mut terminal = watching(&checkout)?;
+            let before = settings(&mut terminal)?;
+            terminal.expect("checking 1 of ")?;
+            // The shell, the process that cleans up, and the one that works.
+            let mut process = terminal.tree()?.root.children.remove(0);
+            for _ in 0..child {
+                process = process.children.remove(0);
+            }
+            kill(Pid::from_raw(process.pids[0]), signal).expect("it runs");
+            terminal.expect("ended: ")?;
+            let after = settings(&mut terminal).and_then(|_| settings(&mut terminal))?;
+            // The shell goes on at once if the process that it waits for is killed. An interactive one brings the
+            // terminal back itself.
+            if (signal, child) != (Signal::SIGKILL, 0) {
+                assert_eq!(after, before, "{signal} to process {child}");
+            }
+            terminal.end()?.0.assert_clean();
+        }
+    }
     Ok(())
 }

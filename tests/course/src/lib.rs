@@ -3,7 +3,7 @@
 //!
 //! - [`step`]: the steps. [`checks`]: the one list of checks; their hints are in `hints.txt`.
 //! - [`commands`]: one function for each command; `main.rs` has the command line.
-//! - [`starter`], [`grading`], [`state`]: the learner's own version of a step.
+//! - [`starter`], [`grading`], [`state`]: the learner's own version of a step. [`watch`]: grades it on every save.
 //! - [`render`], [`style`], [`waiting`]: how it looks at a terminal.
 //! - [`patch`], [`sandbox`]: lessons taken out of a step, in a copy of the workspace.
 //! - [`doctor`]: what this machine can do.
@@ -29,4 +29,5 @@ pub mod style;
 #[cfg(feature = "test-support")]
 pub mod test_support;
 pub mod waiting;
+pub mod watch;
 pub mod workspace;

@@ -80,6 +80,11 @@ enum Command {
     Check(commands::Check),
     /// Show the next hint, and those before it
     Hint(commands::Hint),
+    /// Check your step again on every save
+    Watch {
+        /// Step you are writing: 02, 2 or 02-init-pid1
+        step: Step,
+    },
     /// Show what is missing from your step
     Solution {
         /// Step you are writing: 02, 2 or 02-init-pid1
@@ -143,6 +148,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Work { step, args } => commands::work(&step, &args),
         Command::Check(options) => with_cleanup(|| commands::check(&options)),
         Command::Hint(options) => with_cleanup(|| commands::hint(&options)),
+        Command::Watch { step } => with_cleanup(|| commands::watch(step)),
         Command::Solution { step } => commands::solution(&step),
         Command::Progress => commands::progress(),
         Command::Doctor { json } => commands::doctor(json),

@@ -7,6 +7,7 @@ mod look;
 mod run;
 mod start;
 mod tests;
+mod watch;
 mod work;
 
 pub use breaks::{break_step, test_breaks};
@@ -17,4 +18,5 @@ pub use look::{diff, doctor, list, memory, tree};
 pub use run::{Soak, run, soak, trace};
 pub use start::{Start, start};
 pub use tests::test;
+pub use watch::watch;
 pub use work::{progress, solution, work};
