@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use course::grading::timeout_for;
 use course::test_support::{Checkout, course, manifest, step_program};
@@ -180,12 +180,14 @@ fn hints_can_be_read_again() -> Result {
     assert!(!checked.contains("/proc/self/exe"), "a check spends no hint:\n{checked}");
     assert_has(&checked, &[&format!("\nNext: cargo course hint 02 {name}\n")]);
     let first = hint(&[])?;
-    assert_has(&first, &["\n  1 of ", "\nNext: change your code, and run cargo course check 02"]);
+    assert_has(&first, &["\n  1 of ", "\nNext: change your code, then cargo course check 02"]);
     assert!(!first.contains("\n  2 of "), "{first}");
     let second = hint(&["run_and_init"])?;
     assert_has(&second, &["\n  1 of ", "\n  2 of "]);
     let all = hint(&["run and init", "--all"])?;
     assert_has(&all, &["\n  1 of ", "\n  2 of ", "cargo course solution 02"]);
+    let hints = all.split("\nNext: ").next().expect("hints");
+    assert!(hints.lines().all(|line| line.chars().count() <= 80), "{all}");
     assert_has(&hint(&["leak"])?, &["ctrl_c_leaks_nothing, hundred_runs_leak_nothing"]);
     assert_has(&hint(&["nonsense"])?, &["has no check", name]);
     Ok(())
@@ -281,6 +283,20 @@ fn slow_check_shows_a_bar() -> Result {
     Ok(())
 }
 
+/// As an ordinary user only, because the kernel limits no processes of root.
+#[test]
+fn fork_bomb_ends_at_its_limit() -> Result {
+    let script = "#!/bin/sh\n[ $(id -u) != 0 ] || exit 3\nbomb() { bomb | bomb & }; bomb; wait\n";
+    let start = Instant::now();
+    let printed = graded(script, &["ctrl_c", "--timeout", "1"])?;
+    assert_has(&printed, &["0 of 1 checks passed"]);
+    assert!(start.elapsed() < Duration::from_secs(20), "{printed}");
+    // Can this user still start something?
+    let alive = graded("#!/bin/sh\nexit 3\n", &["usage_error", "--timeout", "5"])?;
+    assert_has(&alive, &["actual:   exit status 3"]);
+    Ok(())
+}
+
 /// A shell on a terminal that shows the terminal's settings before and after `course watch 02`.
 fn watching(checkout: &Checkout) -> Result<Terminal> {
     let script = "stty -g; \"$0\" watch 02; echo \"ended: $?\"; stty -g";
@@ -301,7 +317,7 @@ fn watch_checks_again_on_every_save() -> Result {
     let mut terminal = watching(&checkout)?;
     let before = settings(&mut terminal)?;
     terminal.expect("✗ run and init report their pids")?;
-    terminal.expect("h next hint")?;
+    terminal.expect("h hint")?;
     terminal.send_keys("h")?;
     terminal.expect("  1 of ")?;
     terminal.send_keys("h")?;

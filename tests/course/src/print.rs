@@ -16,6 +16,25 @@ pub fn print(text: impl AsRef<str>) -> Result {
     written.context("write to standard output")
 }
 
+/// Writes `text` after `start`, broken between words so that it fits 80 columns. It's indented as far as it begins.
+pub fn wrap(start: &str, text: &str) -> String {
+    let indent = start.chars().count();
+    let (mut wrapped, mut column) = (start.to_owned(), indent);
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        if column > indent && column + 1 + width > 80 {
+            wrapped += &format!("\n{}", " ".repeat(indent));
+            column = indent;
+        } else if column > indent {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped += word;
+        column += width;
+    }
+    wrapped
+}
+
 /// Prints the last line of an answer: what to do next.
 ///
 /// # Errors

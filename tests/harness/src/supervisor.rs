@@ -71,6 +71,9 @@ impl Supervisor {
         if let Some(uid) = environment.uid() {
             supervisor.option("user", uid.to_string());
         }
+        if let Some(limit) = environment.process_limit() {
+            supervisor.option("processes", limit.to_string());
+        }
         supervisor
     }
 

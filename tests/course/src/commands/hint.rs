@@ -7,7 +7,7 @@ use harness::{Error, Result};
 
 use crate::checks::Check;
 use crate::grading::{self, grade};
-use crate::print::{print, print_next};
+use crate::print::{print, print_next, wrap};
 use crate::state::State;
 use crate::step::Step;
 use crate::style::{Style, paint};
@@ -46,11 +46,9 @@ pub fn hint(options: &Hint) -> Result<ExitCode> {
     let hints = hints::for_check(check.name);
     let count = if *all { hints.len() } else { give(step, check)? };
     print(text(check, &hints[..count]))?;
-    let then = format!("change your code, and run {just} check {label} {}", check.name);
+    let then = format!("change your code, then {just} check {label} {}", check.name);
     let last = count == hints.len();
-    let help = if last { "solution" } else { "hint" };
-    let stuck = if last { String::new() } else { format!(" {}", check.name) };
-    print_next(format!("{then} (stuck? {just} {help} {label}{stuck})"))?;
+    print_next(if last { format!("{then}, or see {just} solution {label}") } else { then })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,7 +77,8 @@ fn text(check: &Check, hints: &[String]) -> String {
     let total = hints::for_check(check.name).len();
     let mut text = paint(Style::Bold, &check.title()) + "\n";
     for (index, hint) in hints.iter().enumerate() {
-        text += &format!("  {} of {total}: {hint}\n", index + 1);
+        text += &wrap(&format!("  {} of {total}: ", index + 1), hint);
+        text.push('\n');
     }
     text
 }

@@ -73,6 +73,8 @@ pub fn watch(step: Step) -> Result<Step> {
         return Err(Error::new(message));
     }
     starter::ensure_begun(&step, &step.work_dir()?)?;
+    // The first build may take long, so cargo shows its progress. If it fails, the first round says why.
+    let _ = starter::build(&step, &step.work_dir()?);
     let keyboard = Keyboard::new()?;
     let mut session =
         Session { keyboard, events: Events::of(&step)?, step, round: Round::default() };
@@ -142,8 +144,8 @@ impl Session {
         slow.args(["slow", &self.step.label(), "--bin"]).arg(program);
         let status = slow.status().context("start /proc/self/exe");
         self.keyboard.apply()?;
-        status?;
-        Ok(Screen::Checks)
+        // If it failed, it has said why.
+        Ok(if status?.success() { Screen::Checks } else { Screen::AsItIs })
     }
 
     /// Goes on to the next step, and begins it if the learner hasn't yet.

@@ -19,6 +19,8 @@ pub(super) enum Screen {
     Failures,
     /// Something else, until a key or a save.
     Text(String),
+    /// What another program left.
+    AsItIs,
 }
 
 /// Clears the screen, and shows it.
@@ -27,6 +29,7 @@ pub(super) fn show(step: &Step, round: &Round, screen: &Screen) -> Result {
         Screen::Checks => checks(step, round)?,
         Screen::Failures => failures(round),
         Screen::Text(text) => text.clone(),
+        Screen::AsItIs => return print(format!("\n{}\n", keys(step, round, screen)?)),
     };
     let keys = keys(step, round, screen)?;
     print(format!("\u{1b}[2J\u{1b}[H{}\n\n{body}\n{keys}\n", head(step, round)))
@@ -89,9 +92,9 @@ fn keys(step: &Step, round: &Round, screen: &Screen) -> Result<String> {
         keys.push("n next step");
     }
     if round.first_failure().is_some() {
-        keys.extend(["h next hint", "a all failures"]);
+        keys.extend(["h hint", "a all failures"]);
     }
-    keys.push("d diff to finished step");
+    keys.push("d diff to finished");
     if round.program.is_some() {
         keys.push("s slow motion");
     }
