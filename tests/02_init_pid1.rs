@@ -1,49 +1,115 @@
-//! Step 02: a command that is PID 1 of a PID namespace of its own, and still sees the host's /proc.
+//! Step 02: a command that is PID 1 of its own PID namespace, and still sees the host's /proc.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::process;
 
 use assert_cmd::cargo::cargo_bin;
-use assert_cmd::prelude::*;
 use course::test_support::{assert_checks_pass, programs_for_each_caller};
-use harness::test_support::{AssertClean, require_tools};
+use harness::test_support::{AssertClean, Skip, require_tools};
 use harness::{
-    Caller, ProcessTree, Program, Result, Session, Supervisor, Transcript, assert_snapshot, diagram,
+    Caller, Exit, ProcessTree, Program, Requirement, Result, Session, Supervisor, Terminal,
+    Transcript, assert_snapshot, diagram,
 };
-use predicates::prelude::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 fn programs() -> Vec<Program> {
     programs_for_each_caller(cargo_bin!("02-init-pid1"))
-}
-
-#[test]
-fn passes_every_check() {
-    assert_checks_pass(cargo_bin!("02-init-pid1"));
 }
 
 fn shell(program: &Program) -> Supervisor {
     program.supervise(["run", "--ti", "/bin/sh"])
 }
 
-/// What the original lesson shows. `init PID: 1` is printed before the exec; that the shell is PID 1
-/// only the shell can say.
+/// Runs a command in the container, and returns its exit status and standard output.
+fn run(program: &Program, command: &[&str]) -> Result<(Exit, String)> {
+    let captured = program.supervise([&["run"], command].concat()).output()?;
+    captured.exit.assert_clean();
+    Ok((captured.exit, String::from_utf8_lossy(&captured.stdout).into_owned()))
+}
+
+const RUN_PID: &str = r"run PID: (\d+)";
+
+/// The promises that learners are graded by.
 #[test]
-fn init_and_its_shell_report_pid_1() -> Result {
+fn passes_every_check() {
+    assert_checks_pass(cargo_bin!("02-init-pid1"));
+}
+
+/// The same command line, outside and inside. No shell has a handler for SIGTERM unless it's interactive.
+#[test]
+fn pid_1_survives_the_sigterm_that_kills_others() -> Result {
+    let script = r#"kill -TERM $$; echo "still here""#;
     for program in programs() {
-        let (narration, exit) =
-            Transcript::type_lines(shell(&program), &["echo $$", "echo $PPID"])?;
+        let outside = program.environment().supervise("sh", ["-c", script]);
+        assert_snapshot!("term_outside", Transcript::run(outside)?.text);
+        let inside = program.transcript(["run", "sh", "-c", script])?;
+        assert!(inside.text.ends_with("\nstill here\n"), "{}", inside.text);
+        assert_snapshot!("term_inside", inside.redacted(&[RUN_PID])?);
+    }
+    Ok(())
+}
+
+/// `init PID: 1` is printed before the exec. Only the shell can tell that it is PID 1 itself.
+#[test]
+fn shell_is_pid_1_and_has_no_parent_inside() -> Result {
+    for program in programs() {
+        let lines = ["echo $$ $PPID", "kill -KILL 1", "echo $$"];
+        let (typed, exit) = Transcript::type_lines(shell(&program), &lines)?;
         exit.assert_clean();
-        // The shell's parent is outside, and has no number in here.
-        assert!(
-            narration.text.ends_with("\n# echo $$\n1\n# echo $PPID\n0\n"),
-            "{}",
-            narration.text
-        );
-        assert_ne!(narration.captures(r"run PID: (\d+)")?, [1]);
-        assert_snapshot!("narration", narration.redacted(&[r"run PID: (\d+)"])?);
+        assert!(typed.text.contains("\n# echo $$ $PPID\n1 0\n"), "{}", typed.text);
+        assert_ne!(typed.captures(RUN_PID)?, [1]);
+        assert_snapshot!("narration", typed.redacted(&[RUN_PID])?);
     }
     Ok(())
 }
 
 #[test]
-fn command_is_pid_1_only_inside() -> Result {
+fn kernel_drops_signals_to_pid_1() -> Result {
+    for program in programs() {
+        let (typed, _) = Transcript::type_lines(shell(&program), &["kill -KILL 1", "echo $$"])?;
+        assert!(typed.text.ends_with("\n# kill -KILL 1\n# echo $$\n1\n"), "{}", typed.text);
+        assert_snapshot!("survives_sigkill", typed.redacted(&[RUN_PID])?);
+        let lines = ["kill -INT 1", "kill -TERM 1", "echo $$"];
+        let (typed, _) = Transcript::type_lines(shell(&program), &lines)?;
+        let answers = "\n# kill -INT 1\n# kill -TERM 1\n# echo $$\n1\n";
+        assert!(typed.text.ends_with(answers), "{}", typed.text);
+        assert_snapshot!("deaf_pid_1", typed.redacted(&[RUN_PID])?);
+    }
+    Ok(())
+}
+
+#[test]
+fn pid_1_with_a_handler_receives_sigterm() -> Result {
+    for program in programs() {
+        let script = "trap 'exit 42' TERM; kill -TERM $$; echo unreached";
+        let (exit, stdout) = run(&program, &["sh", "-c", script])?;
+        assert_eq!((exit.shell_status(), stdout.as_str()), (42, ""));
+    }
+    Ok(())
+}
+
+/// SIGTERM from outside is dropped as well. The shell answers afterwards, so it was sent and had no effect.
+#[test]
+fn only_kill_reaches_pid_1_from_outside() -> Result {
+    for program in programs() {
+        let mut shell = program.session(["run", "--ti", "/bin/sh"])?;
+        let tree = shell.tree()?;
+        let pid = Pid::from_raw(tree.pid_1().expect("a PID 1").pids[0]);
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            kill(pid, signal).expect("it can be sent");
+        }
+        assert_eq!(shell.run("echo $$")?, "1");
+        kill(pid, Signal::SIGKILL).expect("it can be sent");
+        let (exit, _) = shell.wait()?;
+        assert_eq!(exit.assert_clean().status.code(), Some(137));
+    }
+    Ok(())
+}
+
+#[test]
+fn command_has_one_pid_inside_and_one_outside() -> Result {
     for program in programs() {
         let mut shell = program.session(["run", "--ti", "/bin/sh"])?;
         let tree = shell.tree()?;
@@ -51,12 +117,10 @@ fn command_is_pid_1_only_inside() -> Result {
         let [run_outside] = run.pids[..] else { panic!("run is in one PID namespace") };
         let [outside, inside] = command.pids[..] else { panic!("the command is in two") };
         assert_eq!(inside, 1);
-        assert_ne!(outside, 1);
-        assert_ne!(outside, run_outside);
+        assert!(outside != 1 && outside != run_outside);
         assert_ne!(run.namespaces["pid"], command.namespaces["pid"]);
-        assert_eq!(command.argv, ["/bin/sh"], "init is gone: the command has taken its place");
-        assert_eq!(shell.run("echo $$ $PPID")?, "1 0");
-        // This /proc is the host's, and shows both numbers.
+        assert_eq!(command.argv, ["/bin/sh"], "it replaced init");
+        // This /proc is the host's, and shows both PIDs.
         assert_eq!(shell.run("grep NSpid /proc/self/status | wc -w")?, "3");
         shell.end()?.0.assert_clean();
         let before = tree.before(["02-init-pid1", "run", "--ti", "/bin/sh"]);
@@ -68,175 +132,208 @@ fn command_is_pid_1_only_inside() -> Result {
     Ok(())
 }
 
-/// The namespaces that `run` makes: for root the PID namespace alone.
+/// Root needs the PID namespace only. Everyone else is root inside a user namespace, with their own IDs mapped.
 #[test]
-fn only_rootless_creates_user_namespace() -> Result {
+fn only_ordinary_users_get_a_user_namespace() -> Result {
     for program in programs() {
         let shell = program.session(["run", "--ti", "/bin/sh"])?;
         let tree = shell.tree()?;
-        let ours = ProcessTree::of(std::process::id().cast_signed())?.root;
-        let [run, command] = tree.processes()[..] else { panic!("not two: {}", tree.text()) };
-        let root = program.caller() == Caller::Root;
-        // The supervisor has its own mount namespace.
-        assert_eq!(command.namespaces["mnt"], run.namespaces["mnt"]);
-        for (namespace, shared) in [("pid", false), ("user", root), ("net", true)] {
-            let same = command.namespaces[namespace] == ours.namespaces[namespace];
-            assert_eq!(same, shared, "{namespace}");
+        let ours = ProcessTree::of(process::id().cast_signed())?.root;
+        let [_, command] = tree.processes()[..] else { panic!("not two: {}", tree.text()) };
+        let is_root = program.caller() == Caller::Root;
+        for (kind, shared) in [("pid", false), ("user", is_root), ("mnt", true), ("net", true)] {
+            // Root's supervisor has private mounts.
+            let run = &tree.root.namespaces;
+            let outside = if kind == "mnt" { run } else { &ours.namespaces };
+            assert_eq!(command.namespaces[kind] == outside[kind], shared, "{kind}");
         }
         shell.end()?.0.assert_clean();
-        let id =
-            program.command(["run", "sh", "-c", "id -u; id -g; cat /proc/self/setgroups"]).assert();
-        id.stdout(if root { "0\n0\nallow\n" } else { "0\n0\ndeny\n" });
+        let (_, ids) = run(&program, &["sh", "-c", "id -u; id -g; cat /proc/self/setgroups"])?;
+        assert_eq!(ids, if is_root { "0\n0\nallow\n" } else { "0\n0\ndeny\n" });
     }
     Ok(())
 }
 
-/// The PID namespace is new, but /proc is still the one that the host mounted: it has the host's
-/// numbers.
+/// User 0 inside has no more power over the host's files than its owner.
 #[test]
-fn proc_stays_the_hosts() -> Result {
+fn root_inside_reads_what_the_caller_can_read() -> Result {
     for program in programs() {
-        let (proc, _) =
-            Transcript::type_lines(shell(&program), &["echo $$", "readlink /proc/self"])?;
-        let run = proc.captures(r"run PID: (\d+)")?[0];
-        assert!(proc.text.contains("\n# echo $$\n1\n"), "{}", proc.text);
-        // The readlink that asks has a number of the host's. Not always a higher one than run: numbers start
-        // again. In the container it would be 2.
-        let readlink = proc.captures(r"(?m)^(\d+)$")?[1];
-        assert!(readlink > 2 && readlink != run, "{}", proc.text);
-        // And it lists what is outside, and could not be seen from inside: this test.
-        let line = format!("test -e /proc/{}", std::process::id());
-        program.command(["run", "sh", "-c", &line]).assert().code(0);
-        let pids = [r"run PID: (\d+)", r"readlink /proc/self\n(\d+)"];
-        assert_snapshot!("proc_is_the_hosts", proc.redacted(&pids)?);
+        let (exit, uid) = run(&program, &["sh", "-c", "id -u; cat /etc/shadow >/dev/null 2>&1"])?;
+        assert_eq!(uid, "0\n");
+        assert_eq!(exit.status.success(), program.caller() == Caller::Root);
     }
     Ok(())
 }
 
-/// `ps` is PID 1 here, so that it finds itself on every host: see the next test.
+/// The PID namespace is new, but a procfs shows the namespace of the process that mounted it.
 #[test]
-fn ps_shows_the_host() -> Result {
+fn proc_shows_the_hosts_pids() -> Result {
+    for program in programs() {
+        let (typed, _) =
+            Transcript::type_lines(shell(&program), &["echo $$", "readlink /proc/self"])?;
+        let run_pid = typed.captures(RUN_PID)?[0];
+        assert!(typed.text.contains("\n# echo $$\n1\n"), "{}", typed.text);
+        // In the container, readlink would be PID 2.
+        let readlink = typed.captures(r"(?m)^(\d+)$")?[1];
+        assert!(readlink > 2 && readlink != run_pid, "{}", typed.text);
+        // It also lists what can't be seen from inside, such as this test.
+        let script = format!("test -e /proc/{}", process::id());
+        assert!(run(&program, &["sh", "-c", &script])?.0.status.success());
+        let pids = [RUN_PID, r"readlink /proc/self\n(\d+)"];
+        assert_snapshot!("proc_is_the_hosts", typed.redacted(&pids)?);
+    }
+    Ok(())
+}
+
+/// `ps` runs as PID 1 here, so that it finds itself on every host: see the next test.
+#[test]
+fn ps_lists_the_hosts_processes() -> Result {
     if !require_tools(&["ps"]) {
         return Ok(());
     }
     for program in programs() {
         let shell = program.session(["run", "--ti", "/bin/sh"])?;
-        let run = shell.pid().to_string();
-        let ps =
-            |what: &str, pid: &str| program.command(["run", "ps", "-o", what, "-p", pid]).assert();
-        ps("args=", &run).stdout("02-init-pid1 run --ti /bin/sh\n");
+        let pid = shell.pid().to_string();
+        let ps = |column: &str, pid: &str| run(&program, &["ps", "-o", column, "-p", pid]);
+        assert_eq!(ps("args=", &pid)?.1, "02-init-pid1 run --ti /bin/sh\n");
         shell.end()?.0.assert_clean();
-        let host_init = std::fs::read_to_string("/proc/1/comm").expect("the host's PID 1");
-        // The container's own PID 1 would be ps.
-        ps("comm=", "1").stdout(host_init);
+        let host_init = fs::read_to_string("/proc/1/comm").expect("the host's PID 1");
+        assert_eq!(ps("comm=", "1")?.1, host_init, "the container's PID 1 is ps");
     }
     Ok(())
 }
 
-/// Most hosts have some process with a number as small as those inside. This one has its PID 1, `run` and what
-/// that started; and `ps`, which looks itself up by its number before all else, can only be PID 1.
+/// `ps` looks itself up first, by the PID that it has inside. A host as small as this one has no such PID.
 #[test]
-fn inner_pid_may_be_missing_in_host_proc() -> Result {
+fn process_may_not_find_itself_in_the_hosts_proc() -> Result {
     if !require_tools(&["ps", "unshare"]) {
         return Ok(());
     }
     for program in programs() {
         let host = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
-        let host = program.environment().supervise("unshare", [&host[..], &["/bin/sh"]].concat());
-        let mut host = Session::start(host)?;
-        // The number 2 is used up.
+        let args = [&host[..], &["/bin/sh"]].concat();
+        let mut host = Session::start(program.environment().supervise("unshare", args))?;
+        // PID 2 is used up.
         host.run("/bin/true")?;
-        let run = program.path().display();
+        let step = program.path().display();
         let itself = "sh -c \"echo \\$\\$; ls -d /proc/\\$\\$\"; exit $?";
-        let (number, status) =
-            host.run_with_status(&format!("{run} run sh -c '{itself}' 2>/dev/null"))?;
-        assert_eq!(number, "2", "and no /proc/2");
+        let (pid, status) = host.run_with_status(&format!("{step} run sh -c '{itself}' 2>&-"))?;
+        assert_eq!(pid, "2", "and there is no /proc/2");
         assert_ne!(status, "0");
-        assert_eq!(host.run(&format!("{run} run ps -o args= -p 1 2>/dev/null"))?, "/bin/sh");
+        assert_eq!(host.run(&format!("{step} run ps -o args= -p 1 2>&-"))?, "/bin/sh");
         host.end()?.0.assert_clean();
     }
     Ok(())
 }
 
+/// Not only that it refuses: it makes no call that could change anything.
 #[test]
-fn init_outside_exits_125() -> Result {
+fn init_on_the_host_touches_nothing() -> Result {
     for program in programs() {
         let refusal = program.transcript(["init", "/bin/sh"])?;
         assert_eq!(refusal.status.code(), Some(125));
-        assert_snapshot!("init_outside", refusal.redacted(&[r"this is PID (\d+)"])?);
+        assert_snapshot!("init_outside", refusal.redacted(&[r"our PID is (\d+)"])?);
+        if !require_tools(&["strace"]) {
+            continue;
+        }
+        let changes = "--trace=unshare,mount,prctl,clone,clone3,fork,vfork,execve,setns,kill";
+        let args = ["--quiet=all", "--output=calls", changes, "02-init-pid1", "init", "/bin/sh"];
+        Transcript::run(program.environment().supervise("strace", args))?;
+        let calls = fs::read_to_string(program.directory().join("calls")).expect("a trace");
+        let calls: Vec<_> = calls.lines().filter(|line| !line.contains("PR_SET_VMA")).collect();
+        assert_eq!(calls.len(), 1, "only the execve of strace: {calls:?}");
+    }
+    Ok(())
+}
+
+/// The parent's mark is that its children are created in this namespace. `unshare` has it too.
+#[test]
+fn init_accepts_any_parent_with_the_namespace() -> Result {
+    for program in programs() {
+        let path = program.path().to_string_lossy();
+        let args = ["--user", "--map-root-user", "--pid", "--fork", &path, "init", "echo", "hi"];
+        let captured = program.environment().supervise("unshare", args).output()?;
+        assert_eq!(captured.exit.assert_clean().status.code(), Some(0));
+        assert_eq!(captured.stdout, b"hi\n");
     }
     Ok(())
 }
 
 #[test]
-fn names_command_not_found() -> Result {
+fn missing_command_is_named() -> Result {
     for program in programs() {
         let not_found = program.transcript(["run", "nosuch"])?;
         assert_eq!(not_found.status.code(), Some(127));
-        assert_snapshot!("not_found", not_found.redacted(&[r"run PID: (\d+)"])?);
+        assert_snapshot!("not_found", not_found.redacted(&[RUN_PID])?);
     }
     Ok(())
 }
 
-/// PID 1 gets no signal that it has no handler for: from inside, not even KILL.
+/// EACCES says that a directory can't be searched, and not that the command was found.
 #[test]
-fn kernel_protects_pid_1_from_signals() -> Result {
+fn unsearchable_path_directory_is_not_found() -> Result {
+    // Only root can create a directory that no ordinary user may search, and that isn't theirs.
+    if !Requirement::Root.is_met_or_skip() || !require_tools(&["setpriv"]) {
+        return Ok(());
+    }
     for program in programs() {
-        let (deaf, _) =
-            Transcript::type_lines(shell(&program), &["kill -KILL 1", "kill -TERM 1", "echo $$"])?;
-        assert!(
-            deaf.text.ends_with("\n# kill -KILL 1\n# kill -TERM 1\n# echo $$\n1\n"),
-            "{}",
-            deaf.text
-        );
-        let line = "trap 'exit 42' TERM; kill -TERM $$; echo unreached";
-        program
-            .command(["run", "sh", "-c", line])
-            .assert()
-            .code(42)
-            .stdout(predicate::str::is_empty());
-        assert_snapshot!("deaf_pid_1", deaf.redacted(&[r"run PID: (\d+)"])?);
+        let closed = program.directory().join("closed");
+        fs::DirBuilder::new().mode(0o000).create(&closed).expect("mkdir");
+        let powers = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"];
+        let powers: &[&str] = if program.caller() == Caller::Root { &powers } else { &[] };
+        let path = format!("/usr/bin:/bin:{}", closed.display());
+        let step = program.supervise(["run", "nosuch"]).wrapped_by(powers).env("PATH", path);
+        let failed = Transcript::run(step)?;
+        assert_eq!(failed.status.code(), Some(127), "{}", failed.text);
+        assert!(failed.printed.ends_with("nosuch: No such file or directory (ENOENT)\n"));
     }
     Ok(())
 }
 
-/// Everything that is left in the namespace ends with its PID 1.
+/// The kernel kills every other process in the namespace.
 #[test]
-fn container_dies_with_pid_1() -> Result {
+fn container_ends_with_pid_1() -> Result {
     for program in programs() {
-        let line = "sleep 1000 </dev/null >/dev/null 2>&1 & exit 7";
-        let (_, exit) = Transcript::run_with_exit(program.supervise(["run", "sh", "-c", line]))?;
-        assert_eq!(exit.assert_clean().status.code(), Some(7));
+        let script = "sleep 1000 </dev/null >/dev/null 2>&1 & exit 7";
+        let (exit, _) = run(&program, &["sh", "-c", script])?;
+        assert_eq!(exit.status.code(), Some(7));
     }
     Ok(())
 }
 
-/// The uid is 0 inside, and what it may do to the host's files is what its owner may.
+/// The first child after `unshare` is PID 1. Once it's dead, the kernel creates no more processes there.
 #[test]
-fn inner_root_reads_only_what_caller_may() {
-    for program in programs() {
-        let root = program.caller() == Caller::Root;
-        let code = if root { 0 } else { 1 };
-        program
-            .command(["run", "sh", "-c", "id -u; test -r /etc/shadow"])
-            .assert()
-            .code(code)
-            .stdout("0\n");
+fn dead_pid_1_allows_no_more_processes() -> Result {
+    // Other shells don't say why they can't fork.
+    if !require_tools(&["bash", "unshare"]) {
+        return Ok(());
     }
+    for program in programs() {
+        let options: &[&str] = match program.caller() {
+            Caller::Root => &["--pid"],
+            Caller::Rootless => &["--user", "--map-root-user", "--pid"],
+        };
+        let args = [options, &["bash", "-c", "/bin/true; /bin/true; echo unreached"]].concat();
+        let refusal = Transcript::run(program.environment().supervise("unshare", args))?;
+        assert!(refusal.printed.contains("fork: Cannot allocate memory\n"), "{}", refusal.text);
+        if program.caller() == Caller::Rootless {
+            assert_snapshot!("fork_refused", refusal.text);
+        }
+    }
+    Ok(())
 }
 
-/// A process has a number in each PID namespace from its own up.
 #[test]
 fn nested_container_has_three_pids() -> Result {
     for program in programs() {
-        let outer = ["run", "--ti", program.name(), "run", "--ti", "/bin/sh"];
-        let mut shell = Session::start(program.environment().supervise(program.name(), outer))?;
+        let step = program.name();
+        let outer = ["run", "--ti", step, "run", "--ti", "/bin/sh"];
+        let mut shell = Session::start(program.environment().supervise(step, outer))?;
         let tree = shell.tree()?;
         let pids: Vec<_> = tree.processes().iter().map(|process| process.pids.len()).collect();
         assert_eq!(pids, [1, 2, 3], "{}", tree.text());
         let [_, run, command] = tree.processes()[..] else { panic!("not three: {}", tree.text()) };
-        assert_eq!(run.pids[1..], [1]);
-        assert_eq!(command.pids[2..], [1]);
+        assert_eq!((&run.pids[1..], &command.pids[2..]), (&[1][..], &[1][..]));
         assert_eq!(shell.run("echo $$")?, "1");
         shell.end()?.0.assert_clean();
         assert_snapshot!("nested_tree", tree.redacted());
@@ -244,56 +341,142 @@ fn nested_container_has_three_pids() -> Result {
     Ok(())
 }
 
-/// At a terminal, Ctrl-C goes to the job in the foreground, and not to the shell that started it.
+/// If a caller ignores SIGCHLD, the kernel keeps no exit status for it, and exec passes that on.
 #[test]
-fn ctrl_c_kills_the_job_and_not_the_shell() -> Result {
+fn ignored_sigchld_loses_the_status() -> Result {
     for program in programs() {
-        let mut terminal = program.terminal(["run", "--ti", "/bin/sh"])?;
-        terminal.expect("/bin/sh\r\n")?;
-        terminal.expect("# ")?;
-        terminal.send_keys("sh -c 'echo \"running\"; exec sleep 1000'\r")?;
-        terminal.expect("\r\nrunning\r\n")?;
-        terminal.send_keys("\u{3}")?;
-        terminal.expect("# ")?;
-        terminal.send_keys("echo I am $$\r")?;
-        terminal.expect("I am 1\r\n")?;
-        terminal.send_keys("exit\r")?;
-        let (exit, shown) = terminal.end()?;
-        assert_eq!(exit.leaked_processes, [""; 0]);
-        // dash wants to give the terminal back to those from whom it has it. They have no number here.
-        let dash = std::fs::canonicalize("/bin/sh").is_ok_and(|shell| shell.ends_with("dash"));
-        let complains = shown.contains("Cannot set tty process group (No such process)");
-        assert_eq!(complains, dash, "{shown}");
-        assert_eq!(exit.status.code(), Some(if dash { 2 } else { 0 }));
+        let env = |option: &str, command: &[&str]| {
+            let args = [&[option, "02-init-pid1", "run"], command].concat();
+            Transcript::run(program.environment().supervise("env", args))
+        };
+        let lost = env("--ignore-signal=CHLD", &["true"])?;
+        assert_eq!(lost.status.code(), Some(125), "{}", lost.text);
+        assert_snapshot!("status_lost", lost.redacted(&[RUN_PID])?);
+        let kept = env("--default-signal=CHLD", &["sh", "-c", "exit 7"])?;
+        assert_eq!(kept.status.code(), Some(7), "{}", kept.text);
     }
     Ok(())
 }
 
-/// `init` asks whether its parent's children are born in this namespace. That is so of `run`, and of
-/// whoever else made a namespace for it alone.
+/// Ctrl-C goes to the terminal's foreground process group, which an interactive shell sets for each job.
 #[test]
-fn init_accepts_parent_that_made_its_namespace() {
+fn ctrl_c_ends_the_inner_shells_job_only() -> Result {
     for program in programs() {
-        let path = program.path().to_string_lossy();
-        let args = ["--user", "--map-root-user", "--pid", "--fork", &path, "init", "echo", "hi"];
-        program.environment().command("unshare", args).assert().code(0).stdout("hi\n");
+        let mut terminal = Terminal::start(shell(&program).env("PS1", "ready> "))?;
+        terminal.expect("ready> ")?;
+        terminal.send_keys("sh -c 'echo \"running\"; exec sleep 1000'\r")?;
+        terminal.expect("\nrunning\r\n")?;
+        terminal.send_keys("\u{3}")?;
+        terminal.expect("ready> ")?;
+        terminal.send_keys("echo \"my PID is\" $$\r")?;
+        terminal.expect("\nmy PID is 1\r\n")?;
+        terminal.send_keys("exit\r")?;
+        let (exit, shown) = terminal.end()?;
+        exit.assert_clean();
+        // dash and busybox sh want to give the terminal back to a process group that has no PID here.
+        let complains = shown.contains("process group");
+        assert_eq!(exit.status.code(), Some(if complains { 2 } else { 0 }), "{shown}");
     }
+    Ok(())
 }
 
-/// The calls of the lesson. Without root there are more: the refusal, and the user namespace.
+/// The kernel answers a read from the background with SIGTTIN. PID 1 has no handler, so the signal is dropped, and
+/// the read starts again: PID 1 uses all the CPU it gets. `run` is stopped. In the foreground, all is well again.
 #[test]
-fn makes_the_calls_of_the_lesson() -> Result {
+fn background_read_makes_pid_1_spin() -> Result {
+    for program in programs() {
+        // The limit is for a test that dies on the way: the kernel kills a process that used up 10 s of CPU.
+        let script = "set -m; ulimit -t 10; \"$0\" run --ti cat & echo \"job\"; read _; fg; echo \"status $?\"";
+        let path = program.path().to_string_lossy();
+        let shell = program.environment().supervise("sh", ["-c", script, &path]);
+        let mut terminal = Terminal::start(shell)?;
+        terminal.expect("job\r\n")?;
+        let spins = |tree: &ProcessTree| {
+            let run = tree.root.children.first();
+            run.is_some_and(|run| run.state == 'T')
+                && tree
+                    .pid_1()
+                    .is_some_and(|cat| cat.argv == ["cat"] && cpu_ticks(cat.pids[0]) >= 10)
+        };
+        let tree = terminal.wait_for_tree(spins)?;
+        let cat = tree.pid_1().expect("PID 1");
+        assert_eq!(cat.state, 'R', "{}", tree.text());
+        let run = ProcessTree { root: tree.root.children[0].clone() };
+        let name = |mut tree: ProcessTree| {
+            tree.root.argv[0] = "02-init-pid1".to_owned();
+            tree
+        };
+        assert_snapshot!("background_read", name(run).redacted());
+        terminal.send_keys("\r")?;
+        terminal.expect("run --ti cat\r\n")?;
+        terminal.send_keys("hello\r")?;
+        terminal.expect("hello\r\nhello\r\n")?;
+        // At the start of a line, Ctrl-D is end-of-file.
+        terminal.send_keys("\u{4}")?;
+        terminal.expect("status 0\r\n")?;
+        terminal.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+/// The CPU time of a process: utime and stime in /proc/PID/stat, proc(5). A hundredth of a second each.
+fn cpu_ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
+
+/// An interactive shell takes the terminal, and can't give it back to a process group outside. A shell with job
+/// control would take it from the job. A script doesn't, so it reads from the background.
+#[test]
+fn script_cannot_read_the_terminal_afterwards() -> Result {
+    if !require_tools(&["bash"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let script = |command: &str| {
+            format!("02-init-pid1 run --ti {command}; head -n 1 2>/dev/null; echo \"head: $?\"")
+        };
+        let start =
+            |script: &str| Terminal::start(program.environment().supervise("sh", ["-c", script]));
+        // A command that leaves the terminal as it is does no harm.
+        let mut terminal = start(&script("true"))?;
+        terminal.send_keys("an answer\r")?;
+        terminal.expect("head: 0\r\n")?;
+        terminal.end()?.0.assert_clean();
+
+        let script = script("bash --norc");
+        let mut terminal = start(&script)?;
+        let mut screen = format!("$ sh -c '{script}'\n") + &terminal.expect("# ")?;
+        terminal.send_keys("exit\r")?;
+        let (exit, rest) = terminal.end()?;
+        exit.assert_clean();
+        screen += &rest;
+        assert!(screen.ends_with("head: 1\r\n"), "{screen}");
+        let after = |mark: &str| screen.split_once(mark).map_or("", |(_, rest)| rest);
+        let pid = after("run PID: ").split('\r').next().unwrap_or_default();
+        // bash puts its version into the prompt.
+        let version = after("bash --norc\r\n").split('#').next().unwrap_or_default();
+        let shown = screen.replace(pid, "HOST_A").replace(version, "").replace('\r', "");
+        assert_snapshot!("script_loses_terminal", shown);
+    }
+    Ok(())
+}
+
+/// For an ordinary user there are more calls: the one that fails, and the user namespace.
+#[test]
+fn makes_the_expected_system_calls() -> Result {
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
     let lesson = [
-        r"^(execve|clone3?|v?fork|unshare|prctl|wait4|exit_group)\(",
+        r"^(execve|clone3?|v?fork|unshare|prctl\(PR_SET_PDEATHSIG|wait4|exit_group)\b",
         r"^write\(.*/(setgroups|uid_map|gid_map)>",
         r"^readlink.*/ns/pid",
         r"^openat.*/proc/self/status",
         r"^getpid",
     ];
     for program in programs() {
-        if !require_tools(&["strace"]) {
-            return Ok(());
-        }
         let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let [run, init] = trace.by_process()?;
         let tries = run.iter().filter(|call| call.starts_with("unshare(")).count();
@@ -307,47 +490,6 @@ fn makes_the_calls_of_the_lesson() -> Result {
                 assert_eq!(tries, 2);
                 assert_snapshot!("trace_rootless", trace.redacted()?);
             }
-        }
-    }
-    Ok(())
-}
-
-/// The kernel keeps no exit status for who ignores SIGCHLD, and exec passes that on. The command has run; what
-/// it came to, nobody knows.
-#[test]
-fn reports_ignored_sigchld() -> Result {
-    for program in programs() {
-        let env = |option: &str, command: &[&str]| -> Result<Transcript> {
-            let words = [&[option, "02-init-pid1", "run"], command].concat();
-            Transcript::run(program.environment().supervise("env", words))
-        };
-        let refused = env("--ignore-signal=CHLD", &["true"])?;
-        assert_snapshot!("status_lost", refused.redacted(&[r"run PID: (\d+)"])?);
-        let told = env("--default-signal=CHLD", &["sh", "-c", "exit 7"])?;
-        assert_eq!(told.status.code(), Some(7), "{}", told.text);
-    }
-    Ok(())
-}
-
-/// The first child of a process that has made a PID namespace is its PID 1. When that is dead, nobody
-/// can be born there.
-#[test]
-fn fork_fails_after_pid_1_has_died() -> Result {
-    // Other shells do not say why they cannot fork.
-    if !require_tools(&["bash", "unshare"]) {
-        return Ok(());
-    }
-    for program in programs() {
-        let options: &[&str] = match program.caller() {
-            Caller::Root => &["--pid"],
-            Caller::Rootless => &["--user", "--map-root-user", "--pid"],
-        };
-        let line = [options, &["bash", "-c", "/bin/true; /bin/true; echo unreached"]].concat();
-        let refusal = program.environment().supervise("unshare", line);
-        let refusal = Transcript::run(refusal)?;
-        assert!(refusal.printed.contains("fork: Cannot allocate memory\n"), "{}", refusal.text);
-        if program.caller() == Caller::Rootless {
-            assert_snapshot!("fork_refused", refusal.text);
         }
     }
     Ok(())

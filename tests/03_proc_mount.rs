@@ -1,75 +1,69 @@
-//! Step 03: a /proc of the container's own, and nothing of it on the host.
+//! Step 03: a /proc that belongs to the container, and that the host never sees.
+
+use std::fs;
+use std::process;
 
 use assert_cmd::cargo::cargo_bin;
-use assert_cmd::prelude::*;
 use course::test_support::{assert_checks_pass, programs_for_each_caller};
 use harness::test_support::{AssertClean, require_tools};
-use harness::{Program, Result, Supervisor, Transcript, assert_snapshot, diagram};
+use harness::{
+    ProcessTree, Program, Result, Session, Supervisor, Transcript, assert_snapshot, diagram,
+};
+use nix::sys::signal::Signal;
 
 fn programs() -> Vec<Program> {
     programs_for_each_caller(cargo_bin!("03-proc-mount"))
-}
-
-#[test]
-fn passes_every_check() {
-    assert_checks_pass(cargo_bin!("03-proc-mount"));
 }
 
 fn shell(program: &Program) -> Supervisor {
     program.supervise(["run", "--ti", "/bin/sh"])
 }
 
+/// Runs a command in the container, and returns its standard output.
+fn run(program: &Program, command: &[&str]) -> Result<String> {
+    let captured = program.supervise([&["run"], command].concat()).output()?;
+    captured.exit.assert_clean();
+    Ok(String::from_utf8_lossy(&captured.stdout).into_owned())
+}
+
+const RUN_PID: &str = r"run PID: (\d+)";
+
+/// The promises that learners are graded by.
 #[test]
-fn ps_shows_only_the_container() -> Result {
+fn passes_every_check() {
+    assert_checks_pass(cargo_bin!("03-proc-mount"));
+}
+
+#[test]
+fn ps_lists_only_the_container() -> Result {
     if !require_tools(&["ps"]) {
         return Ok(());
     }
     for program in programs() {
         let (ps, exit) = Transcript::type_lines(shell(&program), &["ps -e -o pid,ppid,args"])?;
         exit.assert_clean();
-        let pids: Vec<_> = ps.captures(r"(?m)^ +(\d+) ")?;
-        assert_eq!(pids, [1, 2], "{}", ps.text);
-        assert_snapshot!("ps", ps.redacted(&[r"run PID: (\d+)"])?);
+        assert_eq!(ps.captures(r"(?m)^ +(\d+) ")?, [1, 2], "{}", ps.text);
+        assert_snapshot!("ps", ps.redacted(&[RUN_PID])?);
     }
     Ok(())
 }
 
 #[test]
-fn proc_lists_inner_pids() -> Result {
+fn proc_uses_the_containers_pids() -> Result {
     for program in programs() {
         let lines = ["echo $$", "echo /proc/[0-9]*", "readlink /proc/self"];
         let (list, exit) = Transcript::type_lines(shell(&program), &lines)?;
         exit.assert_clean();
-        assert!(
-            list.text.ends_with("\n1\n# echo /proc/[0-9]*\n/proc/1\n# readlink /proc/self\n2\n"),
-            "{}",
-            list.text
-        );
-        program
-            .command(["run", "grep", "NSpid", "/proc/self/status"])
-            .assert()
-            .stdout("NSpid:\t1\n");
-        assert_snapshot!("proc_lists", list.redacted(&[r"run PID: (\d+)"])?);
+        let answers = "\n1\n# echo /proc/[0-9]*\n/proc/1\n# readlink /proc/self\n2\n";
+        assert!(list.text.ends_with(answers), "{}", list.text);
+        assert_eq!(run(&program, &["grep", "NSpid", "/proc/self/status"])?, "NSpid:\t1\n");
+        assert_snapshot!("proc_lists", list.redacted(&[RUN_PID])?);
     }
     Ok(())
 }
 
 #[test]
-fn proc_is_nosuid_nodev_noexec() -> Result {
-    for program in programs() {
-        let (options, _) = Transcript::type_lines(
-            shell(&program),
-            &["grep '^proc /proc ' /proc/mounts | tail -n 1"],
-        )?;
-        let last = options.text.lines().last().expect("a line");
-        assert_eq!(last, "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0");
-        assert_snapshot!("mount_options", options.redacted(&[r"run PID: (\d+)"])?);
-    }
-    Ok(())
-}
-
-#[test]
-fn command_is_pid_1_in_own_mount_namespace() -> Result {
+fn command_has_its_own_mount_namespace() -> Result {
     for program in programs() {
         let mut shell = program.session(["run", "--ti", "/bin/sh"])?;
         let tree = shell.tree()?;
@@ -77,196 +71,247 @@ fn command_is_pid_1_in_own_mount_namespace() -> Result {
         assert_eq!(command.pids[1..], [1]);
         assert_ne!(run.namespaces["mnt"], command.namespaces["mnt"]);
         assert_ne!(run.namespaces["pid"], command.namespaces["pid"]);
-        assert_eq!(
-            shell.run("readlink /proc/self/ns/pid")?,
-            format!("pid:[{}]", command.namespaces["pid"])
-        );
+        let seen = shell.run("readlink /proc/self/ns/mnt")?;
+        assert_eq!(seen, format!("mnt:[{}]", command.namespaces["mnt"]));
         shell.end()?.0.assert_clean();
         let before = tree.before(["03-proc-mount", "run", "--ti", "/bin/sh"]);
         let moments = [("before", &before), ("while the shell runs", &tree)];
         assert_snapshot!("tree", tree.redacted());
-        let caption = "run, and the command with mounts of its own";
+        let caption = "run, and the command with its own mounts";
         assert_snapshot!("diagram", diagram(caption, &moments));
     }
     Ok(())
 }
 
-/// On a host whose `/` is shared, as systemd makes it.
+/// The host's procfs is still there, below the new one, and root of the container can uncover it.
 #[test]
-fn host_proc_is_unharmed() -> Result {
-    if !require_tools(&["ps"]) {
-        return Ok(());
-    }
+fn new_procfs_covers_the_hosts() -> Result {
     for program in programs() {
-        let shell = program.environment().supervise::<&str>("sh", []).on_scratch_host();
-        let lines = ["03-proc-mount run true", "ps -o comm= -p $$"];
-        let (host, exit) = Transcript::type_lines(shell, &lines)?;
+        let lines = [
+            "grep '^proc /proc ' /proc/mounts | tail -n 1",
+            "readlink /proc/self",
+            "umount /proc",
+            "readlink /proc/self",
+        ];
+        let (typed, exit) = Transcript::type_lines(shell(&program), &lines)?;
         exit.assert_clean();
-        assert!(host.text.ends_with("\n$ ps -o comm= -p $$\nsh\n"), "{}", host.text);
-        assert_snapshot!("host_unharmed", host.redacted(&[r"run PID: (\d+)"])?);
+        assert!(typed.text.contains("\nproc /proc proc rw,nosuid,nodev,noexec,"), "{}", typed.text);
+        let pids = [RUN_PID, r"umount /proc\n# readlink /proc/self\n(\d+)"];
+        assert_snapshot!("covered_proc", typed.redacted(&pids)?);
+        // This test is outside, and visible again.
+        let outside = process::id().to_string();
+        let args = ["run", "sh", "-c", "umount /proc; test -e /proc/$0", &outside];
+        assert!(program.transcript(args)?.status.success());
     }
     Ok(())
 }
 
-/// Root of a scratch host: of the machine, or of a user namespace, for those who are not root.
-fn root_of_a_scratch_host() -> Option<Program> {
+/// The host's own /proc, on a host whose `/` is shared, as systemd makes it.
+#[test]
+fn host_keeps_its_proc() -> Result {
+    if !require_tools(&["ps"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let host = program.environment().supervise::<&str>("sh", []).on_scratch_host();
+        let lines = ["03-proc-mount run true", "ps -o comm= -p $$"];
+        let (host, exit) = Transcript::type_lines(host, &lines)?;
+        exit.assert_clean();
+        assert!(host.text.ends_with("\n$ ps -o comm= -p $$\nsh\n"), "{}", host.text);
+        assert_snapshot!("host_unharmed", host.redacted(&[RUN_PID])?);
+    }
+    Ok(())
+}
+
+/// A scratch host has a root, whichever caller creates it.
+fn any_program() -> Option<Program> {
     programs().into_iter().next()
 }
 
-/// The same without making the copies private, as in an early version of the original: the procfs of
-/// the container lands on the host, and stays there when the container is gone.
+const CONTAINER: &str = "unshare --mount --propagation unchanged --pid --fork";
+
+/// Without the private mount, the container's procfs appears on the host and outlives the container.
 #[test]
-fn shared_mount_hides_host_proc() -> Result {
+fn shared_mount_damages_the_hosts_proc() -> Result {
+    let Some(program) = any_program() else { return Ok(()) };
     if !require_tools(&["ps", "unshare", "mount"]) {
         return Ok(());
     }
-    let Some(program) = root_of_a_scratch_host() else { return Ok(()) };
-    let shell = program.environment().supervise::<&str>("sh", []).on_scratch_host();
-    let container = "unshare --mount --propagation unchanged --pid --fork";
-    let (host, exit) = Transcript::type_lines(
-        shell,
-        &[
-            &format!("{container} sh -c 'mount -t proc proc /proc; echo $$'"),
-            "ps",
-            "umount /proc",
-            "ps -o comm= -p $$",
-        ],
-    )?;
+    let host = program.environment().supervise::<&str>("sh", []).on_scratch_host();
+    let mistake = format!("{CONTAINER} sh -c 'mount -t proc proc /proc; echo $$'");
+    let lines = [&mistake, "ps", "umount /proc", "ps -o comm= -p $$"];
+    let (host, exit) = Transcript::type_lines(host, &lines)?;
     exit.assert_clean();
-    assert!(
-        host.text.contains("$ ps\nError, do this: mount -t proc proc /proc\n"),
-        "{}",
-        host.text
-    );
+    let advice = "$ ps\nError, do this: mount -t proc proc /proc\n";
+    assert!(host.text.contains(advice), "{}", host.text);
     assert!(host.text.ends_with("\n$ ps -o comm= -p $$\nsh\n"), "{}", host.text);
     assert_snapshot!("host_harmed", host.text);
     Ok(())
 }
 
-/// It is lost at once, and not only when the container has exit.
+/// The host's `ps` fails as soon as the mount is there, and not only after the container.
 #[test]
-fn shared_mount_hides_host_proc_at_once() -> Result {
-    let Some(program) = root_of_a_scratch_host() else { return Ok(()) };
-    let line = "dir=$(mktemp -d); mkfifo $dir/up $dir/go; \
-        unshare --mount --propagation unchanged --pid --fork \
-            sh -c 'mount -t proc proc /proc; echo >$0/up; read _ <$0/go' $dir & \
-        read _ <$dir/up; ps; echo >$dir/go; wait; umount /proc; rm -r $dir";
-    let host =
-        Transcript::run(program.environment().supervise("sh", ["-c", line]).on_scratch_host())?;
-    assert_eq!(host.printed, "Error, do this: mount -t proc proc /proc\n");
-    Ok(())
-}
-
-/// A private `/` alone is not enough: without MS_REC, /proc, a mount of its own, stays shared.
-#[test]
-fn private_without_rec_leaks_proc() -> Result {
+fn shared_mount_damages_the_host_at_once() -> Result {
+    let Some(program) = any_program() else { return Ok(()) };
     if !require_tools(&["ps", "unshare", "mount"]) {
         return Ok(());
     }
-    let Some(program) = root_of_a_scratch_host() else { return Ok(()) };
-    let shell = program.environment().supervise::<&str>("sh", []).on_scratch_host();
-    let container = "unshare --mount --propagation unchanged --pid --fork";
-    let mounts = "mount --make-private /; mount -t proc proc /proc";
-    let (host, exit) =
-        Transcript::type_lines(shell, &[&format!("{container} sh -c '{mounts}; echo $$'"), "ps"])?;
-    assert!(
-        host.text.contains("$ ps\nError, do this: mount -t proc proc /proc\n"),
-        "{}",
-        host.text
+    let script = format!(
+        "mkfifo up go; {CONTAINER} sh -c 'mount -t proc proc /proc; echo >up; read _ <go' & \
+        read _ <up; ps; echo >go; wait; umount /proc; rm up go"
     );
-    let [leak] = &exit.mount_changes[..] else {
-        panic!("one mount more: {:?}", exit.mount_changes)
-    };
-    assert!(leak.starts_with('+') && leak.contains(" /proc "), "{leak}");
-    assert_snapshot!("private_without_rec", host.text);
+    let host = program.environment().supervise("sh", ["-c", &script]).on_scratch_host();
+    let printed = Transcript::run(host)?.printed;
+    assert_eq!(printed, "Error, do this: mount -t proc proc /proc\n");
     Ok(())
 }
 
-/// Where the mount namespace belongs to a user namespace of its own, the kernel itself makes the
-/// copies slaves: what is mounted there never comes back. Rootless, the mistake does no harm.
+/// `/` is private then, but /proc is a separate mount and still shared.
 #[test]
-fn rootless_mount_never_reaches_host() -> Result {
+fn private_without_rec_still_leaks() -> Result {
+    let Some(program) = any_program() else { return Ok(()) };
     if !require_tools(&["unshare", "mount"]) {
         return Ok(());
     }
-    let Some(program) = root_of_a_scratch_host() else { return Ok(()) };
-    let line = "mount -t tmpfs none /mnt; grep -c ' /mnt ' /proc/self/mountinfo";
-    let args =
-        ["--user", "--map-root-user", "--mount", "--propagation", "unchanged", "sh", "-c", line];
-    let (inside, exit) = Transcript::run_with_exit(
-        program.environment().supervise("unshare", args).on_scratch_host(),
-    )?;
+    let script = format!("{CONTAINER} sh -c 'mount --make-private /; mount -t proc proc /proc'");
+    let host = program.environment().supervise("sh", ["-c", &script]).on_scratch_host();
+    let (_, exit) = Transcript::run_with_exit(host)?;
+    let [leak] = &exit.mount_changes[..] else { panic!("not one: {:?}", exit.mount_changes) };
+    assert!(leak.starts_with('+') && leak.contains(" /proc "), "{leak}");
+    Ok(())
+}
+
+/// In a mount namespace of another user namespace, the kernel turns shared copies into slaves.
+#[test]
+fn rootless_mounts_never_reach_the_host() -> Result {
+    let Some(program) = any_program() else { return Ok(()) };
+    if !require_tools(&["unshare", "mount"]) {
+        return Ok(());
+    }
+    let script = "mount -t tmpfs none /mnt; grep -c ' /mnt ' /proc/self/mountinfo";
+    let options = ["--user", "--map-root-user", "--mount", "--propagation", "unchanged"];
+    let args = [&options[..], &["sh", "-c", script]].concat();
+    let host = program.environment().supervise("unshare", args).on_scratch_host();
+    let (inside, exit) = Transcript::run_with_exit(host)?;
     assert_eq!(inside.printed, "1\n", "mounted inside");
     exit.assert_clean();
     Ok(())
 }
 
-/// The mount namespace is for more than /proc.
+/// The mount namespace keeps everything else that the command mounts, too.
 #[test]
-fn mounts_of_command_stay_inside() -> Result {
+fn mounts_by_the_command_stay_inside() -> Result {
     for program in programs() {
-        let line = "mount -t tmpfs none /mnt && grep -c ' /mnt ' /proc/self/mountinfo";
-        let watch = program.supervise(["run", "sh", "-c", line]).on_scratch_host();
-        let (inside, exit) = Transcript::run_with_exit(watch)?;
+        let script = "mount -t tmpfs none /mnt && grep -c ' /mnt ' /proc/self/mountinfo";
+        let host = program.supervise(["run", "sh", "-c", script]).on_scratch_host();
+        let (inside, exit) = Transcript::run_with_exit(host)?;
         assert!(inside.printed.ends_with("\n1\n"), "{}", inside.printed);
         exit.assert_clean();
     }
     Ok(())
 }
 
-/// What /proc tells of the machine, and not of processes, is the host's as before.
+/// On the host, `init` would mount over the host's /proc. It makes no such call.
 #[test]
-fn proc_shows_host_memory_and_uptime() {
-    for program in programs() {
-        for file in ["/proc/version", "/proc/cpuinfo", "/proc/meminfo"] {
-            let first = |text: &str| text.lines().next().expect("a line").to_owned() + "\n";
-            let host = first(&std::fs::read_to_string(file).expect("it can be read"));
-            program.command(["run", "head", "-n", "1", file]).assert().stdout(host);
-        }
-        let seconds = |text: &str| {
-            let first = text.split(' ').next().expect("a number");
-            first.parse::<f64>().expect("a number")
-        };
-        let host = || seconds(&std::fs::read_to_string("/proc/uptime").expect("it can be read"));
-        let before = host();
-        let inside = program.command(["run", "cat", "/proc/uptime"]).output().expect("it runs");
-        let inside = seconds(&String::from_utf8_lossy(&inside.stdout));
-        assert!(before <= inside && inside <= host(), "{before} {inside}");
+fn init_on_the_host_changes_no_mount() -> Result {
+    if !require_tools(&["strace"]) {
+        return Ok(());
     }
-}
-
-/// The line that a reader types to try the mistake without harm.
-#[test]
-fn unshare_creates_scratch_host() -> Result {
-    let container = "unshare --mount --propagation unchanged --pid --fork";
-    let line = format!(
-        "{container} sh -c 'mount -t proc proc /proc'; ps; umount /proc; ps -o comm= -p $$"
-    );
     for program in programs() {
-        let scratch =
-            ["--user", "--map-root-user", "--mount", "--propagation", "shared", "sh", "-c"];
-        let watch = program.environment().supervise("unshare", [&scratch[..], &[&line]].concat());
-        let host = Transcript::run(watch)?;
-        assert_eq!(host.printed, "Error, do this: mount -t proc proc /proc\nsh\n");
+        let trace = "--trace=unshare,mount,umount2,setns,mount_setattr,move_mount,open_tree,fsopen";
+        let args = ["--quiet=all", "--output=calls", trace, "03-proc-mount", "init", "true"];
+        let host = program.environment().supervise("strace", args).on_scratch_host();
+        let refusal = Transcript::run(host)?;
+        assert_eq!(refusal.status.code(), Some(125), "{}", refusal.text);
+        let calls = fs::read_to_string(program.directory().join("calls")).expect("a trace");
+        assert_eq!(calls, "");
     }
     Ok(())
 }
 
-/// The calls of the lesson: what is new is PID 1's.
+/// The kernel makes PID 1 the parent of every orphan. `sleep` never waits for one, so a dead orphan stays.
 #[test]
-fn makes_the_calls_of_the_lesson() -> Result {
-    let lesson =
-        [r"^(execve|clone3?|v?fork|prctl|mount|wait4|exit_group)\(", r"^unshare\(CLONE_NEWNS\)"];
+fn dead_orphan_stays_a_zombie() -> Result {
+    if !require_tools(&["setsid"]) {
+        return Ok(());
+    }
     for program in programs() {
-        if !require_tools(&["strace"]) {
-            return Ok(());
+        // The orphan lives until someone writes to the pipe, and that is after PID 1 became `sleep`.
+        Transcript::run(program.environment().supervise("mkfifo", ["pipe"]))?;
+        let script = "echo ready; setsid --fork cat pipe; exec sleep 1000";
+        let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
+        let names = |tree: &ProcessTree| -> Vec<String> {
+            tree.processes().iter().map(|process| process.comm.clone()).collect()
+        };
+        session.wait_for_tree(|tree| names(tree)[1..] == ["sleep", "cat"])?;
+        fs::write(program.directory().join("pipe"), "").expect("write to the pipe");
+        let is_zombie =
+            |tree: &ProcessTree| tree.processes().get(2).is_some_and(|orphan| orphan.state == 'Z');
+        let tree = session.wait_for_tree(is_zombie)?;
+        assert_snapshot!("zombie", tree.redacted());
+        session.signal(Signal::SIGTERM)?;
+        session.wait()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+/// The parts of /proc that don't describe processes are the host's as before.
+#[test]
+fn memory_and_uptime_are_the_hosts() -> Result {
+    for program in programs() {
+        for file in ["/proc/version", "/proc/cpuinfo", "/proc/meminfo"] {
+            let host = fs::read_to_string(file).expect("it can be read");
+            let first = host.lines().next().unwrap_or_default();
+            assert_eq!(run(&program, &["head", "-n", "1", file])?, format!("{first}\n"));
         }
+        let seconds = |text: &str| -> f64 {
+            text.split(' ').next().and_then(|first| first.parse().ok()).expect("a number")
+        };
+        let host = || seconds(&fs::read_to_string("/proc/uptime").expect("it can be read"));
+        let before = host();
+        let inside = seconds(&run(&program, &["cat", "/proc/uptime"])?);
+        let after = host();
+        assert!(before <= inside && inside <= after, "{before} {inside} {after}");
+    }
+    Ok(())
+}
+
+/// The lines of the first exercise: the mistake, the repair, and the step in place of the mistake.
+#[test]
+fn reader_can_create_a_scratch_host() -> Result {
+    if !require_tools(&["ps", "unshare", "mount"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let script = format!(
+            "{CONTAINER} sh -c 'mount -t proc proc /proc'; ps; umount /proc; ps -o comm= -p $$; \
+            03-proc-mount run true 2>/dev/null; ps -o comm= -p $$; :"
+        );
+        let options = ["--user", "--map-root-user", "--mount", "--propagation", "shared"];
+        let args = [&options[..], &["sh", "-c", &script]].concat();
+        let host = Transcript::run(program.environment().supervise("unshare", args))?;
+        assert_eq!(host.printed, "Error, do this: mount -t proc proc /proc\nsh\nsh\n");
+    }
+    Ok(())
+}
+
+#[test]
+fn makes_the_expected_system_calls() -> Result {
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
+    let lesson = [
+        r"^(execve|clone3?|v?fork|mount|wait4|exit_group)\(",
+        r"^prctl\(PR_SET_PDEATHSIG",
+        r"^unshare\(CLONE_NEWNS\)",
+    ];
+    for program in programs() {
         let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let [run, init] = trace.by_process()?;
-        let calls =
+        let expected =
             ["execve", "prctl", "unshare", "mount", "mount", "execve", "exit_group"].map(Some);
         let seen: Vec<_> = init.iter().map(|call| call.split('(').next()).collect();
-        assert_eq!(seen, calls, "{run:?}");
+        assert_eq!(seen, expected, "{run:?}");
         assert_snapshot!("trace", trace.redacted()?);
     }
     Ok(())

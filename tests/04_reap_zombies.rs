@@ -1,1 +1,609 @@
-//! Step 04.
+//! Step 04: `init` stays PID 1, starts the command as its child, and waits for everything that dies.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use assert_cmd::cargo::cargo_bin;
+use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
+use harness::test_support::{AssertClean, require_tools, with_snapshot_settings};
+use harness::{
+    Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, diagram, procfs,
+    shell_status,
+};
+use insta::assert_snapshot;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn step() -> &'static Path {
+    cargo_bin!("04-reap-zombies")
+}
+
+fn programs() -> Vec<Program> {
+    programs_for_each_caller(step())
+}
+
+/// The step before, in which the command is PID 1.
+fn programs_03() -> Vec<Program> {
+    programs_for_each_caller(step_program(3))
+}
+
+#[test]
+fn passes_every_check() {
+    assert_checks_pass(step());
+}
+
+// Zombies: the problem, and the cure.
+
+/// A PID 1 that waits for its own child and for no other process, as most programs do that start one.
+const TIMEOUT: [&str; 4] = ["timeout", "--foreground", "600", "sh"];
+
+/// Below GNU's `timeout`. That of busybox becomes the program, which is a shell here and reaps.
+fn timeout_stays(program: &Program) -> bool {
+    let version = program.environment().command("timeout", ["--version"]).output();
+    require_tools(&["timeout"]) && version.is_ok_and(|version| version.status.success())
+}
+
+fn zombies(tree: &ProcessTree) -> usize {
+    tree.processes().iter().filter(|process| process.state == 'Z').count()
+}
+
+fn send(pid: i32, signal: Signal) -> Result {
+    harness::Context::context(kill(Pid::from_raw(pid), signal), format!("kill({signal})"))
+}
+
+/// Finds the process with this name in argv\[0\].
+fn named<'a>(tree: &'a ProcessTree, name: &str) -> Option<&'a Process> {
+    let is = |process: &&Process| process.argv.first().is_some_and(|word| word == name);
+    tree.processes().into_iter().find(is)
+}
+
+/// Types into a shell below `timeout`: three orphans that die, and `ps` as soon as they're `settled`.
+fn three_dead_orphans(program: &Program, settled: impl Fn(&ProcessTree) -> bool) -> Result<String> {
+    let args = [&["run", "--ti"], &TIMEOUT[..]].concat();
+    let mut shell = program.session(&args)?;
+    let mut typed = String::new();
+    for line in ["(sleep 0 &)"; 3] {
+        typed += &format!("# {line}\n{}", shell.run(line)?);
+    }
+    shell.wait_for_tree(settled)?;
+    let ps = "ps -e -H -o stat,args";
+    typed += &format!("# {ps}\n{}\n", shell.run(ps)?);
+    let run = format!("run PID: {}", shell.pid());
+    let (exit, said) = shell.end()?;
+    exit.assert_clean();
+    let said = said.replace(&run, "run PID: HOST_A");
+    Ok(format!("$ {} {}\n{said}{typed}", program.name(), args.join(" ")))
+}
+
+#[test]
+fn step_03_collects_zombies() -> Result {
+    if !require_tools(&["ps"]) {
+        return Ok(());
+    }
+    for program in programs_03().iter().filter(|program| timeout_stays(program)) {
+        let text = three_dead_orphans(program, |tree| zombies(tree) == 3)?;
+        assert!(text.ends_with(&"Z      [sleep] <defunct>\n".repeat(3)), "{text}");
+        with_snapshot_settings(|| assert_snapshot!("zombies_under_step_03", text));
+    }
+    Ok(())
+}
+
+#[test]
+fn init_leaves_no_zombies() -> Result {
+    if !require_tools(&["ps"]) {
+        return Ok(());
+    }
+    for program in programs().iter().filter(|program| timeout_stays(program)) {
+        // `run`, `init`, `timeout` and the shell.
+        let text = three_dead_orphans(program, |tree| tree.processes().len() == 4)?;
+        assert!(!text.contains("defunct"), "{text}");
+        with_snapshot_settings(|| assert_snapshot!("no_zombies", text));
+    }
+    Ok(())
+}
+
+/// Nothing runs any more, so there's nothing that a signal could kill.
+#[test]
+fn zombie_survives_sigkill() -> Result {
+    for program in programs_03().iter().filter(|program| timeout_stays(program)) {
+        let mut shell = program.session([&["run", "--ti"], &TIMEOUT[..]].concat())?;
+        shell.run("(sleep 0 &)")?;
+        let tree = shell.wait_for_tree(|tree| zombies(tree) == 1)?;
+        let zombie = tree.processes().into_iter().find(|process| process.state == 'Z').cloned();
+        let zombie = zombie.expect("there is one");
+        let kill = format!("kill -KILL {}", zombie.pids[1]);
+        assert_eq!(shell.run_with_status(&kill)?, (String::new(), "0".to_owned()));
+        let after = shell.tree()?;
+        let same = after.processes().into_iter().find(|process| process.pids == zombie.pids);
+        assert_eq!(same.map(|process| process.state), Some('Z'), "{}", after.text());
+        shell.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+/// Its PID and its status are kept for its parent. Its memory and its arguments are gone.
+#[test]
+fn zombie_has_a_pid_but_no_memory() -> Result {
+    for program in programs_03().iter().filter(|program| timeout_stays(program)) {
+        let mut shell = program.session([&["run", "--ti"], &TIMEOUT[..]].concat())?;
+        shell.run("(sleep 0 &)")?;
+        let tree = shell.wait_for_tree(|tree| zombies(tree) == 1)?;
+        for process in tree.processes() {
+            let is_zombie = process.state == 'Z';
+            let memory = procfs::status_field(process.pids[0], "VmSize");
+            assert_eq!((memory.is_none(), process.argv.is_empty()), (is_zombie, is_zombie));
+        }
+        shell.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+/// A hundred orphans die at the same moment. `kill -1` means every process except PID 1 and the sender.
+fn hundred_deaths_leave_no_zombie(program: &Program, prefix: &[&str]) -> Result {
+    let script = "n=0; while [ $n -lt 100 ]; do (sleep 1000 &); n=$((n+1)); done; \
+        echo ready; read go; kill -s KILL -- -1; echo done; exec cat";
+    let args = [prefix, &["sh", "-c", script]].concat();
+    let mut session = Session::ready(program.supervise(args), "ready")?;
+    let tree = session.wait_for_tree(|tree| tree.processes().len() == 3 + 100)?;
+    assert_eq!(tree.pid_1().map(|init| init.children.len()), Some(1 + 100), "{}", tree.text());
+    session.send("go\n")?;
+    session.wait_for_tree(|tree| tree.processes().len() == 3)?;
+    session.end()?.0.assert_clean();
+    Ok(())
+}
+
+#[test]
+fn reaps_hundred_orphans_that_die_at_once() -> Result {
+    programs()
+        .iter()
+        .try_for_each(|program| hundred_deaths_leave_no_zombie(program, &["run", "--ti"]))
+}
+
+/// Sends a signal that nix has no name for.
+fn send_34(program: &Program, pids: &str) {
+    let kill = program.environment().command("sh", ["-c", &format!("kill -34 {pids}")]).status();
+    assert!(kill.is_ok_and(|kill| kill.success()));
+}
+
+/// nix's `waitid` returns `EINVAL` for such a death, without the PID. The search for it must not wait for a
+/// process that lives.
+#[test]
+fn reaps_orphan_killed_by_signal_34() -> Result {
+    for program in programs() {
+        let script = "(sleep 1000 & sleep 1001 & echo ready); exec cat";
+        let session =
+            Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
+        let tree = session.wait_for_tree(|tree| {
+            tree.processes()
+                .iter()
+                .filter(|one| one.argv.first().is_some_and(|it| it == "sleep"))
+                .count()
+                == 2
+        })?;
+        let sleep = named(&tree, "sleep").expect("one of them");
+        send_34(&program, &sleep.pids[0].to_string());
+        session.wait_for_tree(|tree| tree.processes().len() == 4 && zombies(tree) == 0)?;
+        let (exit, said) = session.end()?;
+        assert_eq!(exit.assert_clean().status.code(), Some(0), "{said}");
+    }
+    Ok(())
+}
+
+// Exec or spawn, one level down.
+
+#[test]
+fn init_stays_and_command_is_pid_2() -> Result {
+    for program in programs() {
+        let mut shell = program.session(["run", "--ti", "/bin/sh"])?;
+        let tree = shell.tree()?;
+        let [_, init, command] = tree.processes()[..] else { panic!("not three: {}", tree.text()) };
+        assert_eq!((&init.pids[1..], &command.pids[1..]), (&[1][..], &[2][..]));
+        assert_eq!(init.namespaces, command.namespaces);
+        assert_eq!(shell.run("echo $$ $PPID")?, "2 1");
+        shell.end()?.0.assert_clean();
+        let before = tree.before(["04-reap-zombies", "run", "--ti", "/bin/sh"]);
+        let moments = [("before", &before), ("while the shell runs", &tree)];
+        with_snapshot_settings(|| {
+            assert_snapshot!("tree", tree.redacted());
+            let caption = "`run`, then `init`, which stays PID 1, and the command below it";
+            assert_snapshot!("diagram", diagram(caption, &moments));
+        });
+    }
+    Ok(())
+}
+
+/// The calls that are new since step 03. Each process does its part while the others wait or run.
+#[test]
+fn makes_the_expected_system_calls() -> Result {
+    let lesson = [r"^(execve|clone3?|v?fork|waitid|wait4|exit_group)\("];
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let trace = program.trace(&["run", "/bin/true"], &lesson)?;
+        let calls = trace.by_process()?.map(|calls: Vec<&str>| {
+            let names = calls.into_iter().filter_map(|call| call.split('(').next());
+            names.map(|name| if name.starts_with("clone") { "clone" } else { name }).collect()
+        });
+        let [run, init, command]: [Vec<_>; 3] = calls;
+        assert_eq!(run, ["execve", "clone", "wait4", "exit_group"]);
+        assert_eq!(init, ["execve", "clone", "waitid", "wait4", "exit_group"]);
+        assert_eq!(command, ["execve", "exit_group"]);
+        let text = trace.grouped_by_process().redacted()?;
+        with_snapshot_settings(|| assert_snapshot!("trace", text));
+    }
+    Ok(())
+}
+
+/// What stays in memory for as long as the container runs.
+#[test]
+fn init_has_under_1_mib_of_private_memory() -> Result {
+    for program in programs() {
+        let shell = program.session(["run", "--ti", "/bin/sh"])?;
+        let tree = shell.tree()?;
+        let [_, private] = procfs::memory(tree.pid_1().expect("init").pids[0])?;
+        assert!(private < 1024, "{private} KiB");
+        shell.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+// The status.
+
+/// 0 to 255. As an ordinary user every 17th, because the steps do nothing else for them.
+fn passes_on_each_status(program: &Program, prefix: &[&str]) -> Result {
+    let by = if program.caller() == Caller::Root { "1" } else { "17" };
+    let script = "by=$1; shift; n=0; while [ $n -lt 256 ]; do \"$@\" sh -c \"exit $n\"; s=$?; \
+        [ $s = $n ] || echo \"exit $n: $s\"; n=$((n+by)); done 2>/dev/null; echo \"below $n\"";
+    let path = program.path().to_string_lossy();
+    let args = [&["-c", script, "sh", by, &path], prefix].concat();
+    let printed = Transcript::run(program.environment().supervise("sh", args))?.printed;
+    assert_eq!(printed, if by == "1" { "below 256\n" } else { "below 272\n" });
+    Ok(())
+}
+
+#[test]
+fn passes_on_each_of_256_statuses() -> Result {
+    programs().iter().try_for_each(|program| passes_on_each_status(program, &["run"]))
+}
+
+#[test]
+fn death_by_signal_34_exits_162() -> Result {
+    for program in programs() {
+        let transcript = program.transcript(["run", "sh", "-c", "kill -34 $$"])?;
+        assert_eq!(shell_status(transcript.status), 128 + 34, "{}", transcript.text);
+    }
+    Ok(())
+}
+
+/// `init` has 300 deaths by signal 34 to work through while the command exits. If it waited for any child, it
+/// could get the command, and its status would be lost.
+#[test]
+fn status_survives_300_deaths_by_signal_34() -> Result {
+    let script = "n=0; while [ $n -lt 300 ]; do (sleep 1000 &); n=$((n+1)); done; \
+        echo ready; read line; exit 42";
+    for program in programs() {
+        for round in 0..5 {
+            let args = ["run", "--ti", "sh", "-c", script];
+            let mut session = Session::ready(program.supervise(args), "ready")?;
+            let tree = session.wait_for_tree(|tree| tree.processes().len() == 3 + 300)?;
+            let init = tree.pid_1().expect("init");
+            let orphans = init.children.iter().filter(|child| child.pids[1] != 2);
+            let orphans: Vec<_> = orphans.map(|orphan| orphan.pids[0].to_string()).collect();
+            send(init.pids[0], Signal::SIGSTOP)?;
+            session.wait_for_tree(|tree| tree.pid_1().is_some_and(|init| init.state == 'T'))?;
+            send_34(&program, &orphans.join(" "));
+            session.wait_for_tree(|tree| zombies(tree) == 300)?;
+            send(init.pids[0], Signal::SIGCONT)?;
+            session.send("\n")?;
+            let (exit, said) = session.wait()?;
+            assert_eq!(exit.assert_clean().status.code(), Some(42), "round {round}: {said}");
+        }
+    }
+    Ok(())
+}
+
+/// Attaches strace to a process and returns once it traces, so that it can tamper with calls. Only root may
+/// trace what it didn't start.
+fn tamper(program: &Program, pid: i32, inject: &str) -> Result<Child> {
+    let inject = format!("--inject=wait4:{inject}");
+    let args = ["--trace=wait4", &inject, "--attach", &pid.to_string()];
+    let strace = program.environment().command("strace", args).stderr(Stdio::piped()).spawn();
+    let mut strace = harness::Context::context(strace, "start strace")?;
+    let mut lines = BufReader::new(strace.stderr.take().expect("a pipe"));
+    let mut attached = String::new();
+    harness::Context::context(lines.read_line(&mut attached), "read from strace")?;
+    assert!(attached.contains("attached"), "{attached}");
+    // strace would stop if the pipe were closed.
+    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+    Ok(strace)
+}
+
+fn programs_of_root() -> impl Iterator<Item = Program> {
+    let has_strace = require_tools(&["strace"]);
+    programs().into_iter().filter(move |one| has_strace && one.caller() == Caller::Root)
+}
+
+/// The same, without luck: strace stops `init` when it has found that the command runs, until the command is a
+/// zombie too.
+#[test]
+fn reaping_never_takes_the_commands_status() -> Result {
+    for program in programs_of_root() {
+        let script = "(sleep 1000 & echo ready); read line; exit 42";
+        let mut session =
+            Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
+        let tree = session.wait_for_tree(|tree| named(tree, "sleep").is_some())?;
+        let [init, orphan] =
+            [tree.pid_1(), named(&tree, "sleep")].map(|it| it.expect("it").pids[0]);
+        let mut strace = tamper(&program, init, "signal=SIGSTOP:when=1")?;
+        send_34(&program, &orphan.to_string());
+        let stopped = |tree: &ProcessTree| tree.pid_1().is_some_and(|init| init.state != 'S');
+        session.wait_for_tree(|tree| zombies(tree) == 1 && stopped(tree))?;
+        session.send("\n")?;
+        session.wait_for_tree(|tree| zombies(tree) == 2)?;
+        send(init, Signal::SIGCONT)?;
+        let (exit, said) = session.wait()?;
+        assert_eq!(exit.assert_clean().status.code(), Some(42), "{said}");
+        let _ = strace.wait();
+    }
+    Ok(())
+}
+
+/// The kernel can't lose a status that nobody else may ask for. If it did, `init` must not wait forever.
+#[test]
+fn lost_status_exits_125_without_hanging() -> Result {
+    for program in programs_of_root() {
+        let script = "echo ready; read line";
+        let mut session =
+            Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
+        let init = session.tree()?.pid_1().expect("init").pids[0];
+        let mut strace = tamper(&program, init, "error=ECHILD:when=1")?;
+        session.send("\n")?;
+        let (exit, said) = session.wait()?;
+        assert_eq!(exit.assert_clean().status.code(), Some(125), "{said}");
+        let error = "04-reap-zombies: wait: No child processes (ECHILD)\nhint: ";
+        assert!(said.contains(error), "{said}");
+        let _ = strace.wait();
+    }
+    Ok(())
+}
+
+/// The kernel discards the statuses of a process that ignores SIGCHLD. Without a refusal, `init` would wait for
+/// the `sleep`, and then report a failure.
+#[test]
+fn ignored_sigchld_is_refused() -> Result {
+    for program in programs() {
+        let name = program.name();
+        let env = |option: &str, script: &str| {
+            let args = [option, name, "run", "sh", "-c", script];
+            Transcript::run(program.environment().supervise("env", args))
+        };
+        let refused = env("--ignore-signal=CHLD", "sleep 1000 & exit 7")?;
+        assert_eq!(refused.status.code(), Some(125), "{}", refused.text);
+        let lines: Vec<_> = refused.printed.lines().skip(1).collect();
+        let way_out = "start this with env --default-signal=CHLD";
+        assert_eq!(lines, [format!("{name}: run: SIGCHLD is ignored: {way_out}")]);
+        assert_eq!(env("--default-signal=CHLD", "exit 7")?.status.code(), Some(7));
+    }
+    Ok(())
+}
+
+/// The kernel reaps for a parent that ignores SIGCHLD. Not through `env` before the shell, which may reset it.
+#[test]
+fn ignoring_sigchld_leaves_no_zombies() -> Result {
+    for program in programs_03() {
+        let script = "(sleep 1000 & echo ready); exec env --ignore-signal=CHLD cat";
+        let session =
+            Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
+        let both = |tree: &ProcessTree| named(tree, "cat").and(named(tree, "sleep")).is_some();
+        let tree = session.wait_for_tree(both)?;
+        send(named(&tree, "sleep").expect("it's there").pids[0], Signal::SIGKILL)?;
+        session.wait_for_tree(|tree| tree.processes().len() == 2)?;
+        session.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+// The end.
+
+/// As soon as PID 1 exits, the kernel kills every other process in the namespace.
+#[test]
+fn orphans_die_when_command_exits() -> Result {
+    for program in programs() {
+        // A transcript that leaves a process behind is an error.
+        let transcript = program.transcript(["run", "sh", "-c", "(sleep 1000 &); exit 7"])?;
+        assert_eq!(transcript.status.code(), Some(7), "{}", transcript.text);
+    }
+    Ok(())
+}
+
+fn everything_dies_with_the_parent(program: &Program, prefix: &[&str]) -> Result {
+    let args = [prefix, &["sh", "-c", "sleep 1000 & echo ready; wait"]].concat();
+    let session = Session::ready(program.supervise(args), "ready")?;
+    session.signal(Signal::SIGKILL)?;
+    let (exit, _) = session.wait()?;
+    assert_eq!(shell_status(exit.assert_clean().status), 137);
+    Ok(())
+}
+
+#[test]
+fn command_dies_with_run() -> Result {
+    programs().iter().try_for_each(|program| everything_dies_with_the_parent(program, &["run"]))
+}
+
+/// PID 1 is stopped by nothing, so the command can be stopped and its job continued. In step 03 the command
+/// was PID 1 itself, and its read restarted forever.
+#[test]
+fn background_read_stops_instead_of_spinning() -> Result {
+    if !require_tools(&["bash"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let bash = program.environment().supervise("bash", ["--norc", "--noediting", "-i"]);
+        let mut terminal = Terminal::start(bash.env("PS1", "what next? "))?;
+        terminal.expect("what next? ")?;
+        terminal.send_keys(&format!("{} run --ti cat &\r", program.name()))?;
+        terminal.wait_for_tree(|tree| {
+            let states = tree.processes().iter().skip(1).map(|it| it.state).collect::<String>();
+            states == "TST"
+        })?;
+        terminal.send_keys("fg\r")?;
+        terminal.expect("run --ti cat\r\n")?;
+        terminal.send_keys("words\r")?;
+        terminal.expect("words\r\nwords\r\n")?;
+        terminal.send_keys("\u{4}")?;
+        terminal.expect("what next? ")?;
+        terminal.send_keys("exit\r")?;
+        terminal.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+// Where step 04 differs from step 03: posix_spawn instead of execvp.
+
+/// execvp(3) gives a file without `#!` to a shell. posix_spawnp(3) doesn't.
+#[test]
+fn script_without_interpreter_exits_126() -> Result {
+    let run = |program: &Program| {
+        let script = program.directory().join("script");
+        fs::write(&script, "echo run by $0\n").expect("write a script");
+        fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("chmod");
+        program.transcript(["run", "./script"])
+    };
+    for program in programs_03() {
+        let by_exec = run(&program)?;
+        assert!(by_exec.printed.ends_with("\nrun by ./script\n"), "{}", by_exec.text);
+    }
+    for program in programs() {
+        let by_spawn = run(&program)?;
+        let error = "\n04-reap-zombies: exec ./script: Exec format error (ENOEXEC)\n";
+        assert!(by_spawn.printed.ends_with(error), "{}", by_spawn.text);
+        assert_eq!(by_spawn.status.code(), Some(126));
+    }
+    Ok(())
+}
+
+/// The kernel answers EACCES for a directory that can't be searched. The command may still be in the next one.
+#[test]
+fn unsearchable_path_entry_exits_127() -> Result {
+    for program in programs_03().into_iter().chain(programs()) {
+        let closed = program.directory().join("closed");
+        fs::create_dir(&closed).expect("create a directory");
+        fs::set_permissions(&closed, Permissions::from_mode(0)).expect("chmod");
+        let path = format!("{}:/usr/bin:/bin", closed.display());
+        let run =
+            |command: &str| Transcript::run(program.supervise(["run", command]).env("PATH", &path));
+        let missing = run("nosuch")?;
+        let error = "exec nosuch: No such file or directory (ENOENT)\n";
+        assert!(missing.printed.ends_with(error), "{}", missing.text);
+        assert_eq!(missing.status.code(), Some(127));
+        assert_eq!(run("true")?.status.code(), Some(0));
+        fs::remove_dir(&closed).expect("remove it");
+    }
+    Ok(())
+}
+
+// What step 04 leaves to step 05.
+
+/// Types a line, and what it printed until the tree is as wanted.
+fn type_and_wait(
+    shell: &mut Session,
+    line: &str,
+    wanted: impl Fn(&ProcessTree) -> bool,
+) -> Result<String> {
+    let printed = shell.run(line)?;
+    shell.wait_for_tree(wanted)?;
+    let later = shell.run(":")?;
+    let printed = [printed, later].join("\n").trim().to_owned();
+    Ok(format!("$ {line}\n{printed}\n"))
+}
+
+const CLEANS_UP: &str = "trap \"echo cleaned up; exit 42\" TERM; sleep 1000 & wait";
+
+/// The three steps of `docker stop`: SIGTERM to PID 1, some time, SIGKILL.
+#[test]
+fn sigterm_to_init_never_reaches_the_command() -> Result {
+    if !require_tools(&["ps"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let mut shell =
+            Session::start(program.environment().supervise("sh", ["-c", "exec sh 2>&1"]))?;
+        let start = format!("{} run sh -c '{CLEANS_UP}' &", program.name());
+        let mut text = type_and_wait(&mut shell, &start, |tree| named(tree, "sleep").is_some())?;
+        for line in [
+            "run=$!; init=$(ps -o pid= --ppid $run)",
+            "kill -TERM $init",
+            "kill -KILL $init; wait $run",
+        ] {
+            let (printed, status) = shell.run_with_status(line)?;
+            text += &format!("$ {line}\n{printed}");
+            if status != "0" {
+                text += &format!("[exit status {status}]\n");
+            }
+        }
+        shell.end()?.0.assert_clean();
+        assert!(!text.contains("\ncleaned up\n"), "{text}");
+        assert!(text.ends_with("\n[exit status 137]\n"), "{text}");
+        let run = text.lines().find_map(|line| line.strip_prefix("run PID: ")).expect("its PID");
+        let text = text.replace(run, "HOST_A");
+        with_snapshot_settings(|| assert_snapshot!("stopped_like_docker", text));
+    }
+    Ok(())
+}
+
+#[test]
+fn sigterm_to_run_kills_the_command() -> Result {
+    for program in programs() {
+        let script = "trap 'echo cleaned up; exit 42' TERM; echo ready; sleep 1000 & wait";
+        let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
+        session.signal(Signal::SIGTERM)?;
+        assert_eq!(session.next_line().ok(), None, "it can't clean up");
+        let (exit, _) = session.wait()?;
+        assert_eq!(shell_status(exit.assert_clean().status), 143, "run died of SIGTERM");
+    }
+    Ok(())
+}
+
+/// Two more writers than a reader of the command's output expects.
+#[test]
+fn run_and_init_keep_the_commands_pipe_open() -> Result {
+    for program in programs() {
+        let script = "echo ready; exec >&-; exec sleep 1000";
+        let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
+        let tree = session.wait_for_tree(|tree| named(tree, "sleep").is_some())?;
+        let stdout =
+            |process: &Process| fs::read_link(format!("/proc/{}/fd/1", process.pids[0])).ok();
+        let [run, init, command] = tree.processes()[..] else {
+            panic!("not three: {}", tree.text())
+        };
+        assert_eq!(stdout(command), None);
+        assert_eq!(stdout(run), stdout(init));
+        assert!(stdout(init).is_some_and(|file| file.display().to_string().starts_with("pipe:")));
+        session.signal(Signal::SIGKILL)?;
+        session.wait()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+// The reference: tini, a PID 1 that does nothing but this, and forwards signals.
+
+/// What tini's own tests ask of tini, as far as step 04 promises it.
+const TINIS_TESTS: [fn(&Program, &[&str]) -> Result; 3] =
+    [passes_on_each_status, hundred_deaths_leave_no_zombie, everything_dies_with_the_parent];
+
+/// Step 03 creates the namespaces, and then becomes tini. One caller is enough, because tini can't see which.
+#[test]
+fn tini_passes_the_same_tests() -> Result {
+    if !require_tools(&["tini"]) {
+        return Ok(());
+    }
+    let program = programs_03().into_iter().next();
+    let test = |program: Program| {
+        TINIS_TESTS.iter().try_for_each(|test| test(&program, &["run", "--ti", "tini", "--"]))
+    };
+    program.map_or(Ok(()), test)
+}

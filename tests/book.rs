@@ -210,7 +210,9 @@ fn every_snapshot_is_shown_or_excused() {
     }
     let all = files("tests/snapshots").into_iter();
     let all: BTreeSet<_> = all.map(|file| file.trim_end_matches(".snap").to_owned()).collect();
-    let hidden: Vec<_> = all.difference(&shown).collect();
+    // A page names three of the tests that a break makes fail. The whole list is the proof.
+    let lists = |name: &&String| name.starts_with("breaks__") && name.ends_with("_tests");
+    let hidden: Vec<_> = all.difference(&shown).filter(|name| !lists(name)).collect();
     assert!(hidden.is_empty(), "no page shows {hidden:#?}");
 }
 

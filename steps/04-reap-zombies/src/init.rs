@@ -18,7 +18,7 @@ pub fn init(argv: &[OsString]) -> Result<ExitCode> {
     log(format!("init PID: {}", process::id()));
     let command = argv.join(OsStr::new(" "));
     log(format!("init: first command of the container: {}", command.display()));
-    Ok(spawn_command(argv))
+    spawn_command(argv)
 }
 // ANCHOR_END: init
 
@@ -41,10 +41,10 @@ fn mount_proc() -> Result<()> {
 // ANCHOR: spawn_command
 /// Starts the command as our child. We stay PID 1, because the kernel kills
 /// every process in the namespace as soon as PID 1 exits.
-fn spawn_command(argv: &[OsString]) -> ExitCode {
+fn spawn_command(argv: &[OsString]) -> Result<ExitCode> {
     match Command::new(&argv[0]).args(&argv[1..]).spawn() {
         Ok(command) => reap_zombies(command),
-        Err(error) => exec_failed(&argv[0], error),
+        Err(error) => Ok(exec_failed(&argv[0], error)),
     }
 }
 // ANCHOR_END: spawn_command

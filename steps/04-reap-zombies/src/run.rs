@@ -8,6 +8,7 @@ use std::process::{self, Command, ExitCode, ExitStatus, Stdio};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
 use nix::unistd::{getegid, geteuid};
 
 use crate::error::{Context, Result, log};
@@ -15,6 +16,7 @@ use crate::error::{Context, Result, log};
 // ANCHOR: run
 pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     log(format!("run PID: {}", process::id()));
+    ensure_sigchld_not_ignored()?;
     let stdin = if interactive {
         Stdio::inherit()
     } else {
@@ -34,6 +36,20 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(code.unwrap_or(125) as u8)
 }
 // ANCHOR_END: run
+
+// ANCHOR: sigchld
+/// If SIGCHLD is ignored, the kernel discards exit statuses and doesn't signal
+/// when a child dies. A child inherits that, and to change it takes `unsafe`.
+fn ensure_sigchld_not_ignored() -> Result<()> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    if ignored >> (Signal::SIGCHLD as u32 - 1) & 1 == 1 {
+        return Err("run: SIGCHLD is ignored: start this with env --default-signal=CHLD".into());
+    }
+    Ok(())
+}
+// ANCHOR_END: sigchld
 
 // ANCHOR: namespaces
 /// From now on, our children are created in a new PID namespace. We stay in the

@@ -6,6 +6,7 @@
 //! - [`starter`], [`grading`], [`state`]: the learner's own version of a step. [`watch`]: grades it on every save.
 //! - [`render`], [`style`], [`waiting`]: how it looks at a terminal.
 //! - [`patch`], [`sandbox`]: lessons taken out of a step, in a copy of the workspace.
+//! - [`slow`]: a step in slow motion, as frames.
 //! - [`doctor`]: what this machine can do.
 
 pub mod checks;
@@ -21,6 +22,7 @@ pub mod patch;
 pub mod print;
 pub mod render;
 pub mod sandbox;
+pub mod slow;
 pub mod sources;
 pub mod starter;
 pub mod state;

@@ -122,7 +122,7 @@ pub fn demonstrate(patch: &Patch, program: &Path) -> Result<String> {
     let shell = program.environment().supervise::<&str>("sh", []).on_scratch_host();
     let lines: Vec<_> = patch.lines.iter().map(String::as_str).collect();
     let (transcript, _) = Transcript::type_lines(shell, &lines)?;
-    transcript.maybe_redacted(&[r"(?i)\b(?:PID:?|on the host:) (\d{3,})"])
+    transcript.maybe_redacted(&[r"(?i)\b(?:PID:?|PID is|on the host:) (\d{3,})"])
 }
 
 /// Says in a sentence what a patch takes away, if that's all it does. A missing line is easily overlooked.

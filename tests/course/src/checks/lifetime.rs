@@ -9,32 +9,37 @@ use nix::unistd::{Pid, geteuid};
 
 use super::result::{CheckResult, during, ensure, ensure_clean};
 
-/// `init` is for `run`. On the host, and as PID 1 of someone else's namespace, it touches nothing.
-pub(super) fn init_refuses_to_run_outside(program: &Program) -> CheckResult {
-    let name = program.name();
-    let refused = |supervisor: Supervisor, reason: &str| {
-        let command = supervisor.command_line();
-        let run = Transcript::run_with_exit(supervisor.on_scratch_host());
-        let (transcript, exit) = run.map_err(during(&command))?;
-        let (status, printed) = (exit.shell_status(), &transcript.printed);
-        ensure(status == 125, &command, "exit status 125", format!("{status}: {printed}"))?;
-        let line = format!("{name}: init: {reason}");
-        ensure(printed.contains(&line), &command, line, printed)?;
-        ensure(!printed.contains("unreached"), &command, "the command doesn't run", printed)?;
-        ensure_clean(&command, &exit)
-    };
-    refused(program.supervise(["init", "echo", "unreached"]), "our PID is ")?;
+/// Runs `init` where `run` didn't start it. It has to give the reason, and touch nothing.
+fn ensure_refuses(program: &Program, supervisor: Supervisor, reason: &str) -> CheckResult {
+    let command = supervisor.command_line();
+    let run = Transcript::run_with_exit(supervisor.on_scratch_host());
+    let (transcript, exit) = run.map_err(during(&command))?;
+    let (status, printed) = (exit.shell_status(), &transcript.printed);
+    ensure(status == 125, &command, "exit status 125", format!("{status}: {printed}"))?;
+    let line = format!("{}: init: {reason}", program.name());
+    ensure(printed.contains(&line), &command, line, printed)?;
+    ensure(!printed.contains("unreached"), &command, "the command doesn't run", printed)?;
+    ensure_clean(&command, &exit)
+}
+
+/// On the host, `init` isn't PID 1.
+pub(super) fn init_refuses_to_run_on_the_host(program: &Program) -> CheckResult {
+    ensure_refuses(program, program.supervise(["init", "echo", "unreached"]), "our PID is ")
+}
+
+/// `init` can be PID 1 without `run`: in another container, or because `run` is dead already.
+pub(super) fn init_refuses_other_parents(program: &Program) -> CheckResult {
     if Requirement::Tool("unshare").check().is_err() {
         return Ok(());
     }
+    let reason = "our parent isn't run";
     // A PID namespace with its own /proc, as a container engine creates it.
     let engine = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
     let inside =
         [program.path().as_os_str(), "init".as_ref(), "echo".as_ref(), "unreached".as_ref()];
     let args = engine.iter().map(OsStr::new).chain(inside);
-    refused(program.environment().supervise("unshare", args), "our parent isn't run")?;
-    // PID 1 has outlived the process that created its namespace, as if `run` had been killed before init asked
-    // to die with it.
+    ensure_refuses(program, program.environment().supervise("unshare", args), reason)?;
+    // PID 1 outlives the process that created its namespace, as if `run` had been killed too early.
     let script = "dir=$(mktemp -d); cd \"$dir\"; mkfifo up go; \
         unshare $1 --pid --fork \
             sh -c 'echo >up; read _ <go; exec \"$0\" init echo unreached' \"$0\" & \
@@ -42,10 +47,17 @@ pub(super) fn init_refuses_to_run_outside(program: &Program) -> CheckResult {
     let path = program.path().to_string_lossy();
     let user = if program.caller() == Caller::Root { "" } else { "--user --map-root-user" };
     let orphan = program.environment().supervise("sh", ["-c", script, &path, user]);
+    let name = program.name();
     let command = format!("{name} init, after its parent has died");
     let (transcript, exit) = Transcript::run_with_exit(orphan).map_err(during(&command))?;
-    let line = format!("{name}: init: our parent isn't run");
+    let line = format!("{name}: init: {reason}");
     ensure(transcript.printed.contains(&line), &command, line, &transcript.printed)?;
+    ensure(
+        !transcript.printed.contains("unreached"),
+        &command,
+        "the command doesn't run",
+        "it runs",
+    )?;
     ensure_clean(&command, &exit)
 }
 
@@ -92,6 +104,9 @@ pub(super) fn ctrl_c_leaks_nothing(program: &Program) -> CheckResult {
     // The terminal shows what is typed, and then what cat prints.
     terminal.expect("a line\r\n").map_err(during(&command))?;
     terminal.expect("a line\r\n").map_err(during(&command))?;
+    // Without a container there is nothing to leave behind.
+    let tree = terminal.tree().map_err(during(&command))?;
+    ensure(tree.pid_1().is_some(), &command, "a process with PID 1 inside", tree.text())?;
     terminal.send_keys("\u{3}").map_err(during(&command))?;
     let (exit, _) = terminal.end().map_err(during(&command))?;
     ensure_clean(&command, &exit)?;

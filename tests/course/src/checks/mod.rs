@@ -8,6 +8,8 @@ mod private_proc;
 mod reaping;
 mod result;
 mod signals;
+mod spawning;
+mod terminal;
 
 use harness::{Error, Program, Result};
 
@@ -61,24 +63,53 @@ macro_rules! checks {
 /// Every check, with the first step that passes it, and the last if that isn't the last of all. The order is the
 /// one in which one would write the step.
 const CHECKS: &[Check] = checks! {
-    // What every step from 02 on promises.
-    command_line::run_and_init_report_their_pids: 2;
+    // Step 01.
+    spawning::command_starts_a_child: 1 to 1;
+    spawning::command_passes_on_exit_status: 1 to 1;
+    spawning::exec_becomes_the_program: 1 to 1;
+    spawning::failed_start_exits_126_or_127: 1 to 1;
+    spawning::program_gets_its_arguments: 1 to 1;
+    spawning::program_inherits_environment_unchanged: 1 to 1;
 
-    // Step 02.
+    // Step 02. The later ones promise most of it, too.
+    pid_namespace::root_gets_a_pid_namespace: 2 to 3;
+    pid_namespace::ordinary_user_is_root_inside: 2 to 3;
+    command_line::run_and_init_report_their_pids: 2;
+    lifetime::init_refuses_to_run_on_the_host: 2;
+    lifetime::container_dies_with_run: 2;
+    lifetime::init_refuses_other_parents: 2;
     pid_namespace::command_is_pid_1: 2 to 3;
 
     // Step 03.
-    private_proc::ps_shows_only_the_container: 3;
-    private_proc::host_proc_is_unharmed: 3;
+    private_proc::command_has_its_own_mounts: 3;
+    private_proc::mounts_are_private: 3;
+    private_proc::ps_shows_only_the_container: 3 to 3;
     private_proc::proc_is_nosuid_nodev_noexec: 3;
+    private_proc::host_proc_is_unharmed: 3;
 
     // Step 04.
     reaping::command_is_child_of_init: 4;
+    reaping::command_exit_ends_container: 4;
     reaping::dead_orphan_is_reaped: 4;
+    reaping::orphan_killed_by_signal_34_is_reaped: 4;
+    reaping::orphan_deaths_keep_command_status: 4;
+    reaping::ignored_sigchld_is_refused: 4;
 
     // Step 05.
+    signals::signal_to_pid_1_reaches_command: 5;
     signals::signal_to_run_reaches_command: 5;
+    signals::each_signal_arrives_once: 5;
+    signals::no_signal_is_lost_at_startup: 5;
+    signals::own_sigpipe_is_not_forwarded: 5;
+    signals::stop_signal_stops_run_too: 5;
     signals::pipe_closed_by_command_is_closed: 5;
+
+    // Step 06.
+    terminal::ctrl_c_reaches_command_once: 6;
+    terminal::early_ctrl_c_reaches_command: 6;
+    terminal::stopped_command_stops_run: 6;
+    terminal::fg_after_suspend_resumes_shell_inside: 6;
+    terminal::script_reads_terminal_after_run: 6;
 
     // Step 07.
     limits::clock_starts_at_zero: 7;
@@ -98,8 +129,6 @@ const CHECKS: &[Check] = checks! {
     command_line::starts_shell_by_default: 2;
     command_line::command_inherits_environment_unchanged: 2;
     command_line::tolerates_closed_stdio: 2;
-    lifetime::init_refuses_to_run_outside: 2;
-    lifetime::container_dies_with_run: 2;
     lifetime::run_exits_128_plus_signal_of_init: 2;
     lifetime::ctrl_c_leaks_nothing: 2;
     lifetime::hundred_runs_leak_nothing: 2;

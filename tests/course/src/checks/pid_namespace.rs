@@ -1,16 +1,57 @@
 //! What is new in step 02: the command is PID 1.
 
-use harness::Program;
+use harness::{Caller, Program, Requirement};
 
-use super::result::{CheckResult, command_line, during, ensure, prints};
+use super::result::{CheckResult, RunOutput, command_line, during, ensure};
+
+/// With CAP_SYS_ADMIN, here as root of a user namespace, the command is in a new PID namespace.
+pub(super) fn root_gets_a_pid_namespace(program: &Program) -> CheckResult {
+    if Requirement::Tool("unshare").check().is_err() {
+        return Ok(());
+    }
+    ensure_new_namespace(program, "pid", &["unshare", "--user", "--map-root-user"])
+}
+
+/// Without CAP_SYS_ADMIN, the command is in a new user namespace too, and root there.
+pub(super) fn ordinary_user_is_root_inside(program: &Program) -> CheckResult {
+    if program.caller() == Caller::Root {
+        return Ok(());
+    }
+    ensure_new_namespace(program, "pid", &[])?;
+    let script = "id -u; id -g; cat /proc/self/setgroups";
+    let output = RunOutput::of_program(program, ["run", "sh", "-c", script])?;
+    output.has_status(0)?.has_stdout(b"0\n0\ndeny\n")?;
+    Ok(())
+}
 
 /// The command replaces `init`, and keeps its PID.
 pub(super) fn command_is_pid_1(program: &Program) -> CheckResult {
-    prints(program, &["sh", "-c", "echo $$ $PPID"], "1 0\n")?;
+    // `init` was there before, or there is nothing that the command could have replaced.
+    let script = ["run", "sh", "-c", "echo $$ $PPID"];
+    let output = RunOutput::of_program(program, script)?.has_stdout(b"1 0\n")?;
+    output.has_in_stderr("init PID: 1\n")?;
     let args = ["run", "--ti", "/bin/sh"];
     let command = command_line(program, &args);
     let shell = program.session(args).map_err(during(&command))?;
     let tree = shell.tree().map_err(during(&command))?;
     let pids: Vec<_> = tree.processes().iter().map(|process| process.pids.len()).collect();
     ensure(pids == [1, 2], command, "`run`, and below it a shell with two PIDs", tree.text())
+}
+
+/// Compares the namespace of one kind outside and inside.
+pub(super) fn ensure_new_namespace(
+    program: &Program,
+    kind: &str,
+    wrapped_by: &[&str],
+) -> CheckResult {
+    let link = format!("/proc/self/ns/{kind}");
+    let script = format!("readlink {link}; \"$0\" run readlink {link}; exit $?");
+    let path = program.path().to_string_lossy();
+    let shell = program.environment().supervise("sh", ["-c", &script, &path]);
+    let command = format!("{} run readlink {link}", program.name());
+    let output = RunOutput::of(&command, shell.wrapped_by(wrapped_by))?.has_status(0)?;
+    let links = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (outside, inside) = links.split_once('\n').unwrap_or_default();
+    let expected = format!("another namespace than {outside}, which is the one outside");
+    ensure(inside.starts_with(kind) && inside.trim_end() != outside, command, expected, inside)
 }

@@ -2,7 +2,26 @@
 
 use harness::{Program, Transcript};
 
-use super::result::{CheckResult, command_line, during, ensure, ensure_clean, prints};
+use super::pid_namespace::ensure_new_namespace;
+use super::result::{CheckResult, RunOutput, command_line, during, ensure, ensure_clean, prints};
+
+/// The command is in a new mount namespace.
+pub(super) fn command_has_its_own_mounts(program: &Program) -> CheckResult {
+    ensure_new_namespace(program, "mnt", &[])
+}
+
+/// No mount inside propagates in either direction, even if every mount of the host is shared.
+pub(super) fn mounts_are_private(program: &Program) -> CheckResult {
+    let script = "sed -n 's/.* \\(shared\\|master\\):.* - .*/\\1/p' /proc/self/mountinfo | sort -u";
+    let args = ["run", "sh", "-c", script];
+    let command = format!("{} run cat /proc/self/mountinfo, if `/` is shared", program.name());
+    let output =
+        RunOutput::of(&command, program.supervise(args).on_scratch_host())?.has_status(0)?;
+    let found = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected =
+        "no mount with `shared:` (it propagates to the host) or `master:` (from the host)";
+    ensure(found.is_empty(), command, expected, found)
+}
 
 /// The container sees its own processes and no others.
 pub(super) fn ps_shows_only_the_container(program: &Program) -> CheckResult {
@@ -10,19 +29,23 @@ pub(super) fn ps_shows_only_the_container(program: &Program) -> CheckResult {
     prints(program, &["ps", "-e", "-o", "pid=,comm="], "      1 ps\n")
 }
 
-/// The container's /proc doesn't cover the host's.
+/// The container has its own /proc, and the host keeps its own.
 pub(super) fn host_proc_is_unharmed(program: &Program) -> CheckResult {
-    let args = ["-c", "\"$0\" run true && ps -o comm= -p $$; :", &program.path().to_string_lossy()];
-    let shell = program.environment().supervise("sh", args).on_scratch_host();
-    let run = command_line(program, &["run", "true"]);
-    let command = format!("{run}, and then `ps`, on a host with a shared `/`");
+    let path = program.path().to_string_lossy();
+    // The last command isn't `ps`, because some shells would become it.
+    let script = "\"$0\" run readlink /proc/self && ps -o comm= -p $$; :";
+    let shell = program.environment().supervise("sh", ["-c", script, &path]).on_scratch_host();
+    let run = command_line(program, &["run", "readlink", "/proc/self"]);
+    let command = format!("{run}, and then `ps` on the host, whose `/` is shared");
     let (transcript, exit) = Transcript::run_with_exit(shell).map_err(during(&command))?;
-    let shown = transcript.printed.ends_with("sh\n");
-    ensure(shown, &command, "`ps` on the host shows sh", &transcript.printed)?;
+    // Depending on the step, the command is PID 1 or 2 inside.
+    let shown = ["\n1\nsh\n", "\n2\nsh\n"].iter().any(|end| transcript.printed.ends_with(end));
+    let expected = "a small PID inside, and then sh, the host's shell";
+    ensure(shown, &command, expected, &transcript.printed)?;
     ensure_clean(&command, &exit)
 }
 
-/// /proc has the mount flags that it needs no program, device or set-user-ID bit for.
+/// The new /proc has the three flags that keep set-user-ID bits, devices and programs out.
 pub(super) fn proc_is_nosuid_nodev_noexec(program: &Program) -> CheckResult {
     let command = ["sh", "-c", "grep '^proc /proc ' /proc/mounts | tail -n 1"];
     prints(program, &command, "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n")

@@ -1,19 +1,64 @@
-//! What is new in step 04: init stays and reaps.
+//! What is new in step 04: `init` stays, reaps, and passes on the command's status.
 
 use harness::Program;
 
-use super::result::{CheckResult, prints};
+use super::result::{CheckResult, RunOutput, command_line, prints};
 
 /// `init` stays, and the command has a parent in the container.
 pub(super) fn command_is_child_of_init(program: &Program) -> CheckResult {
     prints(program, &["sh", "-c", "echo $PPID"], "1\n")
 }
 
+/// The container doesn't outlive the command, and an orphan doesn't outlive the container.
+pub(super) fn command_exit_ends_container(program: &Program) -> CheckResult {
+    let args = ["run", "sh", "-c", "(sleep 1000 &); exit 7"];
+    RunOutput::of_program(program, args)?.has_status(7)?;
+    Ok(())
+}
+
+/// Runs an orphan, and waits until PID 1 has reaped it. A zombie still has its PID, so `kill -0` finds it. If the
+/// command is PID 1, its shell may reap by chance. The status shows that the orphan's death didn't end the container.
+fn is_reaped(program: &Program, orphan: &str) -> CheckResult {
+    let script = format!(
+        "pid=$( ({orphan} &) ); n=0; \
+         while kill -0 $pid 2>/dev/null && [ $n -lt 100 ]; do sleep 0.02; n=$((n+1)); done; \
+         kill -0 $pid 2>/dev/null && echo still a zombie || echo reaped by $PPID; exit 7"
+    );
+    RunOutput::of_program(program, ["run", "sh", "-c", &script])?
+        .has_stdout(b"reaped by 1\n")?
+        .has_status(7)?;
+    Ok(())
+}
+
 /// No zombie stays.
 pub(super) fn dead_orphan_is_reaped(program: &Program) -> CheckResult {
-    // PID 1 may need a moment. The shell can't wait for it, because the orphan isn't its child.
-    let script = "(true &); n=0; \
-        while ps -e -o stat= | grep -q ^Z && [ $n -lt 100 ]; do n=$((n+1)); done; \
-        ps -e -o stat= | grep -c ^Z; :";
-    prints(program, &["sh", "-c", script], "0\n")
+    is_reaped(program, "sh -c 'echo $$'")
+}
+
+/// No zombie stays either if nix, or another library, has no name for the signal.
+pub(super) fn orphan_killed_by_signal_34_is_reaped(program: &Program) -> CheckResult {
+    is_reaped(program, "sh -c 'echo $$; kill -34 $$'")
+}
+
+/// The command's status isn't lost among those of orphans that die at the same time.
+pub(super) fn orphan_deaths_keep_command_status(program: &Program) -> CheckResult {
+    for signal in ["KILL", "34"] {
+        let script = format!(
+            "n=0; while [ $n -lt 100 ]; do (sleep 1000 &); n=$((n+1)); done; kill -{signal} -1; exit 42"
+        );
+        RunOutput::of_program(program, ["run", "sh", "-c", &script])?.has_status(42)?;
+    }
+    Ok(())
+}
+
+/// A parent that ignores SIGCHLD gets no status, so `run` doesn't start anything.
+pub(super) fn ignored_sigchld_is_refused(program: &Program) -> CheckResult {
+    let path = program.path().to_string_lossy();
+    let args = ["run", "sh", "-c", "sleep 1000 & exit 7"];
+    let command = format!("env --ignore-signal=CHLD {}", command_line(program, &args));
+    let env = [&["--ignore-signal=CHLD", &path], &args[..]].concat();
+    RunOutput::of(command, program.environment().supervise("env", env))?
+        .has_status(125)?
+        .has_in_stderr("run: SIGCHLD is ignored")?;
+    Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display, Formatter};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use harness::{Error, Exit, Program, Supervisor};
 
@@ -74,6 +76,7 @@ pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
 pub(crate) struct RunOutput {
     pub(crate) command: String,
     pub(crate) status: i32,
+    pub(crate) exit_status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
 }
@@ -86,6 +89,7 @@ impl RunOutput {
         ensure_clean(&command, &captured.exit)?;
         Ok(RunOutput {
             status: captured.exit.shell_status(),
+            exit_status: captured.exit.status,
             stdout: captured.stdout,
             stderr: String::from_utf8_lossy(&captured.stderr).into_owned(),
             command,
@@ -106,6 +110,26 @@ impl RunOutput {
     pub(crate) fn has_status(self, expected: i32) -> CheckResult<Self> {
         let actual = format!("exit status {}{}", self.status, self.and_stderr());
         ensure(self.status == expected, &self.command, format!("exit status {expected}"), actual)?;
+        Ok(self)
+    }
+
+    /// Tells 137 from a death by SIGKILL, which a shell doesn't.
+    pub(crate) fn has_exited_with(self, expected: i32) -> CheckResult<Self> {
+        let actual = format!("{}; {}", self.exit_status, self.stderr);
+        let exited = self.exit_status.code() == Some(expected);
+        ensure(exited, &self.command, format!("exit status: {expected}"), actual)?;
+        Ok(self)
+    }
+
+    pub(crate) fn was_killed_by(self, expected: i32) -> CheckResult<Self> {
+        let actual = format!("{}; {}", self.exit_status, self.stderr);
+        let killed = self.exit_status.signal() == Some(expected);
+        ensure(
+            killed,
+            &self.command,
+            format!("the process is killed by signal {expected}"),
+            actual,
+        )?;
         Ok(self)
     }
 

@@ -1,5 +1,6 @@
 //! The helper as supervisor: starts a command line, adopts whatever outlives it, and reports what was left.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::fs::File;
@@ -9,6 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, setsid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
@@ -120,7 +122,9 @@ fn run(options: &Options, control: &UnixStream) -> Result {
     // Opened now, because the program may break /proc.
     let table = File::open("/proc/self/mountinfo").context("open /proc/self/mountinfo")?;
     let before = mounts(&table)?;
-    let child = spawn(options)?;
+    let directory = env::current_dir().context("getcwd")?;
+    procfs::pin()?;
+    let child = spawn(options, &directory)?;
     report(control, format_args!("pid {}", child.id()));
     adopt(options, control, &woken, child)?;
     if sees_mounts {
@@ -146,7 +150,7 @@ fn private_mounts(scratch_host: bool) -> Result<bool> {
     Ok(true)
 }
 
-fn spawn(options: &Options) -> Result<Child> {
+fn spawn(options: &Options, directory: &Path) -> Result<Child> {
     let mut command = match options.wrapped_by.split_first() {
         None => {
             let mut command = Command::new(&options.program);
@@ -159,7 +163,7 @@ fn spawn(options: &Options) -> Result<Child> {
             command
         }
     };
-    command.args(&options.argv[1..]);
+    command.args(&options.argv[1..]).current_dir(directory);
     if let Some(uid) = options.user {
         command.uid(uid).gid(uid);
     }
@@ -196,7 +200,7 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
     woken.set_nonblocking(true).context("fcntl")?;
     let mut deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let grace = options.timeout.map_or(GRACE, |timeout| GRACE.min(timeout / 4));
-    let (mut exited, mut listening) = (false, true);
+    let (mut exited, mut listening, mut blind) = (false, true, false);
     while reap(&mut child, &mut |status: ExitStatus| {
         exited = true;
         report(control, format_args!("status {}", status.into_raw()));
@@ -209,10 +213,20 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
             if let (true, false, Some(timeout)) = (late, exited, options.timeout) {
                 report(control, format_args!("timeout {}", timeout.as_millis()));
             }
-            for process in procfs::own_descendants()? {
-                report(control, format_args!("process {}", procfs::describe(&process)));
+            let seen = procfs::own_descendants()?;
+            for process in &seen {
+                report(control, format_args!("process {}", procfs::describe(process)));
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
+            // Not even our child is there if the program mounted something over our /proc.
+            if seen.is_empty() && !exited {
+                report(control, format_args!("process {} in a /proc that hides it", child.id()));
+                let pid = Pid::from_raw(child.id().cast_signed());
+                let _ = kill(pid, Signal::SIGKILL).and(killpg(pid, Signal::SIGKILL));
+            } else if seen.is_empty() && blind {
+                return Ok(());
+            }
+            blind = seen.is_empty();
             deadline = Some(Instant::now() + grace);
         }
     }

@@ -1,0 +1,87 @@
+//! Step 01: a program as a child, and a program in one's own place.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use harness::Program;
+
+use super::command_line::ensure_inherits_unchanged;
+use super::result::{CheckResult, RunOutput, during, ensure, ensure_clean};
+
+const SUBCOMMANDS: [&str; 2] = ["command", "exec"];
+
+fn run(program: &Program, args: &[&str]) -> CheckResult<RunOutput> {
+    RunOutput::of_program(program, args)
+}
+
+/// Looks at the processes while a shell runs: how many there are, and the shell's PID and parent.
+fn shell(program: &Program, subcommand: &str, processes: usize, expected: &str) -> CheckResult {
+    let command = format!("{} {subcommand} /bin/sh", program.name());
+    let mut shell = program.session([subcommand, "/bin/sh"]).map_err(during(&command))?;
+    let tree = shell.tree().map_err(during(&command))?;
+    ensure(tree.processes().len() == processes, &command, expected, tree.text())?;
+    let pid = tree.processes().last().map_or(0, |last| last.pids[0]).to_string();
+    let answer = shell.run("echo $$").map_err(during(&command))?;
+    ensure(answer == pid, format!("{command}, and echo $$"), pid, answer)?;
+    let (exit, stderr) = shell.end().map_err(during(&command))?;
+    let line = format!("pid: {}\n", tree.root.pids[0]);
+    ensure(stderr == line, &command, format!("standard error: {line}"), stderr)?;
+    ensure_clean(&command, &exit)
+}
+
+/// `command` starts the program in a second process.
+pub(super) fn command_starts_a_child(program: &Program) -> CheckResult {
+    shell(program, "command", 2, "the program, and a shell as its child")
+}
+
+/// `command` waits, and exits with the child's status, or with 128+N if signal N killed the child.
+pub(super) fn command_passes_on_exit_status(program: &Program) -> CheckResult {
+    for status in [0, 7, 255] {
+        run(program, &["command", "sh", "-c", &format!("exit {status}")])?.has_status(status)?;
+    }
+    for signal in [9, 11, 15] {
+        let script = format!("kill -{signal} $$");
+        run(program, &["command", "sh", "-c", &script])?.has_exited_with(128 + signal)?;
+    }
+    Ok(())
+}
+
+/// `exec` needs one process only, and its caller learns directly how that ends.
+pub(super) fn exec_becomes_the_program(program: &Program) -> CheckResult {
+    shell(program, "exec", 1, "one process, which is the shell")?;
+    run(program, &["exec", "sh", "-c", "exit 7"])?.has_exited_with(7)?;
+    run(program, &["exec", "sh", "-c", "kill -9 $$"])?.was_killed_by(9)?;
+    Ok(())
+}
+
+/// Both exit with 127 for "not found" and with 126 for "can't be executed", and name the reason.
+pub(super) fn failed_start_exits_126_or_127(program: &Program) -> CheckResult {
+    for subcommand in SUBCOMMANDS {
+        let line = |what: &str| format!("{}: exec {what}\n", program.name());
+        let not_found = line("nosuch: No such file or directory (ENOENT)");
+        run(program, &[subcommand, "nosuch"])?.has_status(127)?.has_in_stderr(&not_found)?;
+        let not_executable = line("/etc/passwd: Permission denied (EACCES)");
+        let failed = run(program, &[subcommand, "/etc/passwd"])?;
+        failed.has_status(126)?.has_in_stderr(&not_executable)?;
+    }
+    Ok(())
+}
+
+/// Both pass on spaces, empty words, leading dashes and bytes that aren't UTF-8.
+pub(super) fn program_gets_its_arguments(program: &Program) -> CheckResult {
+    for subcommand in SUBCOMMANDS {
+        let args = ["printf", "[%s]", "a  b", "", "-x", "--", "--help", "$HOME"];
+        let expected = b"[a  b][][-x][--][--help][$HOME]";
+        run(program, &[&[subcommand], &args[..]].concat())?.has_status(0)?.has_stdout(expected)?;
+        let bytes: [&[u8]; 4] = [subcommand.as_bytes(), b"printf", b"%s", b"\xff\xfe\x01"];
+        let output = RunOutput::of_program(program, bytes.map(OsStr::from_bytes))?;
+        output.has_status(0)?.has_stdout(b"\xff\xfe\x01")?;
+        run(program, &[subcommand, "--", "-odd"])?.has_status(127)?;
+    }
+    Ok(())
+}
+
+/// Both leave everything else as it was.
+pub(super) fn program_inherits_environment_unchanged(program: &Program) -> CheckResult {
+    SUBCOMMANDS.iter().try_for_each(|subcommand| ensure_inherits_unchanged(program, subcommand))
+}
