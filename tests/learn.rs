@@ -174,17 +174,17 @@ fn progress_says_that_a_score_is_old() -> Result {
 #[test]
 fn hints_can_be_read_again() -> Result {
     let checkout = begun();
-    let name = "run_and_init_report_their_pids";
     let hint = |args: &[&str]| said(&checkout, &[&["hint", "02"], args].concat());
     let checked = said(&checkout, &["check", "02"])?;
     assert!(!checked.contains("/proc/self/exe"), "a check spends no hint:\n{checked}");
-    assert_has(&checked, &[&format!("\nNext: cargo course hint 02 {name}\n")]);
+    let next = checked.split("\nNext: cargo course hint 02 ").nth(1).expect("a next action");
+    let name = next.trim();
     let first = hint(&[])?;
     assert_has(&first, &["\n  1 of ", "\nNext: change your code, then cargo course check 02"]);
     assert!(!first.contains("\n  2 of "), "{first}");
-    let second = hint(&["run_and_init"])?;
+    let second = hint(&[name])?;
     assert_has(&second, &["\n  1 of ", "\n  2 of "]);
-    let all = hint(&["run and init", "--all"])?;
+    let all = hint(&[&name.replace('_', " "), "--all"])?;
     assert_has(&all, &["\n  1 of ", "\n  2 of ", "cargo course solution 02"]);
     let hints = all.split("\nNext: ").next().expect("hints");
     assert!(hints.lines().all(|line| line.chars().count() <= 80), "{all}");

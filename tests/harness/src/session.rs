@@ -13,7 +13,8 @@ use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::process_tree::ProcessTree;
-use crate::supervisor::{Running, Supervisor, pipes};
+use crate::running::Running;
+use crate::supervisor::{Supervisor, pipes};
 
 /// What becomes of standard error.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -15,8 +15,9 @@ use crate::error::{Context, Result};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::process_tree::ProcessTree;
+use crate::running::Running;
 use crate::session::wait_for_tree;
-use crate::supervisor::{Running, Supervisor};
+use crate::supervisor::Supervisor;
 
 /// A terminal and what runs in it.
 pub struct Terminal {
