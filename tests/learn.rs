@@ -188,7 +188,7 @@ fn hints_can_be_read_again() -> Result {
     assert_has(&all, &["\n  1 of ", "\n  2 of ", "cargo course solution 02"]);
     let hints = all.split("\nNext: ").next().expect("hints");
     assert!(hints.lines().all(|line| line.chars().count() <= 80), "{all}");
-    assert_has(&hint(&["leak"])?, &["ctrl_c_leaks_nothing, hundred_runs_leak_nothing"]);
+    assert_has(&hint(&["leak"])?, &["\n  ctrl_c_leaks_nothing\n  hundred_runs_leak_nothing\n"]);
     assert_has(&hint(&["nonsense"])?, &["has no check", name]);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use harness::Result;
 
+use crate::print::wrap;
 use crate::starter;
 use crate::state::{Freshness, State};
 use crate::step::Step;
@@ -21,14 +22,13 @@ pub fn message(step: &Step) -> Result<(String, String)> {
     for line in lines.filter(|line| !line.is_empty()) {
         text += &match line.strip_prefix("$ ") {
             Some(args) => format!("\n    {just} work {label} {args}"),
-            None => format!("\n{line}"),
+            None => format!("\n{}", wrap("", line)),
         };
     }
     text += "\n";
     let next = next(step)?;
     if next.is_none() {
-        text += "\nAll steps are done. You wrote what Docker's --init and Kubernetes' pause do: \
-            the first process of a container.\n";
+        text += "\nAll steps are done. You wrote what `docker run --init` starts first in a container.\n";
     }
     Ok((
         text,

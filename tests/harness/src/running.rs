@@ -1,6 +1,6 @@
 //! A program that runs under a supervisor: how it's waited for, and how it's ended.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::Child;

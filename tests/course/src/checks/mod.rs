@@ -159,7 +159,7 @@ pub fn matching(step: &Step, name: &str) -> Result<Vec<&'static Check>> {
     let found: Vec<_> = checks.iter().copied().filter(is_meant).collect();
     if found.is_empty() {
         let names: Vec<_> = checks.iter().map(|check| check.name).collect();
-        let message = format!("{step} has no check {name:?}; it has: {}", names.join(", "));
+        let message = format!("{step} has no check {name:?}; it has:\n  {}", names.join("\n  "));
         return Err(Error::new(message));
     }
     Ok(found)

@@ -89,7 +89,7 @@ fn the_one(step: &Step, name: &str) -> Result<&'static Check> {
         [check] => Ok(check),
         ref several => {
             let names: Vec<_> = several.iter().map(|check| check.name).collect();
-            Err(Error::new(format!("{name:?} is in several names: {}", names.join(", "))))
+            Err(Error::new(format!("{name:?} is in several names:\n  {}", names.join("\n  "))))
         }
     }
 }
