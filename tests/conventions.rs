@@ -48,6 +48,7 @@ fn step_names_are_consistent() {
         "errors.rs",
         "harness",
         "learn.rs",
+        "linux-only",
         "refusals.rs",
         "slow.rs",
         "snapshots",

@@ -122,6 +122,7 @@ fn calls_are_those_that_strace_sees() -> Result {
         r"^write\(.*/(setgroups|uid_map|gid_map|timens_offsets)>",
         r"^read\(\d+<.*signalfd",
         r"^rt_sigprocmask\(SIG_(UN)?BLOCK, \[HUP INT",
+        r"^rt_sigtimedwait\(",
     ];
     // The trace calls each way to create a process the same.
     let name = |call: &str| match call.split('(').next().unwrap_or_default() {

@@ -100,6 +100,14 @@ pub fn file(pid: Pid, descriptor: u64) -> Option<String> {
     Some(link.to_string_lossy().into_owned())
 }
 
+/// Whether a read from a process's file descriptor returns at once, with `EAGAIN` if there's nothing.
+pub fn is_nonblocking(pid: Pid, descriptor: u64) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok()).unwrap_or(0);
+    flags & libc::O_NONBLOCK != 0
+}
+
 /// Reads `length` bytes from a process's memory.
 pub fn bytes(pid: Pid, address: u64, length: usize) -> Option<Vec<u8>> {
     let memory = File::open(format!("/proc/{pid}/mem")).ok()?;

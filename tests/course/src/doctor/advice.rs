@@ -113,19 +113,9 @@ pub(super) fn leave(facts: &Facts, why: String) -> Cause {
 pub(super) fn other_user(facts: &Facts, why: &str) -> Cause {
     match facts.place {
         Place::Container("Podman's") => {
-            Cause::new(why, "podman run --user 1000 --security-opt unmask=ALL IMAGE", ENGINE)
+            Cause::new(why, &PODMAN.replace("run", "run --user 1000"), ENGINE)
         }
-        Place::Container(_) => {
-            let fix = format!(
-                "{}; it's --user 1000 that gets around this",
-                DOCKER.replace("run", "run --user 1000")
-            );
-            Cause::new(why, &fix, ENGINE)
-        }
-        _ => Cause::new(
-            why,
-            "Become an ordinary user: setpriv --reuid 1000 --regid 1000 --clear-groups bash",
-            HARMLESS,
-        ),
+        Place::Container(_) => Cause::new(why, &DOCKER.replace("run", "run --user 1000"), ENGINE),
+        _ => Cause::new(why, "setpriv --reuid 1000 --regid 1000 --clear-groups bash", HARMLESS),
     }
 }

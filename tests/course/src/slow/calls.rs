@@ -55,6 +55,7 @@ pub fn describe(caller: &Caller, call: SystemCall, pids: &mut Pids) -> Option<De
         libc::SYS_setpgid => setpgid(int(first), int(second), who),
         libc::SYS_rt_sigprocmask => sigprocmask(caller, first, second)?,
         libc::SYS_read => read(caller, first)?,
+        libc::SYS_rt_sigtimedwait => sigwait(caller, first)?,
         _ => return None,
     })
 }
@@ -304,8 +305,21 @@ fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
 
 fn read(caller: &Caller, descriptor: u64) -> Option<Described> {
     let is_signalfd = tracee::file(caller.pid, descriptor)? == "anon_inode:[signalfd]";
-    let sentence = format!("{} waits for the next signal, and takes it.", caller.name);
+    let sentence = match tracee::is_nonblocking(caller.pid, descriptor) {
+        true => format!("{} takes the next signal, if one is pending.", caller.name),
+        false => format!("{} waits for the next signal, and takes it.", caller.name),
+    };
     is_signalfd.then(|| Described::new("read(<signalfd>)", sentence))
+}
+
+fn sigwait(caller: &Caller, set: u64) -> Option<Described> {
+    let mask = tracee::word(caller.pid, set)?;
+    let signals = match mask.count_ones() {
+        1 => signal_name(u64::from(mask.trailing_zeros()) + 1),
+        _ => "a signal".to_owned(),
+    };
+    let sentence = format!("{} waits until {signals} is pending, and takes it.", caller.name);
+    Some(Described::new(format!("rt_sigtimedwait([{signals}])"), sentence))
 }
 
 fn exit(caller: &Caller, status: u64) -> Described {
