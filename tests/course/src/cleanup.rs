@@ -1,14 +1,16 @@
 //! Runs a command that starts other people's programs so that nothing is left when it ends, in whatever way.
 
 use std::env;
+use std::io::stdin;
 use std::process::{self, Command, ExitCode};
 
 use harness::{Context, Error, Result, ScratchDir, procfs, shell_status};
 use nix::errno::Errno;
 use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, getppid};
+use nix::unistd::{Pid, getpgrp, getppid, tcgetpgrp};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -31,6 +33,7 @@ pub fn with_cleanup(work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode>
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGCHLD];
     let mut signals = Signals::new(signals).context("sigaction")?;
+    let settings = tcgetattr(stdin());
     let mut worker = Command::new("/proc/self/exe");
     worker.args(env::args_os().skip(1));
     worker.env("TMPDIR", directory.path()).env(CLEANED_UP_BY, process::id().to_string());
@@ -41,6 +44,10 @@ pub fn with_cleanup(work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode>
     });
     let status = ended.unwrap_or(Ok(1)).context("wait for the work")?;
     kill_descendants()?;
+    // A worker that was killed can't. In the background, we would be stopped for it (SIGTTOU).
+    if let (Ok(settings), true) = (settings, tcgetpgrp(stdin()) == Ok(getpgrp())) {
+        let _ = tcsetattr(stdin(), SetArg::TCSADRAIN, &settings);
+    }
     drop(directory);
     if status == 128 + Signal::SIGKILL as i32 {
         return Err(Error::new("the program under test killed the process that looked at it"));
