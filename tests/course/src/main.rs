@@ -5,7 +5,7 @@ use std::io::{Write, stderr};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use course::cleanup::with_cleanup;
+use course::cleanup::{Containment, with_cleanup};
 use course::commands;
 use course::print::is_broken_pipe;
 use course::step::Step;
@@ -139,18 +139,22 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Diff { old, new } => commands::diff(&old, &new),
         Command::Trace { step, args } => commands::trace(&step, &args),
         Command::Break { step, name } => {
-            with_cleanup(|| commands::break_step(&step, name.as_deref()))
+            with_cleanup(Containment::None, || commands::break_step(&step, name.as_deref()))
         }
         Command::Start { step, again } => commands::start(&step, again),
         Command::Work { step, args } => commands::work(&step, &args),
-        Command::Check(options) => with_cleanup(|| commands::check(&options)),
-        Command::Hint { step } => with_cleanup(|| commands::hint(&step)),
+        Command::Check(options) => {
+            with_cleanup(Containment::PidNamespace, || commands::check(&options))
+        }
+        Command::Hint { step } => with_cleanup(Containment::PidNamespace, || commands::hint(&step)),
         Command::Solution { step } => commands::solution(&step),
         Command::Progress => commands::progress(),
         Command::Doctor { json } => commands::doctor(json),
-        Command::Soak(options) => with_cleanup(|| commands::soak(&options)),
+        Command::Soak(options) => with_cleanup(Containment::None, || commands::soak(&options)),
         Command::Memory => commands::memory(),
-        Command::Test { step } => commands::test(step.as_ref()),
-        Command::TestBreaks { step } => commands::test_breaks(step.as_ref()),
+        Command::Test { step } => with_cleanup(Containment::None, || commands::test(step.as_ref())),
+        Command::TestBreaks { step } => {
+            with_cleanup(Containment::None, || commands::test_breaks(step.as_ref()))
+        }
     }
 }
