@@ -306,8 +306,8 @@ fn ctrl_c_before_command_exists_isnt_lost() -> Result {
     Ok(())
 }
 
-/// Both parents are slow here. The command doesn't start until they have handed over what came early: otherwise it could
-/// get a signal by itself that its parent counts as early.
+/// Both parents are slow here. The command doesn't start until they have handed over what came early. Otherwise it
+/// could get a signal by itself that its parent counts as early.
 #[test]
 fn command_waits_for_release() -> Result {
     if !require_tools(&["strace"]) {
@@ -391,7 +391,7 @@ fn command_that_ignores_ctrl_z_keeps_terminal() -> Result {
     })
 }
 
-/// S16: whichever stop signal `run` gets, both stop. If the command ignores it, `run` stops anyway, because it was meant.
+/// S16: whichever stop signal `run` gets, both stop. If the command ignores the signal, `run` stops anyway.
 #[test]
 fn stop_signal_to_run_stops_command_and_run() -> Result {
     from_each_shell(|shell, program, terminal| {
@@ -435,8 +435,8 @@ fn stopped_command_stops_run() -> Result {
     })
 }
 
-/// If a SIGTSTP of the terminal is still pending in `run`, that of `init` merges with it. So `init` must look again when
-/// `run` has taken a signal of the terminal.
+/// If a SIGTSTP of the terminal is still pending in `run`, that of `init` merges with it. So `init` must look again
+/// when `run` has taken a signal of the terminal.
 #[test]
 fn terminal_signal_makes_init_look_again() -> Result {
     for program in programs() {
@@ -811,8 +811,8 @@ fn alarm_reaches_command() -> Result {
 
 // Known limits
 
-/// S18: `timeout`, `kill %1` and a shell that hangs up send a signal to the whole process group, by kill(2). That looks
-/// like a signal for `run` only. So the command gets it once by itself, once from `init`, and once more from `run`.
+/// S18: `timeout`, `kill %1` and a shell that hangs up signal the whole process group with kill(2). That looks like a
+/// signal for `run` only. So the command gets it once by itself, once from `init`, and once more from `run`.
 #[test]
 fn signal_to_group_arrives_three_times() -> Result {
     for program in programs() {

@@ -154,7 +154,19 @@ fn accepts_kernel_without_time_ns() -> Result {
 /// systemd mounts it on every host, over a directory that the kernel keeps empty.
 #[test]
 fn ignores_binfmt_misc_mount() -> Result {
-    assert_accepts(Restriction::BinfmtMisc, "All steps can run.")
+    assert_accepts(Restriction::BinfmtMisc, "All steps can run.")?;
+    if !require_tools(&["unshare", "mount", "setpriv"]) {
+        return Ok(());
+    }
+    // If something else covers /proc, only that's to blame.
+    let cover = "mount -t tmpfs none /proc/sys/fs/binfmt_misc && mount -t tmpfs none /proc/fs && \
+        exec setpriv --bounding-set -sys_admin \"$@\"";
+    let wrapper = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", cover, "sh"];
+    for doctor in doctors() {
+        let said = Transcript::run(doctor.supervise(["doctor"]).wrapped_by(&wrapper))?.printed;
+        assert!(said.contains("/proc/fs") && !said.contains("binfmt"), "{said}");
+    }
+    Ok(())
 }
 
 /// Asserts that every step can run there, and that the report says so with `words`.
@@ -223,10 +235,7 @@ fn names_refused_clock_or_mask() {
     );
     assert_says(NoRemount, &["MS_RDONLY): Operation not permitted (EPERM) why: A filter"]);
     assert_says(RemountUnsupported, &["(EINVAL) why: This kernel can't mount like that."]);
-    assert_says(
-        NoSysTime,
-        &["Root without CAP_SYS_TIME", "fix: unshare --user --map-root-user bash", "can't: 07."],
-    );
+    assert_says(NoSysTime, &["Root without CAP_SYS_TIME", "These can't: 07."]);
 }
 
 #[test]
@@ -235,6 +244,18 @@ fn names_lost_capability_of_root() {
         Restriction::Runc,
         &["why: Root without CAP_SETFCAP, as in a container", "a container: "],
     );
+}
+
+/// Nothing but these needs git. A checkout without .git is enough.
+#[test]
+fn says_what_needs_git() -> Result {
+    for doctor in doctors() {
+        let said = Transcript::run(doctor.supervise(["doctor"]).env("PATH", "/nonexistent"))?;
+        let flat = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = "missing git just start, just break; tests not in PATH; package: git";
+        assert!(flat.contains(words) && flat.ends_with("All steps can run."), "{}", said.printed);
+    }
+    Ok(())
 }
 
 /// A TMPDIR that won't do is no missing ability: the harness uses another directory, and doctor says so.

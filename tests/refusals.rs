@@ -80,8 +80,8 @@ refusals! {
     tolerates_proc_subset: ProcSubset,
     reports_ignored_sigchld: IgnoredSigchld;
         1 "exec sh: No child processes (ECHILD)";
-        2 "start /proc/self/exe: No child processes (ECHILD)" => "ignored_sigchld";
-        5 "run: SIGCHLD is ignored: start this with env --default-signal=CHLD" => "refused_ignored_sigchld",
+        2 "start /proc/self/exe: No child processes (ECHILD)";
+        4 "run: SIGCHLD is ignored: start this with env --default-signal=CHLD" => "refused_ignored_sigchld",
     tolerates_deleted_directory: DeletedDirectory,
     tolerates_missing_path: NoPath,
     reports_process_limit: ProcessLimit;

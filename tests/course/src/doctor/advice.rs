@@ -12,6 +12,7 @@ const ENGINE: &str = "Programs in such a container can reach more of the host's 
     course, never with code you don't trust. A virtual machine needs none of this.";
 const SANDBOX: &str =
     "Programs in it can then do everything that you can. Use it only for the course.";
+pub(super) const RULE: &str = "A rule for one program allows it to that program only.";
 pub(super) const HARMLESS: &str = "This changes nothing for anyone else.";
 pub(super) const OTHER_KERNEL: &str =
     "Use another kernel: that of a usual distribution, 5.6 or later, in a virtual machine.";
@@ -92,33 +93,29 @@ pub(super) fn writable_proc(facts: &Facts, why: &str) -> Cause {
     }
 }
 
+/// For a profile of AppArmor, which isn't an engine's.
+pub(super) fn apparmor(profile: &str) -> Cause {
+    let why = format!("The AppArmor profile {profile} confines this process and forbids it.");
+    let fix = "sudo dmesg | grep apparmor.*DENIED  # names the rule to add to the profile";
+    Cause::new(why, fix, RULE)
+}
+
 /// For a refusal that may come from a chroot or a security module.
 pub(super) fn leave(facts: &Facts, why: String) -> Cause {
     if facts.place != Place::Host {
         return allow(facts, why);
     }
-    let fix = "Leave the chroot: exit. For a security module, add the rule that its log names: \
-        sudo dmesg | grep -E 'apparmor|avc'";
-    Cause::new(why, fix, "A rule for one program allows it to that program only.").not_tried()
+    let fix = "exit  # from the chroot; for a security module: sudo dmesg | grep -E 'apparmor|avc'";
+    Cause::new(why, fix, HARMLESS).not_tried()
 }
 
 /// For root without the capabilities to become root of a user namespace.
 pub(super) fn other_user(facts: &Facts, why: &str) -> Cause {
     match facts.place {
         Place::Container("Podman's") => {
-            Cause::new(why, "podman run --user 1000 --security-opt unmask=ALL IMAGE", ENGINE)
+            Cause::new(why, &PODMAN.replace("run", "run --user 1000"), ENGINE)
         }
-        Place::Container(_) => {
-            let fix = format!(
-                "{}; it's --user 1000 that gets around this",
-                DOCKER.replace("run", "run --user 1000")
-            );
-            Cause::new(why, &fix, ENGINE)
-        }
-        _ => Cause::new(
-            why,
-            "Become an ordinary user: setpriv --reuid 1000 --regid 1000 --clear-groups bash",
-            HARMLESS,
-        ),
+        Place::Container(_) => Cause::new(why, &DOCKER.replace("run", "run --user 1000"), ENGINE),
+        _ => Cause::new(why, "setpriv --reuid 1000 --regid 1000 --clear-groups bash", HARMLESS),
     }
 }

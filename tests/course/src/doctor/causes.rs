@@ -139,14 +139,15 @@ fn security_module(facts: &Facts, errno: Errno) -> Option<Cause> {
     if errno != Errno::EACCES {
         return None;
     }
-    let label = facts.label().map_or(String::new(), |label| format!(", here: {label}"));
-    let why = format!("A security module forbids it: SELinux or AppArmor{label}.");
-    Some(match facts.place {
-        Place::Container(_) => advice::allow(facts, why),
-        _ => {
+    Some(match (facts.place, facts.apparmor_profile()) {
+        (Place::Container(_), _) => {
+            advice::allow(facts, "A security module forbids it: SELinux or AppArmor.")
+        }
+        (_, Some(profile)) => advice::apparmor(&profile),
+        (_, None) => {
+            let why = "A security module forbids it: SELinux or AppArmor.";
             let fix = "sudo dmesg | grep -E 'apparmor|avc'  # names the rule to add";
-            let risk = "A rule for one program allows it to that program only.";
-            Cause::new(why, fix, risk).not_tried()
+            Cause::new(why, fix, advice::RULE).not_tried()
         }
     })
 }
@@ -160,9 +161,13 @@ fn privilege(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
     }
     let offsets = (call, errno) == (Call::WriteTimensOffsets, Errno::EPERM);
     if offsets && facts.has_capability(SYS_ADMIN) && !facts.has_capability(SYS_TIME) {
-        let why = "Root without CAP_SYS_TIME, as in a container, may create a time namespace but not set its clock.";
-        let risk = "This changes nothing for anyone else. The shell has every capability in its own user namespace.";
-        return Some(Cause::new(why, "unshare --user --map-root-user bash", risk));
+        if let Place::Container(_) = facts.place {
+            let why = "Root without CAP_SYS_TIME, as --cap-add SYS_ADMIN alone makes it, may create a time \
+                namespace but not set its clock. The steps need no --cap-add.";
+            return Some(advice::allow(facts, why));
+        }
+        let why = "Root without CAP_SYS_TIME may create a time namespace but not set its clock.";
+        return Some(Cause::new(why, "unshare --user --map-root-user bash", HARMLESS));
     }
     None
 }
@@ -205,10 +210,12 @@ fn filter(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
         let why = "A seccomp filter or a security module that looks at the flags refuses time namespaces.";
         return Some(advice::allow(facts, why));
     }
+    if let (Place::Host, Some(profile)) = (facts.place, facts.apparmor_profile()) {
+        return Some(advice::apparmor(&profile));
+    }
     let filter = if facts.has_filter() { " a seccomp filter that looks at the flags," } else { "" };
-    let label = facts.label().map_or(String::new(), |label| format!(" ({label})"));
     let why = format!(
-        "One of these: a chroot,{filter} a security module{label}. Every setting that this program knows allows it."
+        "One of these: a chroot,{filter} a security module. Every setting that this program knows allows it."
     );
     Some(advice::leave(facts, why))
 }

@@ -129,12 +129,11 @@ impl Facts {
         self.field("Seccomp:") == "2"
     }
 
-    /// Returns the AppArmor profile or SELinux label that confines us, unless it may name a path.
-    pub(super) fn label(&self) -> Option<String> {
+    /// Returns the AppArmor profile that confines us, unless its name may be a path.
+    pub(super) fn apparmor_profile(&self) -> Option<String> {
         let label = fs::read_to_string("/proc/self/attr/current").ok()?;
-        let label = label.trim_end_matches(['\0', '\n']).trim();
-        let confined = !label.is_empty() && label != "unconfined" && !label.contains('/');
-        confined.then(|| label.to_owned())
+        let profile = label.trim().strip_suffix(" (enforce)")?;
+        (!profile.contains('/')).then(|| profile.to_owned())
     }
 
     /// Lists the places below /proc that something else is mounted on, and that aren't empty anyway.
