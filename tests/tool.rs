@@ -248,6 +248,16 @@ impl Graded {
             .within(A_WHOLE_GRADING))
     }
 
+    /// An ordinary user's grader, in a PID namespace of the test's own, so that nothing else is hurt if it fails.
+    fn graded_as_ordinary_user(self) -> Result<(Transcript, Exit)> {
+        let caller = program(COURSE, Caller::Rootless);
+        let mine = self.directory.path().join("mine").display().to_string();
+        let pid_1 = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc"];
+        let check = ["check", "02", "--timeout", "3", "--bin", &mine];
+        let check = caller.supervise(check).wrapped_by(&pid_1).in_directory(&root()?);
+        Transcript::run_with_exit(check.within(A_WHOLE_GRADING))
+    }
+
     fn graded(self) -> Result<(Transcript, Exit)> {
         Transcript::run_with_exit(self.check()?)
     }
@@ -299,6 +309,46 @@ fn graded_program_may_signal_its_group_and_parent() -> Result {
         Ok(())
     };
     in_parallel(["TERM 0", "KILL 0", "TERM $PPID", "KILL $PPID", "STOP $PPID"], send)
+}
+
+/// Every process that it can see, for good. Run as an ordinary user, because nothing else holds root off.
+#[test]
+fn graded_program_may_signal_every_process() -> Result {
+    if !Requirement::procfs(Caller::Rootless).is_met_or_skip() {
+        return Ok(());
+    }
+    let send = |signal: &str| -> Result {
+        let script = format!("#!/bin/sh\n[ \"$2\" != readlink ] || kill -{signal} -1\nexit 3\n");
+        let (said, exit) = Graded::new(&script)?.graded_as_ordinary_user()?;
+        assert_graded(&said, &exit);
+        Ok(())
+    };
+    in_parallel(["TERM", "KILL", "STOP"], send)
+}
+
+#[test]
+fn graded_program_may_fork_without_end() -> Result {
+    if !Requirement::procfs(Caller::Rootless).is_met_or_skip() || !require_tools(&["prlimit"]) {
+        return Ok(());
+    }
+    let script =
+        "#!/bin/sh\n[ \"$2\" = readlink ] || exit 3\nbomb() { bomb | bomb & }\nbomb\nwait\n";
+    let (said, exit) = Graded::new(script)?.graded_as_ordinary_user()?;
+    assert_graded(&said, &exit);
+    Ok(())
+}
+
+#[test]
+fn graded_program_may_fill_tmpdir() -> Result {
+    if !Requirement::procfs(Caller::Rootless).is_met_or_skip() {
+        return Ok(());
+    }
+    let script =
+        "#!/bin/sh\n[ \"$2\" != readlink ] || dd if=/dev/zero of=\"$TMPDIR/full\" bs=1M\nexit 3\n";
+    let (said, exit) = Graded::new(script)?.graded_as_ordinary_user()?;
+    assert_graded(&said, &exit);
+    assert!(said.printed.contains("256+0 records out"), "{}", said.printed);
+    Ok(())
 }
 
 /// The supervisor must not take the PIDs of another /proc for those of its children.

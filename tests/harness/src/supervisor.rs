@@ -1,13 +1,13 @@
 //! The one way to run a program: below a supervisor, which adopts whatever outlives it.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind::AddrInUse;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
-use std::process::{self, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -227,12 +227,17 @@ pub(crate) fn pipes() -> Result<(PipeReader, PipeWriter)> {
     pipe().context("pipe")
 }
 
-/// Listens on a socket without a place in the filesystem. Its name is unique on this machine.
+/// Listens on a socket without a place in the filesystem. Its name holds for the whole network namespace, where
+/// another process can have our PID, so a number picks it and not the PID.
 fn listen() -> Result<(UnixListener, String)> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("course-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let address = SocketAddr::from_abstract_name(&name).context("a socket's name")?;
-    Ok((UnixListener::bind_addr(&address).context("bind")?, name))
+    loop {
+        let name = format!("course-{:016x}", fastrand::u64(..));
+        let address = SocketAddr::from_abstract_name(&name).context("a socket's name")?;
+        match UnixListener::bind_addr(&address) {
+            Err(error) if error.kind() == AddrInUse => {}
+            listener => return Ok((listener.context("bind")?, name)),
+        }
+    }
 }
 
 /// Passes a stream on to `sink` while it comes, until either end closes. A sink whose reader is gone is noticed

@@ -1,5 +1,6 @@
 //! The helper as supervisor: starts a command line, adopts whatever outlives it, and reports what was left.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -33,6 +34,9 @@ use crate::procfs;
 /// How long what the program started may outlive it. The kernel kills a container in milliseconds, so this is
 /// for a busy machine.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// More processes than that aren't stopped before they are killed.
+const MANY: usize = 100_000;
 
 /// What to start, and how.
 #[derive(Default)]
@@ -213,7 +217,7 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
             if let (true, false, Some(timeout)) = (late, exited, options.timeout) {
                 report(control, format_args!("timeout {}", timeout.as_millis()));
             }
-            let seen = procfs::own_descendants()?;
+            let seen = stop_descendants()?;
             for process in &seen {
                 report(control, format_args!("process {}", procfs::describe(process)));
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
@@ -231,6 +235,22 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
         }
     }
     Ok(())
+}
+
+/// Stops everything below this process, so that nothing starts another process while it's being killed, and lists
+/// it. A fork bomb fills the table of processes, and is stopped when no new one appears.
+fn stop_descendants() -> Result<Vec<procfs::Stat>> {
+    let mut known = BTreeSet::new();
+    loop {
+        let seen = procfs::own_descendants()?;
+        let new: Vec<_> = seen.iter().filter(|process| known.insert(process.pid)).collect();
+        if new.is_empty() || known.len() > MANY {
+            return Ok(seen);
+        }
+        for process in new {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGSTOP);
+        }
+    }
 }
 
 /// Reaps every dead process. Returns whether others still run.
