@@ -37,6 +37,12 @@ diff old new:
 trace step *args:
     @cargo course trace "$@"
 
+# Step through a step's system calls: just slow 03
+[group('learn')]
+[no-exit-message]
+slow step *args:
+    @cargo course slow "$@"
+
 # Take a lesson out, and see what breaks: just break 03
 [group('learn')]
 [no-exit-message]

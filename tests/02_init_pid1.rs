@@ -158,7 +158,7 @@ fn only_ordinary_users_get_a_user_namespace() -> Result {
 #[test]
 fn root_inside_reads_what_the_caller_can_read() -> Result {
     for program in programs() {
-        let (exit, uid) = run(&program, &["sh", "-c", "id -u; test -r /etc/shadow"])?;
+        let (exit, uid) = run(&program, &["sh", "-c", "id -u; cat /etc/shadow >/dev/null 2>&1"])?;
         assert_eq!(uid, "0\n");
         assert_eq!(exit.status.success(), program.caller() == Caller::Root);
     }
@@ -374,13 +374,8 @@ fn ctrl_c_ends_the_inner_shells_job_only() -> Result {
         let (exit, shown) = terminal.end()?;
         exit.assert_clean();
         // dash and busybox sh want to give the terminal back to a process group that has no PID here.
-        let inner = fs::canonicalize("/bin/sh").unwrap_or_default();
-        if inner.ends_with("dash") {
-            assert!(shown.contains("Cannot set tty process group (No such process)"), "{shown}");
-            assert_eq!(exit.status.code(), Some(2));
-        } else if inner.ends_with("bash") {
-            assert_eq!(exit.status.code(), Some(0), "{shown}");
-        }
+        let complains = shown.contains("process group");
+        assert_eq!(exit.status.code(), Some(if complains { 2 } else { 0 }), "{shown}");
     }
     Ok(())
 }
@@ -440,15 +435,14 @@ fn script_cannot_read_the_terminal_afterwards() -> Result {
     }
     for program in programs() {
         let script = |command: &str| {
-            format!("02-init-pid1 run --ti {command}; read answer 2>/dev/null; echo \"read: $?\"")
+            format!("02-init-pid1 run --ti {command}; head -n 1 2>/dev/null; echo \"head: $?\"")
         };
-        let start = |script: &str| {
-            Terminal::start(program.environment().supervise("sh", ["-c", script]).env("PS1", "# "))
-        };
+        let start =
+            |script: &str| Terminal::start(program.environment().supervise("sh", ["-c", script]));
         // A command that leaves the terminal as it is does no harm.
         let mut terminal = start(&script("true"))?;
         terminal.send_keys("an answer\r")?;
-        terminal.expect("read: 0\r\n")?;
+        terminal.expect("head: 0\r\n")?;
         terminal.end()?.0.assert_clean();
 
         let script = script("bash --norc");
@@ -458,10 +452,13 @@ fn script_cannot_read_the_terminal_afterwards() -> Result {
         let (exit, rest) = terminal.end()?;
         exit.assert_clean();
         screen += &rest;
-        assert!(screen.ends_with("read: 1\r\n"), "{screen}");
-        let pid = screen.split_once("run PID: ").map_or("", |(_, rest)| rest);
-        let pid = pid.split('\r').next().unwrap_or_default().to_owned();
-        assert_snapshot!("script_loses_terminal", screen.replace(&pid, "HOST_A").replace('\r', ""));
+        assert!(screen.ends_with("head: 1\r\n"), "{screen}");
+        let after = |mark: &str| screen.split_once(mark).map_or("", |(_, rest)| rest);
+        let pid = after("run PID: ").split('\r').next().unwrap_or_default();
+        // bash puts its version into the prompt.
+        let version = after("bash --norc\r\n").split('#').next().unwrap_or_default();
+        let shown = screen.replace(pid, "HOST_A").replace(version, "").replace('\r', "");
+        assert_snapshot!("script_loses_terminal", shown);
     }
     Ok(())
 }

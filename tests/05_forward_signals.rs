@@ -1,1 +1,820 @@
-//! Step 05.
+//! Step 05: `run` and `init` forward signals to the command. None is lost, none arrives twice, and the command
+//! starts as it would without the two above it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, pipe};
+use std::process::Stdio;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use assert_cmd::cargo::cargo_bin;
+use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
+use harness::procfs::{Stat, signal_mask};
+use harness::test_support::{AssertClean, require_tools};
+use harness::{
+    Caller, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
+};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+const RUN_PID: [&str; 1] = [r"run PID: (\d+)"];
+
+const STOP_SIGNALS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+
+/// A command that lives until it's told otherwise.
+const SLEEP: [&str; 4] = ["run", "sh", "-c", "echo ready; exec sleep 1000"];
+
+fn programs() -> Vec<Program> {
+    programs_for_each_caller(cargo_bin!("05-forward-signals"))
+}
+
+/// Another step, with the same caller.
+fn step(number: u32, caller: Caller) -> Result<Program> {
+    Program::new(&step_program(number), caller)
+}
+
+fn send(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).expect("send a signal");
+}
+
+/// A signal's place in a mask of /proc/PID/status.
+fn bit(signal: Signal) -> u64 {
+    1 << (signal as u32 - 1)
+}
+
+/// Whether a process has a signal that it hasn't taken yet.
+fn is_pending(pid: i32, signal: Signal) -> bool {
+    signal_mask(pid, "ShdPnd") & bit(signal) != 0
+}
+
+fn state(pid: i32) -> char {
+    Stat::of(pid).map_or('-', |stat| stat.state)
+}
+
+/// The PIDs, on the host, of `run`, `init` and the command. `above` processes come before `run`.
+fn pids(tree: &ProcessTree, above: usize) -> [i32; 3] {
+    let all = tree.processes();
+    let [run, init, command, ..] = all[above..] else { panic!("not three: {}", tree.text()) };
+    assert_eq!((init.pids[1], command.pids[1]), (1, 2), "{}", tree.text());
+    [run.pids[0], init.pids[0], command.pids[0]]
+}
+
+/// Stops a process, from outside: in its own namespace nothing stops PID 1.
+fn freeze(session: &Session, pids: &[i32]) -> Result {
+    pids.iter().for_each(|pid| send(*pid, Signal::SIGSTOP));
+    session.wait_for_tree(|_| pids.iter().all(|pid| state(*pid) == 'T'))?;
+    Ok(())
+}
+
+/// A shell that prints the name of each signal that it gets, and exits with 42 after SIGUSR2.
+fn listener() -> String {
+    let mut script = String::new();
+    for signal in Signal::iterator() {
+        let name = signal.as_str().trim_start_matches("SIG");
+        let exit = if signal == Signal::SIGUSR2 { "; exit 42" } else { "" };
+        if !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGCHLD) {
+            script += &format!("trap 'echo {name}{exit}' {}; ", signal as i32);
+        }
+    }
+    script + "sleep 1000 & echo ready; while :; do wait $!; done"
+}
+
+fn listen(program: &Program) -> Result<Session> {
+    Session::ready(program.supervise(["run", "sh", "-c", &listener()]), "ready")
+}
+
+/// Everything that a process can catch. SIGUSR2 is the last, because the listener exits.
+fn catchable() -> impl Iterator<Item = Signal> {
+    use Signal::{SIGCHLD, SIGKILL, SIGSTOP, SIGUSR2};
+    let not = [SIGKILL, SIGSTOP, SIGCHLD, SIGUSR2];
+    Signal::iterator().filter(move |signal| !not.contains(signal)).chain([SIGUSR2])
+}
+
+#[test]
+fn passes_every_check() {
+    assert_checks_pass(cargo_bin!("05-forward-signals"));
+}
+
+// Stopping a container.
+
+/// A command that would clean up, and SIGTERM to `run`.
+fn stop_a_container(program: &Program) -> Result<Transcript> {
+    let trap = "trap \"echo cleaned up; exit 42\" TERM";
+    let script = format!("{trap}; echo >up; sleep 1000 & wait");
+    let run = format!("{} run sh -c '{script}' & read ready <up", program.name());
+    let lines = ["mkfifo up", &run, "kill -TERM $!; wait $! 2>/dev/null"];
+    let shell = program.environment().supervise::<&str>("sh", []);
+    let (transcript, exit) = Transcript::type_lines(shell, &lines)?;
+    exit.assert_clean();
+    Ok(transcript)
+}
+
+#[test]
+fn step_04_dies_before_the_command_cleans_up() -> Result {
+    for program in programs() {
+        let seen = stop_a_container(&step(4, program.caller())?)?;
+        assert!(!seen.printed.contains("\ncleaned up\n"), "{}", seen.text);
+        assert!(seen.text.ends_with("\n[exit status 143]\n"), "{}", seen.text);
+        assert_snapshot!("lost_in_step_04", seen.redacted(&RUN_PID)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn sigterm_to_run_lets_the_command_clean_up() -> Result {
+    for program in programs() {
+        let seen = stop_a_container(&program)?;
+        assert!(seen.text.ends_with("\ncleaned up\n[exit status 42]\n"), "{}", seen.text);
+        assert_snapshot!("cleaned_up", seen.redacted(&RUN_PID)?);
+    }
+    Ok(())
+}
+
+/// The kernel drops it at once: it isn't even pending.
+#[test]
+fn step_04_drops_sigterm_to_pid_1() -> Result {
+    for program in programs() {
+        let step_04 = step(4, program.caller())?;
+        let mut shell = step_04.session(["run", "--ti", "sh"])?;
+        let [_, init, _] = pids(&shell.tree()?, 0);
+        send(init, Signal::SIGTERM);
+        assert_eq!(signal_mask(init, "ShdPnd"), 0);
+        assert_eq!(shell.run("echo $PPID")?, "1");
+        shell.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+// Forwarding.
+
+/// From both places, one after the other. A second copy would be the answer to the next signal.
+#[test]
+fn forwards_every_signal_once() -> Result {
+    for program in programs() {
+        let session = listen(&program)?;
+        let [run, init, _] = pids(&session.tree()?, 0);
+        for signal in catchable() {
+            let name = &signal.as_str()[3..];
+            if signal != Signal::SIGUSR2 {
+                send(init, signal);
+                assert_eq!(session.next_line()?, name, "sent to PID 1");
+            }
+            send(run, signal);
+            assert_eq!(session.next_line()?, name, "sent to run");
+            if STOP_SIGNALS.contains(&signal) {
+                session.wait_for_tree(|_| state(run) == 'T')?;
+                send(run, Signal::SIGCONT);
+                assert_eq!(session.next_line()?, "CONT", "after {signal}");
+            }
+        }
+        let (exit, _) = session.wait()?;
+        assert_eq!(exit.assert_clean().status.code(), Some(42));
+    }
+    Ok(())
+}
+
+/// The only signal that can be caught and isn't forwarded: `run` and `init` need it themselves.
+#[test]
+fn keeps_sigchld_to_itself() -> Result {
+    for program in programs() {
+        let script = "trap 'echo CHLD' CHLD; ".to_owned() + &listener();
+        let session = Session::ready(program.supervise(["run", "sh", "-c", &script]), "ready")?;
+        let [run, init, _] = pids(&session.tree()?, 0);
+        for pid in [run, init] {
+            send(pid, Signal::SIGCHLD);
+            send(pid, Signal::SIGUSR1);
+            assert_eq!(session.next_line()?, "USR1");
+        }
+        send(run, Signal::SIGUSR2);
+        assert_eq!(session.next_line()?, "USR2");
+        session.wait()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+/// While `run` and `init` are stopped, signals stay pending, one of each kind.
+#[test]
+fn pending_signals_arrive_later_and_once() -> Result {
+    use Signal::{SIGALRM, SIGHUP, SIGPROF, SIGTERM, SIGUSR1, SIGVTALRM};
+    // Not every shell runs the traps of all signals that arrive together.
+    if !require_tools(&["dash"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let dash = program.supervise(["run", "dash", "-c", &listener()]);
+        let session = Session::ready(dash, "ready")?;
+        let [run, init, _] = pids(&session.tree()?, 0);
+        freeze(&session, &[run, init])?;
+        let sent = [SIGHUP, SIGUSR1, SIGALRM, SIGTERM, SIGVTALRM, SIGPROF];
+        for signal in sent.into_iter().chain(sent) {
+            send(run, signal);
+            assert!(is_pending(run, signal), "{signal}");
+        }
+        send(init, Signal::SIGCONT);
+        send(run, Signal::SIGCONT);
+        let mut heard = Vec::new();
+        while heard.iter().filter(|name| *name != "CONT").count() < sent.len() {
+            heard.push(session.next_line()?);
+        }
+        send(run, Signal::SIGUSR2);
+        while let Some(name) = session.next_line().ok().filter(|name| name != "USR2") {
+            heard.push(name);
+        }
+        heard.retain(|name| name != "CONT");
+        let names: Vec<_> = sent.iter().map(|signal| &signal.as_str()[3..]).collect();
+        heard.sort_unstable_by_key(|name| names.iter().position(|sent| sent == name));
+        assert_eq!(heard, names);
+        assert_eq!(session.wait()?.0.assert_clean().status.code(), Some(42));
+    }
+    Ok(())
+}
+
+/// From the moment on in which its PID can be read, now a little earlier, now a little later: while `run`
+/// creates namespaces, while `init` starts, while it starts the command. A signal that is lost would leave the
+/// command running. One that isn't blocked would kill `run`, which has to exit with the command's status.
+#[test]
+fn loses_no_signal_while_it_starts() -> Result {
+    for program in programs() {
+        for round in 0..60 {
+            let signal = if round % 2 == 0 { Signal::SIGTERM } else { Signal::SIGUSR1 };
+            let mut run = program.command(["run", "sleep", "1000"]);
+            let mut run = run.stderr(Stdio::piped()).spawn().expect("start the step");
+            let mut printed = BufReader::new(run.stderr.take().expect("a pipe"));
+            let mut line = String::new();
+            printed.read_line(&mut line).expect("read the first line");
+            assert!(line.starts_with("run PID: "), "{line}");
+            thread::sleep(Duration::from_micros(round * 150));
+            let pid = run.id().cast_signed();
+            send(pid, signal);
+            let (sender, exited) = channel();
+            thread::spawn(move || sender.send(run.wait()));
+            let status = exited.recv_timeout(program.timeout()).unwrap_or_else(|_| {
+                send(pid, Signal::SIGKILL);
+                panic!("{signal}, {round} times 150 µs after the PID, is lost");
+            });
+            let status = status.expect("wait for the step");
+            assert_eq!(status.code(), Some(128 + signal as i32), "{signal}, {round}: {status}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nested_containers_pass_a_signal_on() -> Result {
+    for program in programs() {
+        let script = "trap 'exit 42' TERM; echo ready; sleep 1000 & wait";
+        let path = program.path().to_string_lossy();
+        let nested = program.supervise(["run", &path, "run", "sh", "-c", script]);
+        let session = Session::ready(nested, "ready")?;
+        session.signal(Signal::SIGTERM)?;
+        assert_eq!(session.wait()?.0.assert_clean().status.code(), Some(42));
+    }
+    Ok(())
+}
+
+/// What tini's tests ask of tini: each signal to PID 1 that kills a process by default kills the command, and
+/// the status says so. If a word comes before `sh`, it's the program that does it.
+fn signals_to_pid_1_kill_the_command(program: &Program, args: &[&str]) -> Result {
+    use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM] {
+        let command = [args, &["env", "--default-signal", "sh"], &SLEEP[2..]].concat();
+        let session = Session::ready(program.supervise(command), "ready")?;
+        let tree = session.tree()?;
+        send(tree.root.children[0].pids[0], signal);
+        let (exit, _) = session.wait()?;
+        assert_eq!(exit.assert_clean().shell_status(), 128 + signal as i32, "{signal}");
+    }
+    Ok(())
+}
+
+#[test]
+fn passes_tinis_signal_test() -> Result {
+    for program in programs() {
+        signals_to_pid_1_kill_the_command(&program, &["run", "--ti"])?;
+    }
+    Ok(())
+}
+
+/// Step 03 creates the namespaces, and tini is PID 1. So if the two ever differ, we see it.
+#[test]
+fn tini_passes_the_same_test() -> Result {
+    if !require_tools(&["tini"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let step_03 = step(3, program.caller())?;
+        signals_to_pid_1_kill_the_command(&step_03, &["run", "--ti", "tini", "--"])?;
+    }
+    Ok(())
+}
+
+// Stopping and continuing.
+
+/// What dumb-init's tests ask of dumb-init, for all three stop signals.
+#[test]
+fn stop_signals_stop_run_and_the_command() -> Result {
+    for program in programs() {
+        let session = Session::ready(program.supervise(SLEEP), "ready")?;
+        let all = pids(&session.tree()?, 0);
+        let states = || all.map(state);
+        session.wait_for_tree(|_| states() == ['S', 'S', 'S'])?;
+        for signal in STOP_SIGNALS {
+            send(all[0], signal);
+            // Nothing stops PID 1.
+            session.wait_for_tree(|_| states() == ['T', 'S', 'T'])?;
+            send(all[0], Signal::SIGCONT);
+            session.wait_for_tree(|_| states() == ['S', 'S', 'S'])?;
+            // `run` unblocked it, but only for a moment.
+            assert_ne!(signal_mask(all[0], "SigBlk") & bit(signal), 0, "{signal}");
+        }
+        send(all[0], Signal::SIGTERM);
+        let (exit, _) = session.wait()?;
+        assert_eq!(exit.assert_clean().shell_status(), 143);
+    }
+    Ok(())
+}
+
+/// The kernel discards a pending stop signal when SIGCONT is sent. So a Ctrl-Z from before `fg` stops nothing.
+#[test]
+fn sigcont_discards_a_pending_sigtstp() -> Result {
+    for program in programs() {
+        let session = listen(&program)?;
+        let [_, init, _] = pids(&session.tree()?, 0);
+        freeze(&session, &[init])?;
+        send(init, Signal::SIGTSTP);
+        assert!(is_pending(init, Signal::SIGTSTP));
+        send(init, Signal::SIGCONT);
+        assert_eq!(session.next_line()?, "CONT");
+        send(init, Signal::SIGUSR2);
+        assert_eq!(session.next_line()?, "USR2");
+        assert_eq!(session.wait()?.0.assert_clean().status.code(), Some(42));
+    }
+    Ok(())
+}
+
+/// No process could continue `run` here, so the kernel doesn't stop it, and it goes on forwarding.
+#[test]
+fn orphaned_process_group_ignores_sigtstp() -> Result {
+    if !require_tools(&["setsid"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let path = program.path().to_string_lossy();
+        let args = ["--wait", &path, "run", "sh", "-c", &listener()];
+        let session = Session::ready(program.environment().supervise("setsid", args), "ready")?;
+        let [run, ..] = pids(&session.tree()?, 1);
+        send(run, Signal::SIGTSTP);
+        assert_eq!(session.next_line()?, "TSTP");
+        send(run, Signal::SIGUSR2);
+        assert_eq!(session.next_line()?, "USR2");
+        assert_eq!(session.wait()?.0.assert_clean().status.code(), Some(42));
+    }
+    Ok(())
+}
+
+const PROMPT: &str = "what next? ";
+
+/// A bash in a terminal, as a terminal emulator starts it, with the step in its PATH.
+fn bash(program: &Program) -> Result<Terminal> {
+    let shell = program.environment().supervise("bash", ["--norc", "--noediting", "-i"]);
+    let mut terminal = Terminal::start(shell.env("PS1", PROMPT))?;
+    terminal.expect(PROMPT)?;
+    Ok(terminal)
+}
+
+/// Waits until a program sleeps below `run`, so that keys reach it and not a shell that starts it.
+fn wait_until_it_sleeps(terminal: &Terminal) -> Result<[i32; 3]> {
+    let sleeps = |tree: &ProcessTree| {
+        let all = tree.processes();
+        let last = all.last().expect("a process");
+        last.argv.first().is_some_and(|word| word == "sleep") && last.state == 'S' && all.len() == 4
+    };
+    Ok(pids(&terminal.wait_for_tree(sleeps)?, 1))
+}
+
+#[test]
+fn ctrl_z_and_fg_stop_and_continue_the_command() -> Result {
+    if !require_tools(&["bash"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let mut terminal = bash(&program)?;
+        terminal.send_keys(&format!("{} run sleep 1000\r", program.name()))?;
+        let all = wait_until_it_sleeps(&terminal)?;
+        terminal.send_keys("\u{1a}")?;
+        terminal.expect("Stopped")?;
+        terminal.expect(PROMPT)?;
+        let stopped = || all.map(state) == ['T', 'S', 'T'] && !is_pending(all[1], Signal::SIGTSTP);
+        terminal.wait_for_tree(|_| stopped())?;
+        terminal.send_keys("fg\r")?;
+        terminal.expect("run sleep 1000\r\n")?;
+        terminal.wait_for_tree(|_| all.map(state) == ['S', 'S', 'S'])?;
+        terminal.send_keys("\u{3}")?;
+        terminal.expect(PROMPT)?;
+        terminal.send_keys("echo status $?; exit\r")?;
+        terminal.expect("\nstatus 130\r\n")?;
+        terminal.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+// What the terminal still does: step 06 is about that.
+
+/// `run` and `init` are stopped, so their copies are still pending. Both would go to the command.
+#[test]
+fn ctrl_c_goes_to_all_three_processes() -> Result {
+    let script = "trap 'echo INT' INT; trap 'exit 7' USR1; sleep 1000 & echo ready; \
+        while :; do wait; done";
+    for program in programs() {
+        let mut terminal = program.terminal(["run", "--ti", "sh", "-c", script])?;
+        terminal.expect("ready\r\n")?;
+        let [run, init, _] = pids(&terminal.tree()?, 0);
+        [run, init].iter().for_each(|pid| send(*pid, Signal::SIGSTOP));
+        terminal.wait_for_tree(|_| [run, init].map(state) == ['T', 'T'])?;
+        terminal.send_keys("\u{3}")?;
+        terminal.expect("INT\r\n")?;
+        assert!(is_pending(run, Signal::SIGINT) && is_pending(init, Signal::SIGINT));
+        [init, run].iter().for_each(|pid| send(*pid, Signal::SIGCONT));
+        terminal.expect("INT\r\n")?;
+        send(run, Signal::SIGUSR1);
+        let (exit, _) = terminal.end()?;
+        assert_eq!(exit.assert_clean().status.code(), Some(7));
+    }
+    Ok(())
+}
+
+/// The same for a signal that a program sends to the whole group, as `timeout` does, or a shell's `kill %1`.
+#[test]
+fn group_signal_goes_to_all_three_processes() -> Result {
+    for program in programs() {
+        let session = listen(&program)?;
+        let [run, init, command] = pids(&session.tree()?, 0);
+        let group = |pid| Stat::of(pid).map(|stat| stat.pgrp);
+        assert_eq!([run, init, command].map(group), [Some(run); 3]);
+        freeze(&session, &[run, init])?;
+        killpg(Pid::from_raw(run), Signal::SIGTERM).expect("signal the group");
+        assert_eq!(session.next_line()?, "TERM");
+        assert!(is_pending(run, Signal::SIGTERM) && is_pending(init, Signal::SIGTERM));
+        drop(session);
+    }
+    Ok(())
+}
+
+/// The command is in the group that `timeout` signals.
+#[test]
+fn timeout_signals_the_commands_group() -> Result {
+    if !require_tools(&["timeout"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let path = program.path().to_string_lossy();
+        let script = "trap 'echo TERM; exit 7' TERM; echo ready; sleep 1000 & wait";
+        let args = ["1000", &path, "run", "sh", "-c", script];
+        let timeout = program.environment().supervise("timeout", args);
+        let session = Session::ready(timeout, "ready")?;
+        let all = pids(&session.tree()?, 1);
+        let group = |pid| Stat::of(pid).map(|stat| stat.pgrp);
+        assert_eq!(all.map(group), [Some(session.pid()); 3]);
+        session.signal(Signal::SIGTERM)?;
+        assert_eq!(session.next_line()?, "TERM");
+        assert_eq!(session.wait()?.0.assert_clean().status.code(), Some(7));
+    }
+    Ok(())
+}
+
+/// The inner shell stops itself. `run` isn't told, so neither is the shell that waits for `run`.
+#[test]
+fn suspend_inside_does_not_stop_run() -> Result {
+    if !require_tools(&["bash"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let mut terminal = bash(&program)?;
+        terminal.send_keys(&format!("{} run --ti bash --norc --noediting\r", program.name()))?;
+        terminal.expect(PROMPT)?;
+        let [run, init, command] = pids(&terminal.tree()?, 1);
+        terminal.send_keys("suspend\r")?;
+        // PID 1 took the SIGCHLD for it, too.
+        terminal.wait_for_tree(|_| state(command) == 'T' && !is_pending(init, Signal::SIGCHLD))?;
+        assert_eq!([run, init].map(state), ['S', 'S']);
+        // Nothing of it is left when the terminal is gone.
+        drop(terminal);
+    }
+    Ok(())
+}
+
+/// The inner shell moved the terminal to its own process group, and can't name the group that had it before.
+#[test]
+fn script_cannot_read_the_terminal_afterwards() -> Result {
+    if !require_tools(&["bash"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let path = program.path().to_string_lossy();
+        let bash = format!("PS1='{PROMPT}' \"$0\" run --ti bash --norc --noediting -i");
+        let line = format!("{bash}; read line; echo \"got ($line)\"");
+        let shell = program.environment().supervise("sh", ["-c", &line, &path]);
+        let mut terminal = Terminal::start(shell)?;
+        terminal.expect(PROMPT)?;
+        terminal.send_keys("exit\r")?;
+        terminal.expect("exit\r\n")?;
+        terminal.send_keys("input\r")?;
+        terminal.expect("got ()\r\n")?;
+        terminal.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+// Real-time signals, which have no names.
+
+fn send_number(program: &Program, pid: i32, number: i32) {
+    let line = format!("kill -{number} {pid}");
+    let status = program.environment().command("sh", ["-c", &line]).status();
+    assert!(status.expect("start sh").success(), "{line}");
+}
+
+/// 37 is SIGRTMIN+3, with which a container engine stops systemd.
+#[test]
+fn real_time_signal_kills_run() -> Result {
+    for program in programs() {
+        let session = Session::ready(program.supervise(SLEEP), "ready")?;
+        send_number(&program, session.pid(), 37);
+        let (exit, _) = session.wait()?;
+        assert_eq!(exit.assert_clean().shell_status(), 128 + 37);
+    }
+    Ok(())
+}
+
+#[test]
+fn pid_1_drops_real_time_signals() -> Result {
+    for program in programs() {
+        let session = listen(&program)?;
+        let [run, init, _] = pids(&session.tree()?, 0);
+        send_number(&program, init, 37);
+        assert_eq!(signal_mask(init, "ShdPnd"), 0);
+        send(run, Signal::SIGUSR2);
+        assert_eq!(session.next_line()?, "USR2");
+        session.wait()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+/// If the caller blocked it, `run` doesn't take what it can't forward.
+#[test]
+fn blocked_real_time_signal_stays_pending() -> Result {
+    for program in programs() {
+        let path = program.path().to_string_lossy();
+        let args = ["--block-signal=RTMIN", &path, "run", "sh", "-c", &listener()];
+        let session = Session::ready(program.environment().supervise("env", args), "ready")?;
+        send_number(&program, session.pid(), 34);
+        session.signal(Signal::SIGUSR1)?;
+        assert_eq!(session.next_line()?, "USR1");
+        assert_eq!(signal_mask(session.pid(), "ShdPnd"), 1 << 33);
+        session.signal(Signal::SIGUSR2)?;
+        assert_eq!(session.next_line()?, "USR2");
+        assert_eq!(session.wait()?.0.assert_clean().status.code(), Some(42));
+    }
+    Ok(())
+}
+
+// What the command starts with.
+
+/// glibc's posix_spawn(3), which std uses, leaves its own two signals ignored: 32 and 33.
+#[test]
+fn command_keeps_mask_and_ignored_signals() -> Result {
+    let env = ["--block-signal=USR2,TERM,RTMIN", "--ignore-signal=USR1,PIPE"];
+    let grep = ["grep", "Sig[BIC]", "/proc/self/status"];
+    let masks = |text: &[u8]| -> Vec<u64> {
+        let text = String::from_utf8_lossy(text).into_owned();
+        let mask = |line: &str| u64::from_str_radix(line.split('\t').nth(1)?, 16).ok();
+        text.lines().map(|line| mask(line).expect("a mask")).collect()
+    };
+    for program in programs() {
+        let path = program.path().to_string_lossy();
+        let inside = [&env[..], &[&path, "run"], &grep].concat();
+        let inside = program.environment().supervise("env", inside).output()?;
+        let outside = [&env[..], &grep].concat();
+        let outside = program.environment().supervise("env", outside).output()?;
+        let [blocked, ignored, caught] = masks(&outside.stdout)[..] else { panic!("not three") };
+        assert_eq!(blocked & bit(Signal::SIGUSR2), bit(Signal::SIGUSR2));
+        assert_eq!(ignored & bit(Signal::SIGUSR1), bit(Signal::SIGUSR1));
+        // Rust's std sets SIGPIPE to its default, whatever the caller had.
+        let ignored = ignored & !bit(Signal::SIGPIPE) | 0x1_8000_0000;
+        assert_eq!(masks(&inside.stdout), [blocked, ignored, caught]);
+    }
+    Ok(())
+}
+
+/// `exec` unblocks what is pending for it. Rust's runtime ignores SIGPIPE in it until the command is executed, so
+/// that signal is lost there.
+#[test]
+fn exec_stage_takes_pending_signals_but_sigpipe() -> Result {
+    if !require_tools(&["bash"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let path = program.path().to_string_lossy();
+        for (signal, status) in [("USR1", 128 + Signal::SIGUSR1 as i32), ("PIPE", 0)] {
+            let block = format!("--block-signal={signal}");
+            let line = format!("kill -{signal} $$; exec \"$0\" exec -- true");
+            let args = [&block, "bash", "-c", &line, &path];
+            let captured = program.environment().supervise("env", args).output()?;
+            assert_eq!(captured.exit.assert_clean().shell_status(), status, "{signal}");
+        }
+    }
+    Ok(())
+}
+
+/// Two SIGCHLDs that come together are one. `init` is stopped until every orphan is dead.
+#[test]
+fn reaps_orphans_that_die_together() -> Result {
+    for program in programs() {
+        let script =
+            "for n in 1 2 3 4 5 6 7 8; do (sleep 1000 &); done; echo ready; exec sleep 1000";
+        let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
+        let [_, init, command] = pids(&session.tree()?, 0);
+        let orphans = |tree: &ProcessTree| -> Vec<i32> {
+            let children = tree.root.children[0].children.iter();
+            children.map(|child| child.pids[0]).filter(|pid| *pid != command).collect()
+        };
+        let tree = session.wait_for_tree(|tree| orphans(tree).len() == 8)?;
+        freeze(&session, &[init])?;
+        for orphan in orphans(&tree) {
+            send(orphan, Signal::SIGKILL);
+        }
+        session.wait_for_tree(|_| orphans(&tree).iter().all(|pid| state(*pid) == 'Z'))?;
+        send(init, Signal::SIGCONT);
+        session.wait_for_tree(|tree| orphans(tree).is_empty())?;
+        session.signal(Signal::SIGTERM)?;
+        assert_eq!(session.wait()?.0.assert_clean().shell_status(), 143);
+    }
+    Ok(())
+}
+
+// Files.
+
+/// A reader sees EOF when the command closes its file, although `run` and `init` are still there.
+#[test]
+fn pipe_ends_when_the_command_closes_it() -> Result {
+    for program in programs() {
+        let script = "echo words; exec >&- 8>&-; exec sleep 1000";
+        let run = format!("{} run sh -c '{script}' 2>/dev/null >out 8>&1 &", program.name());
+        let lines = ["mkfifo out", &run, "cat out", "kill $!; wait $! 2>/dev/null"];
+        let shell = program.environment().supervise::<&str>("sh", []);
+        let (seen, exit) = Transcript::type_lines(shell, &lines)?;
+        exit.assert_clean();
+        assert!(seen.text.contains("$ cat out\nwords\n$ kill"), "{}", seen.text);
+        assert!(seen.text.ends_with("\n[exit status 143]\n"), "{}", seen.text);
+    }
+    Ok(())
+}
+
+#[test]
+fn run_and_init_keep_no_file_open() -> Result {
+    for program in programs() {
+        let line = "exec 7</etc 8>&1; exec \"$0\" run --ti sh";
+        let path = program.path().to_string_lossy();
+        let shell = program.environment().supervise("sh", ["-c", line, &path]);
+        let mut shell = Session::start(shell)?;
+        assert_eq!(shell.run("readlink /proc/self/fd/7")?, "/etc", "the command has it");
+        let [run, init, _] = pids(&shell.tree()?, 0);
+        for pid in [run, init] {
+            let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("open files");
+            let mut files: Vec<_> = entries
+                .map(|entry| entry.expect("an open file").path())
+                .map(|path| (path.file_name().unwrap().to_owned(), fs::read_link(&path).unwrap()))
+                .map(|(number, target)| format!("{} {}", number.display(), target.display()))
+                .filter(|file| !file.ends_with(" anon_inode:[signalfd]"))
+                .collect();
+            files.sort();
+            assert_eq!(files, ["0 /dev/null", "1 /dev/null", "2 /dev/null"]);
+        }
+        shell.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+/// `run` and `init` write to a pipe that has no reader, and the kernel sends them SIGPIPE for it. The command
+/// prints the signals that it gets. SIGURG is forwarded after SIGPIPE would have been.
+#[test]
+fn own_sigpipe_is_not_forwarded() -> Result {
+    for program in programs() {
+        let (reader, writer) = pipe().expect("a pipe");
+        drop(reader);
+        let (printed, stdout) = pipe().expect("a pipe");
+        let run = program.supervise(["run", "sh", "-c", &listener()]);
+        let running = run.start(Stdio::null(), stdout.into(), writer.into())?;
+        let mut lines = BufReader::new(printed).lines().map_while(std::io::Result::ok);
+        assert_eq!(lines.next().as_deref(), Some("ready"));
+        let init = ProcessTree::of(running.pid())?.root.children[0].pids[0];
+        let deadline = Instant::now() + program.timeout();
+        while [running.pid(), init].iter().any(|pid| is_pending(*pid, Signal::SIGPIPE)) {
+            assert!(Instant::now() < deadline, "SIGPIPE is still pending");
+            thread::sleep(Duration::from_millis(1));
+        }
+        send(running.pid(), Signal::SIGURG);
+        assert_eq!(lines.next().as_deref(), Some("URG"));
+        send(running.pid(), Signal::SIGUSR2);
+        assert_eq!(lines.next().as_deref(), Some("USR2"));
+        assert_eq!(running.wait()?.assert_clean().status.code(), Some(42));
+    }
+    Ok(())
+}
+
+// Failures: one error, and always the same.
+
+#[test]
+fn ignored_sigchld_is_refused() -> Result {
+    for program in programs() {
+        let path = program.path().to_string_lossy();
+        let run = |option: &str| {
+            let args = [option, &path, "run", "sh", "-c", "exit 7"];
+            program.environment().supervise("env", args).output()
+        };
+        let refused = run("--ignore-signal=CHLD")?;
+        assert_eq!(refused.exit.assert_clean().status.code(), Some(125));
+        let fix = "run: SIGCHLD is ignored: start this with env --default-signal=CHLD\n";
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(stderr.ends_with(fix), "{stderr}");
+        assert_eq!(run("--default-signal=CHLD")?.exit.assert_clean().status.code(), Some(7));
+    }
+    Ok(())
+}
+
+/// Before the container starts, because standard error is /dev/null afterwards.
+#[test]
+fn refused_signalfd_is_one_error() -> Result {
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let path = program.path().to_string_lossy();
+        let strace = ["-f", "-o", "/dev/null", "-e", "inject=signalfd,signalfd4:error=ENOSYS"];
+        let args = [&strace[..], &[&path, "run", "--ti", "true"]].concat();
+        let refused = program.environment().supervise("strace", args).output()?;
+        assert_eq!(refused.exit.assert_clean().status.code(), Some(125));
+        let error = "05-forward-signals: signalfd: Function not implemented (ENOSYS)\n\
+            hint: run 'just doctor'; it finds out why\n";
+        assert_eq!(String::from_utf8_lossy(&refused.stderr), error);
+    }
+    Ok(())
+}
+
+/// Ten times the same. It used to fail after the spawn, and `init` had its own opinion on that.
+#[test]
+fn unreadable_dev_null_is_one_error() -> Result {
+    for program in programs().iter().filter(|program| program.caller() == Caller::Rootless) {
+        // Only root can make /dev/null unreadable, and that caller is one of the two.
+        let Some(root) = programs().into_iter().find(|program| program.caller() == Caller::Root)
+        else {
+            return Ok(());
+        };
+        let uid = program.environment().uid().unwrap_or_default();
+        let line = "umask 077; touch null; mount --bind null /dev/null; shift; \
+            for n in 1 2 3 4 5 6 7 8 9 10; do \"$@\"; echo $?; done; umount /dev/null";
+        let path = program.path().to_string_lossy();
+        let ids = [format!("--reuid={uid}"), format!("--regid={uid}")];
+        let user = ["setpriv", &ids[0], &ids[1], "--clear-groups"];
+        let args = [&["-c", line, "sh", "-"], &user[..], &[&path, "run", "--ti", "true"]].concat();
+        let refused = root.environment().supervise("sh", args).on_scratch_host().output()?;
+        let error = "05-forward-signals: open(/dev/null): Permission denied (EACCES)\n\
+            hint: run 'just doctor'; it finds out why\n";
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        let errors: String = stderr
+            .lines()
+            .filter(|line| !line.starts_with("run PID: "))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        assert_eq!(errors, error.repeat(10));
+        assert_eq!(String::from_utf8_lossy(&refused.stdout), "125\n".repeat(10));
+    }
+    Ok(())
+}
+
+// The system calls.
+
+/// What is new since step 04. `run`, `init` and PID 2 are busy at the same time, so it's one after the other.
+#[test]
+fn makes_the_expected_system_calls() -> Result {
+    let lesson = [
+        r"^(execve|clone3?|v?fork|signalfd4?|waitid|wait4|exit_group)\(",
+        // The library blocks others for a moment, while it creates a child.
+        r"^rt_sigprocmask\(SIG_(UN)?BLOCK, \[HUP INT ",
+    ];
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let trace = program.trace(&["run", "/bin/true"], &lesson)?;
+        let text = trace.grouped_by_process().redacted()?;
+        // strace puts spaces before a result that comes late.
+        let one_space = |line: &str| match line.split_once(")  ") {
+            Some((call, result)) => format!("{call}) {}\n", result.trim_start()),
+            None => format!("{line}\n"),
+        };
+        let text: String = text.lines().map(one_space).collect();
+        assert_snapshot!("trace", text);
+    }
+    Ok(())
+}

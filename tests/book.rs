@@ -48,7 +48,17 @@ const DOCUMENTS: &[&str] =
     &["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "tests/hosts/README.md"];
 
 /// Snapshots that no page shows, and why.
-const NOT_SHOWN: &[(&str, &str)] = &[];
+const NOT_SHOWN: &[(&str, &str)] = &[
+    ("01_exec_vs_command__command_tree", "the diagram beside it shows the same processes"),
+    ("slow__02_root", ROOT_FRAMES),
+    ("slow__03_root", ROOT_FRAMES),
+    ("slow__04_root", ROOT_FRAMES),
+    ("slow__05_root", ROOT_FRAMES),
+    ("slow__05_signal_root", ROOT_FRAMES),
+    ("slow__06_root", ROOT_FRAMES),
+    ("slow__07_root", ROOT_FRAMES),
+];
+const ROOT_FRAMES: &str = "an ordinary user's frames have the user namespace as well";
 
 /// Names in the book that look like a test or a function of ours, and are the kernel's or a library's.
 const FOREIGN_NAMES: &[&str] = &["apparmor_restrict_unprivileged_userns", "cap_last_cap"];
@@ -210,7 +220,9 @@ fn every_snapshot_is_shown_or_excused() {
     }
     let all = files("tests/snapshots").into_iter();
     let all: BTreeSet<_> = all.map(|file| file.trim_end_matches(".snap").to_owned()).collect();
-    let hidden: Vec<_> = all.difference(&shown).collect();
+    // A page names three of the tests that a break makes fail. The whole list is the proof.
+    let lists = |name: &&String| name.starts_with("breaks__") && name.ends_with("_tests");
+    let hidden: Vec<_> = all.difference(&shown).filter(|name| !lists(name)).collect();
     assert!(hidden.is_empty(), "no page shows {hidden:#?}");
 }
 

@@ -49,6 +49,7 @@ fn step_names_are_consistent() {
         "harness",
         "linux-only",
         "refusals.rs",
+        "slow.rs",
         "snapshots",
         "tool.rs",
     ]
@@ -114,14 +115,25 @@ fn every_snapshot_has_a_test() -> Result {
             );
         }
     }
+    // Without a container, the frames are the same for every caller.
+    let frames = |step: Step| match step.has_container() {
+        true => ["root", "rootless"].map(|caller| format!("{}_{caller}", step.label())).to_vec(),
+        false => vec![step.label()],
+    };
+    let mut slow: Vec<_> = steps().into_iter().flat_map(frames).collect();
+    slow.extend(["03_refused", "05_signal_root", "05_signal_rootless"].map(str::to_owned));
     let snapshots = names_in("tests/snapshots");
     assert!(snapshots.len() > diffs.len());
     for file in snapshots {
         let snapshot = file.strip_suffix(".snap").unwrap_or_else(|| panic!("{file}: a snapshot?"));
         let (test, name) = snapshot.split_once("__").expect("a test and a name");
         let made = match test {
-            "breaks" => patches.contains(&snapshot.to_owned()),
+            "breaks" => {
+                let patch = snapshot.strip_suffix("_tests").unwrap_or(snapshot);
+                patches.contains(&patch.to_owned())
+            }
             "conventions" => diffs.contains(&snapshot.to_owned()),
+            "slow" => slow.contains(&name.to_owned()),
             "refusals" => read("tests/refusals.rs").contains(&format!("=> \"{name}\"")),
             _ => {
                 read(&format!("tests/{test}.rs")).contains(&format!("assert_snapshot!(\"{name}\""))

@@ -1,8 +1,12 @@
 //! `just doctor`: in each place that stops a step, it names the cause and what changes it.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use course::test_support::programs_for_each_caller;
 use harness::test_support::{AssertClean, Skip, require_tools};
-use harness::{Caller, Program, Restriction, Result, Transcript, assert_snapshot};
+use harness::{Caller, Program, Restriction, Result, ScratchDir, Transcript, assert_snapshot};
 
 fn doctors() -> Vec<Program> {
     programs_for_each_caller(env!("CARGO_BIN_EXE_course"))
@@ -49,11 +53,11 @@ fn names_chroot_without_mount() {
 fn names_limits() {
     assert_says(
         Restriction::UserNsLimit,
-        &["user.max_user_namespaces is 0", "fix: sudo sysctl user.max_user_namespaces=10000"],
+        &["user.max_user_namespaces is 0", "fix: sysctl user.max_user_namespaces=10000"],
     );
     assert_says(
         Restriction::PidNsLimit,
-        &["user.max_pid_namespaces is 0", "fix: sudo sysctl user.max_pid_namespaces=10000"],
+        &["user.max_pid_namespaces is 0", "fix: sysctl user.max_pid_namespaces=10000"],
     );
 }
 
@@ -75,8 +79,109 @@ fn names_what_covers_proc() {
 #[test]
 fn names_missing_proc() {
     for place in [Restriction::NoProc, Restriction::NoProcRootless] {
-        assert_says(place, &["not ok /proc", "fix: sudo umount /proc"]);
+        assert_says(place, &["There is no procfs at /proc", "fix: mount -t proc proc /proc"]);
     }
+}
+
+#[test]
+fn names_proc_of_a_dead_namespace() {
+    assert_says(Restriction::DeadProc, &["a PID namespace that is dead", "fix: umount /proc"]);
+}
+
+#[test]
+fn names_process_limit() {
+    assert_says(
+        Restriction::ProcessLimit,
+        &[
+            "start /proc/self/exe: Try again (EAGAIN)",
+            "This user is at the limit of processes (ulimit -u), which is 1.",
+            "sudo prlimit --pid PID --nproc=10000",
+            "These can't: 01, 02,",
+        ],
+    );
+}
+
+#[test]
+fn names_ignored_sigchld() {
+    assert_says(
+        Restriction::IgnoredSigchld,
+        &["why: SIGCHLD is ignored", "fix: env --default-signal=CHLD bash", "can't: 01, 02,"],
+    );
+}
+
+#[test]
+fn names_missing_null_device() {
+    assert_says(
+        Restriction::NoDev,
+        &[
+            "There is no /dev/null. fix: mknod -m 666 /dev/null c 1 3",
+            "ok a separate /proc,",
+            "These can't: 02, 03,",
+        ],
+    );
+}
+
+#[test]
+fn names_null_that_is_a_file() {
+    assert_says(
+        Restriction::NullIsFile,
+        &["/dev/null isn't the null device (1:3)", "mknod -m 666", "These can't: 07."],
+    );
+}
+
+#[test]
+fn names_null_that_cannot_be_opened() {
+    assert_says(
+        Restriction::NullRefused,
+        &[
+            "open(/dev/null): Permission denied (EACCES) why: The mount that /dev/null is on is nodev",
+        ],
+    );
+}
+
+/// The steps run there, because they mount their own.
+#[test]
+fn accepts_proc_subset() -> Result {
+    assert_accepts(Restriction::ProcSubset, "note /proc has only processes (subset=pid)")
+}
+
+/// So does step 07, as on a kernel before 5.6.
+#[test]
+fn accepts_kernel_without_time_ns() -> Result {
+    assert_accepts(Restriction::NoTimeNsKernel, "runs without: uptime is the host's")
+}
+
+/// systemd mounts it on every host, over a directory that the kernel keeps empty.
+#[test]
+fn ignores_binfmt_misc_mount() -> Result {
+    assert_accepts(Restriction::BinfmtMisc, "All steps can run.")?;
+    if !require_tools(&["unshare", "mount", "setpriv"]) {
+        return Ok(());
+    }
+    // If something else covers /proc, only that's to blame.
+    let cover = "mount -t tmpfs none /proc/sys/fs/binfmt_misc && mount -t tmpfs none /proc/fs && \
+        exec setpriv --bounding-set -sys_admin \"$@\"";
+    let wrapper = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", cover, "sh"];
+    for doctor in doctors() {
+        let said = Transcript::run(doctor.supervise(["doctor"]).wrapped_by(&wrapper))?.printed;
+        assert!(said.contains("/proc/fs") && !said.contains("binfmt"), "{said}");
+    }
+    Ok(())
+}
+
+/// Asserts that every step can run there, and that the report says so with `words`.
+#[track_caller]
+fn assert_accepts(restriction: Restriction, words: &str) -> Result {
+    if !restriction.requirements().into_iter().all(|tool| tool.is_met_or_skip()) {
+        return Ok(());
+    }
+    for doctor in doctors() {
+        let said = Transcript::run(restriction.supervise(&doctor, &["doctor"])?)?;
+        let flat = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(words) && flat.ends_with("All steps can run."), "{}", said.printed);
+        assert_eq!(said.status.code(), Some(0), "{}", said.printed);
+    }
+    Ok(())
 }
 
 #[test]
@@ -107,9 +212,9 @@ fn names_security_module() {
     assert_says(Restriction::UsernsWithoutCaps, &[setgroups]);
 }
 
-/// What stops step 05 alone.
+/// What stops step 07 alone.
 #[test]
-fn names_refused_clock_or_mask() -> Result {
+fn names_refused_clock_or_mask() {
     use Restriction::*;
     assert_says(
         NoTimeNs,
@@ -130,12 +235,7 @@ fn names_refused_clock_or_mask() -> Result {
     );
     assert_says(NoRemount, &["MS_RDONLY): Operation not permitted (EPERM) why: A filter"]);
     assert_says(RemountUnsupported, &["(EINVAL) why: This kernel can't mount like that."]);
-    // An ordinary user has every capability in a user namespace, so that way is open.
-    for doctor in doctors() {
-        let said = Transcript::run(NoSysTime.supervise(&doctor, &["doctor"])?)?.printed;
-        assert!(said.contains("Root without CAP_SYS_TIME") && said.contains("All steps"), "{said}");
-    }
-    Ok(())
+    assert_says(NoSysTime, &["Root without CAP_SYS_TIME", "These can't: 07."]);
 }
 
 #[test]
@@ -146,6 +246,65 @@ fn names_lost_capability_of_root() {
     );
 }
 
+/// Nothing but these needs git. A checkout without .git is enough.
+#[test]
+fn says_what_needs_git() -> Result {
+    for doctor in doctors() {
+        let said = Transcript::run(doctor.supervise(["doctor"]).env("PATH", "/nonexistent"))?;
+        let flat = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = "missing git just start, just break; tests not in PATH; package: git";
+        assert!(flat.contains(words) && flat.ends_with("All steps can run."), "{}", said.printed);
+    }
+    Ok(())
+}
+
+/// A TMPDIR that won't do is no missing ability: the harness uses another directory, and doctor says so.
+#[test]
+fn names_unfit_tmpdir() -> Result {
+    let closed = ScratchDir::new("closed")?;
+    fs::set_permissions(closed.path(), Permissions::from_mode(0o700)).expect("chmod");
+    for doctor in doctors() {
+        let (directory, words) = match doctor.caller() {
+            Caller::Root => (closed.path(), "note TMPDIR can't be entered by ordinary users"),
+            Caller::Rootless => (Path::new("/nonexistent"), "note TMPDIR doesn't exist"),
+        };
+        let said = Transcript::run(doctor.supervise(["doctor"]).env("TMPDIR", directory))?;
+        let flat = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(words) && flat.ends_with("All steps can run."), "{}", said.printed);
+    }
+    Ok(())
+}
+
+/// Only root can make such a device, in mounts of its own.
+#[test]
+fn names_null_closed_to_ordinary_users() -> Result {
+    let doctors = doctors();
+    let [root, user] = &doctors[..] else { return Ok(()) };
+    let script = "mount -t tmpfs none /mnt && mknod -m 600 /mnt/null c 1 3 || exit 77; \
+        mount --bind /mnt/null /dev/null && exec \"$@\"";
+    for (caller, end) in
+        [("", "All steps can run."), ("54321", "These can't: 02, 03, 04, 05, 06, 07.")]
+    {
+        let script = match caller {
+            "" => script.to_owned(),
+            uid => script.replace(
+                "exec",
+                &format!("exec setpriv --reuid {uid} --regid {uid} --clear-groups"),
+            ),
+        };
+        let path = user.path().to_string_lossy();
+        let args = ["--mount", "sh", "-c", &script, "sh", &path, "doctor"];
+        let said = Transcript::run(root.environment().supervise("unshare", args))?;
+        if said.status.code() == Some(77) {
+            return Ok(());
+        }
+        let flat = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains("/dev/null has the mode 0600"), "{}", said.printed);
+        assert!(flat.contains("chmod 666 /dev/null") && flat.ends_with(end), "{}", said.printed);
+    }
+    Ok(())
+}
+
 /// Names neither the host nor the user nor their paths. The JSON says the same.
 #[test]
 fn reports_success_without_private_data() -> Result {
@@ -154,7 +313,7 @@ fn reports_success_without_private_data() -> Result {
         assert_eq!(said.status.code(), Some(0), "{}", said.printed);
         assert!(said.printed.ends_with("\nAll steps can run.\n"), "{}", said.printed);
         let directory = doctor.directory().to_string_lossy().into_owned();
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a host name");
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a host name");
         for secret in [host.trim(), &directory, "/home", "/root"] {
             let told = said.printed.split([' ', '\n']).any(|word| word == secret);
             assert!(!told, "{secret}: {}", said.printed);
@@ -164,6 +323,9 @@ fn reports_success_without_private_data() -> Result {
         let json = String::from_utf8_lossy(&json.stdout);
         assert!(json.contains("\"all_steps\": true"), "{json}");
         assert!(json.contains("\"check\": \"a PID namespace, without root\""), "{json}");
+        // An ordinary user reads nothing about root.
+        let about_root = said.printed.contains("as root") || said.printed.contains("sudo");
+        assert_eq!(about_root, doctor.caller() == Caller::Root, "{}", said.printed);
     }
     Ok(())
 }
@@ -181,7 +343,8 @@ fn report_in_a_container() -> Result {
     let lines = said.text.lines();
     let tried = lines.filter(|line| !line.starts_with(['m', 'n']) || line.starts_with("not ok"));
     let tried = tried.skip_while(|line| !line.contains("/proc "));
-    let tried = tried.take_while(|line| !line.contains(" ps "));
+    let tried =
+        tried.take_while(|line| ![" temporary ", " git "].iter().any(|at| line.contains(at)));
     let shown: Vec<_> = std::iter::once("$ just doctor").chain(tried).collect();
     assert_snapshot!("covered_proc", shown.join("\n"));
     Ok(())

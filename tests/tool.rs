@@ -3,18 +3,25 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
+use course::checks;
 use course::patch::{Patch, PatchKind};
 use course::sandbox::{Sandbox, missing_lines};
 use course::step::Step;
 use course::test_support::{names_in, program, step_program};
 use course::workspace::root;
+use harness::procfs::Stat;
 use harness::test_support::{AssertClean, Skip, require_tools};
 use harness::{
     Caller, Captured, Environment, Exit, Requirement, Result, ScratchDir, Session, Supervisor,
     Transcript,
 };
 use nix::sys::signal::Signal;
+
+/// Long enough to grade a step on a slow machine.
+const A_WHOLE_GRADING: Duration = Duration::from_secs(600);
 
 const COURSE: &str = env!("CARGO_BIN_EXE_course");
 
@@ -272,6 +279,16 @@ fn pending_snapshots_are_no_snapshots() -> Result {
     Ok(())
 }
 
+fn checks_of_02() -> usize {
+    checks::for_step(&"02".parse().expect("a step")).len()
+}
+
+/// What the grader prints first if a program does nothing right. That check starts `run readlink`.
+fn first_check_fails() -> String {
+    let checks = checks::for_step(&"02".parse().expect("a step"));
+    format!("✗ {}", checks[0].title())
+}
+
 /// A learner's program, and `course check 02` of it with a second's timeout.
 struct Graded {
     directory: ScratchDir,
@@ -289,7 +306,7 @@ impl Graded {
     fn check(&self) -> Result<Supervisor> {
         let program = self.directory.path().join("mine").display().to_string();
         Ok(course(&root()?, &["check", "02", "--timeout", "1", "--bin", &program])
-            .without_timeout())
+            .within(A_WHOLE_GRADING))
     }
 
     fn graded(self) -> Result<(Transcript, Exit)> {
@@ -302,7 +319,11 @@ impl Graded {
 fn assert_graded(said: &Transcript, exit: &Exit) {
     exit.assert_clean();
     assert_eq!(exit.status.code(), Some(1), "{}", said.printed);
-    assert!(said.printed.ends_with(" of 17 checks passed\n"), "{}", said.printed);
+    assert!(
+        said.printed.ends_with(&format!(" of {} checks passed\n", checks_of_02())),
+        "{}",
+        said.printed
+    );
 }
 
 /// A program that mounts, and one that doesn't exit.
@@ -311,7 +332,8 @@ fn graded_program_harms_neither_host_nor_grader() -> Result {
     if !Requirement::Root.is_met_or_skip() {
         return Ok(());
     }
-    let script = "#!/bin/sh\nmount -t tmpfs course /mnt\n[ \"$2\" != echo ] || exec sleep 1000\n";
+    let script =
+        "#!/bin/sh\nmount -t tmpfs course /mnt\n[ \"$2\" != readlink ] || exec sleep 1000\n";
     let graded = Graded::new(script)?;
     let (said, exit) = Transcript::run_with_exit(graded.check()?.on_scratch_host())?;
     assert_graded(&said, &exit);
@@ -322,7 +344,7 @@ fn graded_program_harms_neither_host_nor_grader() -> Result {
 #[test]
 fn graded_program_may_print_without_end() -> Result {
     for flood in ["yes", "tr '\\0' x </dev/zero >&2"] {
-        let script = format!("#!/bin/sh\n[ \"$3\" != a ] || exec {flood}\nexit 3\n");
+        let script = format!("#!/bin/sh\n[ \"$2\" != readlink ] || exec {flood}\nexit 3\n");
         let (said, exit) = Graded::new(&script)?.graded()?;
         assert_graded(&said, &exit);
         assert!(said.printed.contains("printed more than 4 MiB"), "{}", said.printed);
@@ -334,18 +356,37 @@ fn graded_program_may_print_without_end() -> Result {
 #[test]
 fn graded_program_may_signal_its_group_and_parent() -> Result {
     let send = |signal: &str| -> Result {
-        let script = format!("#!/bin/sh\n[ \"$3\" != a ] || kill -{signal}\nexit 3\n");
+        let script = format!("#!/bin/sh\n[ \"$2\" != readlink ] || kill -{signal}\nexit 3\n");
         let (said, exit) = Graded::new(&script)?.graded()?;
         assert_graded(&said, &exit);
-        assert!(said.printed.starts_with("✗ run and init"), "{signal}: {}", said.printed);
+        assert!(said.printed.starts_with(&first_check_fails()), "{signal}: {}", said.printed);
         Ok(())
     };
     in_parallel(["TERM 0", "KILL 0", "TERM $PPID", "KILL $PPID", "STOP $PPID"], send)
 }
 
+/// The supervisor must not take the PIDs of another /proc for those of its children.
+#[test]
+fn supervised_program_may_cover_proc() -> Result {
+    if !require_tools(&["unshare", "mount"]) {
+        return Ok(());
+    }
+    // Root of a scratch host: of the machine, or of a user namespace.
+    let callers = [Caller::Root, Caller::Rootless].into_iter();
+    let mut callers = callers.filter(|caller| Requirement::procfs(*caller).is_met_or_skip());
+    let Some(caller) = callers.next() else { return Ok(()) };
+    let sh = program("/bin/sh", caller).with_timeout(Duration::from_secs(1));
+    let script = "exec unshare --pid --fork sh -c 'mount -t proc proc /proc; exec sleep 1000'";
+    let shell = sh.supervise(["-c", script]).on_scratch_host().within_answer_timeout();
+    let exit = shell.start(Stdio::null(), Stdio::null(), Stdio::null())?.wait()?;
+    assert!(exit.timed_out.is_some() && !exit.leaked_processes.is_empty(), "{exit:?}");
+    Ok(())
+}
+
 #[test]
 fn graded_program_may_leave_a_process_behind() -> Result {
-    let (said, exit) = Graded::new("#!/bin/sh\n[ \"$2\" != echo ] || sleep 1000 &\n")?.graded()?;
+    let (said, exit) =
+        Graded::new("#!/bin/sh\n[ \"$2\" != readlink ] || sleep 1000 &\n")?.graded()?;
     assert_graded(&said, &exit);
     Ok(())
 }
@@ -361,7 +402,7 @@ fn root_grades_as_ordinary_user_too() -> Result {
     let path = lent.path().display();
     let script = format!("#!/bin/sh\n[ $(id -u) = 0 ] && exec {path} \"$@\"\nexit 3\n");
     let (said, _) = Graded::new(&script)?.graded()?;
-    assert!(said.printed.contains("run echo a b (as an ordinary user)\n"), "{}", said.printed);
+    assert!(said.printed.contains(" (as an ordinary user)\n"), "{}", said.printed);
     Ok(())
 }
 
@@ -382,9 +423,11 @@ fn finished_step_passes_in_harsh_surroundings() -> Result {
         \"$0\" check 02 --bin \"$1\"; status=$?; kill $!; exit $status";
     let args = ["-c", script, COURSE, &finished.to_string_lossy()];
     let shell = Environment::inherited().supervise("sh", args).on_scratch_host();
-    let shell = shell.in_directory(&root()?).env("TMPDIR", &tmp).without_timeout();
+    let shell = shell.in_directory(&root()?).env("TMPDIR", &tmp).within(A_WHOLE_GRADING);
     let (said, exit) = Transcript::run_with_exit(shell)?;
-    assert!(said.printed.ends_with("\n17 of 17 checks passed\n"), "{}", said.printed);
+    let all = checks_of_02();
+    let last = format!("\n{all} of {all} checks passed\n");
+    assert!(said.printed.ends_with(&last), "{}", said.printed);
     assert_eq!(exit.leaked_processes, [""; 0]);
     Ok(())
 }
@@ -397,10 +440,8 @@ fn ended_check_leaves_nothing() -> Result {
         let scratch = ScratchDir::new("temporary")?;
         let script = "#!/bin/sh\n(sleep 1000 >/dev/null 2>&1 &)\nexec sleep 1000\n";
         let graded = Graded::new(script)?;
-        let session = Session::ready(
-            graded.check()?.env("TMPDIR", scratch.path()),
-            "✗ run and init report their pids",
-        )?;
+        let session =
+            Session::ready(graded.check()?.env("TMPDIR", scratch.path()), &first_check_fails())?;
         let files = || fs::read_dir(scratch.path()).expect("read the directory").count();
         assert_eq!(files(), 1, "while it works");
         session.signal(signal)?;
@@ -410,6 +451,43 @@ fn ended_check_leaves_nothing() -> Result {
         Ok(())
     };
     in_parallel([SIGINT, SIGTERM, SIGHUP, SIGQUIT], end_by)
+}
+
+/// Nobody can clean up after SIGKILL but the next process.
+#[test]
+fn next_command_removes_what_a_killed_one_left() -> Result {
+    let scratch = ScratchDir::new("temporary")?;
+    let files = || fs::read_dir(scratch.path()).expect("read the directory").count();
+    let graded = Graded::new("#!/bin/sh\nexec sleep 1000\n")?;
+    let check = graded.check()?.env("TMPDIR", scratch.path());
+    let session = Session::ready(check, &first_check_fails())?;
+    session.signal(Signal::SIGKILL)?;
+    session.wait()?;
+    assert_eq!(files(), 1, "the killed one");
+    let checkout = Checkout::new();
+    let next = checkout.course(&["check", "2", "--bin", "/bin/true"]);
+    next.env("TMPDIR", scratch.path()).within(A_WHOLE_GRADING).output()?;
+    assert_eq!(files(), 0);
+    Ok(())
+}
+
+/// Its helper is stopped after each of its starts, and doesn't see its own deadline.
+#[test]
+fn stopped_supervisor_is_killed_in_time() -> Result {
+    let script = "(sleep 1000 &); while :; do kill -STOP $PPID; sleep 0.01; done";
+    let sh = Environment::inherited().supervise("sh", ["-c", script]);
+    let begin = std::time::Instant::now();
+    let running = sh.start(Stdio::null(), Stdio::null(), Stdio::null())?;
+    let pid = running.pid();
+    let error = running.wait_with_timeout(Duration::from_secs(1)).map(|exit| exit.timed_out);
+    assert!(begin.elapsed() < Duration::from_secs(60), "{error:?}");
+    assert!(!matches!(error, Ok(None)), "{error:?}");
+    let alive = || Stat::of(pid).is_some_and(|stat| stat.state != 'Z');
+    while alive() && begin.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!alive(), "{error:?}");
+    Ok(())
 }
 
 /// Does the same with each, all at a time, because most of the time they wait.
@@ -427,7 +505,7 @@ fn json_and_exit_status_agree() -> Result {
     for (program, all) in [(step_program(2), true), (PathBuf::from("/bin/true"), false)] {
         let bin = program.display().to_string();
         let args = ["check", "02", "--json", "--timeout", "5", "--bin", &bin];
-        let output = course(&root()?, &args).without_timeout().output()?;
+        let output = course(&root()?, &args).within(A_WHOLE_GRADING).output()?;
         assert_eq!(output.exit.status.code(), Some(if all { 0 } else { 1 }));
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(report["step"], "02-init-pid1");

@@ -10,7 +10,7 @@ pub struct Pattern {
     pub except: &'static [&'static str],
 }
 
-/// VOICE's mechanical checks 2 to 4. The first check needs the place of a sentence: see `book.rs`.
+/// Words and phrases. What a statement may begin with depends on its place, so `book.rs` looks at that.
 pub const PATTERNS: &[Pattern] = &[
     Pattern {
         name: "say \"its own\" or \"a separate\"",
@@ -28,7 +28,11 @@ pub const PATTERNS: &[Pattern] = &[
         regex: r"\b(nobody|somebody|whoever|whatever it|whichever)\b",
         except: &["`nobody`"],
     },
-    Pattern { name: "say what happens, not what is absent", regex: r"\b(nor|none)\b", except: &[] },
+    Pattern {
+        name: "say what happens, not what is absent",
+        regex: r"\b(nor|none)\b",
+        except: &["None"],
+    },
     Pattern {
         name: "say \"must\", \"should\" or \"will\"",
         regex: r"\b(is|are|was|were) to\b|\bshall\b",

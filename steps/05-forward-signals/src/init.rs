@@ -60,7 +60,9 @@ fn spawn_command() -> Result<Child> {
 pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
     let unblocked: SigSet = Signal::iterator().filter(|signal| !blocked.contains(signal)).collect();
     unblocked.thread_unblock().context("sigprocmask")?;
-    Ok(exec_command(argv))
+    // If `exec` returns at all, it has failed.
+    let error = Command::new(&argv[0]).args(&argv[1..]).exec();
+    Ok(exec_failed(&argv[0], error))
 }
 // ANCHOR_END: spawn_command
 
@@ -72,17 +74,9 @@ fn event_loop(mut command: Child) -> Result<ExitCode> {
         let signal = next_signal()?;
         if signal != Signal::SIGCHLD {
             let _ = kill(pid, signal);
-        } else if let Some(code) = reap_zombies(&mut command) {
+        } else if let Some(code) = reap_zombies(&mut command)? {
             return Ok(code);
         }
     }
 }
 // ANCHOR_END: event_loop
-
-// ANCHOR: exec_command
-/// Becomes the command. If `exec` returns at all, it has failed.
-fn exec_command(argv: &[OsString]) -> ExitCode {
-    let error = Command::new(&argv[0]).args(&argv[1..]).exec();
-    exec_failed(&argv[0], error)
-}
-// ANCHOR_END: exec_command

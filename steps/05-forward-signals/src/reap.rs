@@ -7,25 +7,24 @@ use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
+use crate::error::{Context, Result};
 use crate::run::exit_code;
 
 // ANCHOR: reap_zombies
 /// Waits for every dead child, and returns the command's exit status if it is one
 /// of them. Signals don't queue: if ten children die while we are busy, we get
 /// one SIGCHLD. The others are orphans, whose parent the kernel makes PID 1.
-pub fn reap_zombies(command: &mut Child) -> Option<ExitCode> {
+pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
     loop {
         // Peek first: WNOWAIT leaves the zombie in place. If we waited for any
         // child, we could take the command's exit status away from `try_wait`.
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let dead = waitid(Id::All, peek);
-        match command.try_wait() {
-            Ok(Some(status)) => return Some(exit_code(status)),
-            Ok(None) => {}
-            Err(_) => return Some(ExitCode::from(125)),
+        if let Some(status) = command.try_wait().context("wait")? {
+            return Ok(Some(exit_code(status)));
         }
         match dead {
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
             Ok(orphan) => reap(orphan.pid()),
             Err(_) => reap_by_pid(Pid::from_raw(command.id().cast_signed())),
         }

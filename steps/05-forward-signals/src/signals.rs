@@ -16,13 +16,15 @@ use crate::error::{Context, Result};
 /// read it.
 pub fn block_signals() -> Result<SigSet> {
     let named: SigSet = Signal::iterator().collect();
+    // If this fails, it fails now. After the spawn we can't show an error any more.
+    SignalFd::new(&named).context("signalfd")?;
     named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
 
 /// Waits for the next signal and takes it.
 pub fn next_signal() -> Result<Signal> {
-    let signals =
-        SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).context("signalfd")?;
+    let named: SigSet = Signal::iterator().collect();
+    let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
         // If our standard error is a closed pipe, writing to it makes the kernel

@@ -14,8 +14,10 @@ use nix::unistd::Pid;
 use crate::error::{Context, Result, exec_failed, log};
 use crate::guard::ensure_started_by_run;
 use crate::reap::reap_zombies;
-use crate::signals::{Received, Signals, close_inherited_fds, open_null};
-use crate::terminal::propagate_stop;
+use crate::signals::{
+    Received, close_inherited_fds, next_signal, open_null, release, wait_for_release,
+};
+use crate::terminal::{give_terminal_to, propagate_stop};
 
 // ANCHOR: init
 pub fn init(argv: &[OsString]) -> Result<ExitCode> {
@@ -25,6 +27,7 @@ pub fn init(argv: &[OsString]) -> Result<ExitCode> {
     let command = argv.join(OsStr::new(" "));
     log(format!("init: first command of the container: {}", command.display()));
     let null = open_null()?;
+    wait_for_release()?;
     let command = spawn_command()?;
     close_inherited_fds(null)?;
     event_loop(command)
@@ -59,9 +62,12 @@ fn spawn_command() -> Result<Child> {
 
 /// Run in the child: restores the signal mask and becomes the command.
 pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
+    wait_for_release()?;
     let unblocked: SigSet = Signal::iterator().filter(|signal| !blocked.contains(signal)).collect();
     unblocked.thread_unblock().context("sigprocmask")?;
-    Ok(exec_command(argv))
+    // If `exec` returns at all, it has failed.
+    let error = Command::new(&argv[0]).args(&argv[1..]).exec();
+    Ok(exec_failed(&argv[0], error))
 }
 // ANCHOR_END: spawn_command
 
@@ -69,14 +75,18 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
 /// Takes one signal after the other until the command exits.
 fn event_loop(mut command: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(command.id().cast_signed());
-    let mut signals = Signals::since_spawn();
+    release(pid)?;
     loop {
-        let Received { signal, from_terminal } = signals.next()?;
+        let Received { signal, from_terminal } = next_signal()?;
+        if from_terminal {
+            continue;
+        }
+        if signal == Signal::SIGCONT {
+            give_terminal_to(pid);
+        }
         if signal != Signal::SIGCHLD {
-            if !from_terminal {
-                let _ = kill(pid, signal);
-            }
-        } else if let Some(code) = reap_zombies(&mut command) {
+            let _ = kill(pid, signal);
+        } else if let Some(code) = reap_zombies(&mut command)? {
             return Ok(code);
         } else {
             propagate_stop(pid);
@@ -84,11 +94,3 @@ fn event_loop(mut command: Child) -> Result<ExitCode> {
     }
 }
 // ANCHOR_END: event_loop
-
-// ANCHOR: exec_command
-/// Becomes the command. If `exec` returns at all, it has failed.
-fn exec_command(argv: &[OsString]) -> ExitCode {
-    let error = Command::new(&argv[0]).args(&argv[1..]).exec();
-    exec_failed(&argv[0], error)
-}
-// ANCHOR_END: exec_command

@@ -14,7 +14,7 @@ use nix::unistd::{Pid, getegid, geteuid};
 use crate::clock::reset_boottime;
 use crate::error::{Context, Result, log};
 use crate::signals::{
-    Received, Signals, bit, block_signals, close_inherited_fds, open_null, status_mask,
+    Received, block_signals, close_inherited_fds, next_signal, open_null, release,
 };
 use crate::terminal::{reclaim_terminal, stop_self};
 
@@ -52,19 +52,23 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
 /// Forwards signals to `init` until it exits.
 fn supervise(mut init: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(init.id().cast_signed());
-    let mut signals = Signals::since_spawn();
+    release(pid)?;
     loop {
-        let Received { signal, from_terminal } = signals.next()?;
+        let Received { signal, from_terminal } = next_signal()?;
         if signal == Signal::SIGCHLD {
             let Some(status) = init.try_wait().context("wait")? else { continue };
             reclaim_terminal();
             return Ok(exit_code(status));
         }
+        if from_terminal {
+            // The command has it. If that stopped it, `init` sends us SIGTSTP, which
+            // may have merged with this signal. So make `init` look once more.
+            let _ = kill(pid, Signal::SIGCHLD);
+            continue;
+        }
         // If `init` is dead already, it is a zombie until we wait for it, and no
         // other process can have its PID.
-        if !from_terminal {
-            let _ = kill(pid, signal);
-        }
+        let _ = kill(pid, signal);
         if matches!(signal, Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) {
             stop_self(signal)?;
         }
@@ -76,7 +80,10 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 /// If SIGCHLD is ignored, the kernel discards exit statuses and doesn't signal
 /// when a child dies. A child inherits that, and to change it takes `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
-    if status_mask("SigIgn") & bit(Signal::SIGCHLD) != 0 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    if ignored >> (Signal::SIGCHLD as u32 - 1) & 1 == 1 {
         return Err("run: SIGCHLD is ignored: start this with env --default-signal=CHLD".into());
     }
     Ok(())

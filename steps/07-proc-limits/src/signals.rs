@@ -4,9 +4,9 @@
 use std::fs::{self, File};
 use std::process;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getsid};
+use nix::unistd::{Pid, close, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getsid};
 
 use crate::error::{Context, Result};
 
@@ -16,9 +16,13 @@ use crate::error::{Context, Result};
 /// read it.
 pub fn block_signals() -> Result<SigSet> {
     let named: SigSet = Signal::iterator().collect();
+    // If this fails, it fails now. After the spawn we can't show an error any more.
+    SignalFd::new(&named).context("signalfd")?;
     named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
+// ANCHOR_END: signals
 
+// ANCHOR: next_signal
 /// A signal that we took.
 pub struct Received {
     pub signal: Signal,
@@ -26,56 +30,60 @@ pub struct Received {
     pub from_terminal: bool,
 }
 
-/// The signals that arrive after our child was created.
-pub struct Signals {
-    /// The terminal couldn't send these to the child, because they came earlier.
-    early: u64,
-}
-
-impl Signals {
-    pub fn since_spawn() -> Signals {
-        Signals { early: status_mask("ShdPnd") }
-    }
-
-    /// Waits for the next signal and takes it.
-    pub fn next(&mut self) -> Result<Received> {
-        let signals =
-            SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).context("signalfd")?;
-        loop {
-            let received = signals.read_signal().context("read(signalfd)")?;
-            // If our standard error is a closed pipe, writing to it makes the kernel
-            // send us SIGPIPE in our own name. The command doesn't need to know.
-            if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
-                let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
-                let early = self.early & bit(signal) != 0;
-                self.early &= !bit(signal);
-                let from_terminal = !early && is_from_terminal(signal, info.ssi_code);
-                return Ok(Received { signal, from_terminal });
-            }
+/// Waits for the next signal and takes it.
+pub fn next_signal() -> Result<Received> {
+    let named: SigSet = Signal::iterator().collect();
+    let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
+    loop {
+        let received = signals.read_signal().context("read(signalfd)")?;
+        // If our standard error is a closed pipe, writing to it makes the kernel
+        // send us SIGPIPE in our own name. The command doesn't need to know.
+        if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
+            let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
+            let from_terminal = is_from_terminal(signal, info.ssi_code);
+            return Ok(Received { signal, from_terminal });
         }
     }
 }
 
-/// A terminal's signals come from the kernel and go to every process in a
-/// process group, ours and the command's. One exception: if the terminal hangs
-/// up, SIGHUP goes to the session leader, and not to its group.
+/// A terminal signals a whole process group, ours and the command's. Its signals
+/// come from the kernel, but so does an alarm's SIGALRM, which is only for us.
 fn is_from_terminal(signal: Signal, code: i32) -> bool {
+    use Signal::*;
     const SI_KERNEL: i32 = 0x80;
-    let hangup = signal == Signal::SIGHUP && getsid(None) == Ok(getpid());
-    code == SI_KERNEL && !hangup
+    let from_terminal = match signal {
+        SIGINT | SIGQUIT | SIGTSTP | SIGTTIN | SIGTTOU | SIGWINCH => true,
+        // If the terminal hangs up, it signals only the session leader.
+        SIGHUP | SIGCONT => getsid(None) != Ok(getpid()),
+        _ => false,
+    };
+    from_terminal && code == SI_KERNEL
+}
+// ANCHOR_END: next_signal
+
+// ANCHOR: release
+/// Forwards what came before the child existed, and then lets the child go on.
+/// From now on, the child gets the terminal's signals by itself.
+pub fn release(child: Pid) -> Result<()> {
+    let mut early: SigSet = Signal::iterator().collect();
+    // If the child died already, `next_signal` has to see that.
+    early.remove(Signal::SIGCHLD);
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&early, flags).context("signalfd")?;
+    while let Some(info) = signals.read_signal().context("read(signalfd)")? {
+        let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
+        let _ = kill(child, signal);
+    }
+    let _ = kill(child, Signal::SIGCHLD);
+    Ok(())
 }
 
-/// A set of signals in /proc/self/status, such as `ShdPnd`: those that are pending.
-pub fn status_mask(field: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":\t"));
-    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0)
+/// Run by the child, which has no children: its only SIGCHLD comes from `release`.
+pub fn wait_for_release() -> Result<()> {
+    let released: SigSet = [Signal::SIGCHLD].into_iter().collect();
+    released.wait().map(drop).context("sigwait")
 }
-
-pub fn bit(signal: Signal) -> u64 {
-    1 << (signal as u32 - 1)
-}
-// ANCHOR_END: signals
+// ANCHOR_END: release
 
 // ANCHOR: close_inherited_fds
 /// Opens /dev/null for `close_inherited_fds`, while an error can still be shown.

@@ -1,6 +1,7 @@
 //! Used by `run` and `init`: what a shell expects of a job on its terminal.
 
 use std::fs::File;
+use std::io::Read;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill, killpg, raise};
@@ -21,18 +22,28 @@ pub fn stop_self(signal: Signal) -> Result<()> {
 // ANCHOR_END: stop_self
 
 // ANCHOR: propagate_stop
-/// Run by `init`: if the command stopped and `run` can't know, tells `run`.
+/// Run by `init`: if the command stopped, stops `run` too. The shell that started
+/// `run` doesn't know the command, so it waits until `run` stops.
 pub fn propagate_stop(command: Pid) {
-    let peek = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
-    let Ok(WaitStatus::Stopped(_, signal)) = waitid(Id::Pid(command), peek) else { return };
-    // The terminal stops a whole process group, so `run` stopped too if it is in
-    // the command's group. No terminal sends SIGSTOP.
-    if signal == Signal::SIGSTOP || getpgid(Some(command)) != getpgid(None) {
+    let peek = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    if let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(command), peek) {
         // `run` has no PID inside, but it is in our process group.
         let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
     }
 }
 // ANCHOR_END: propagate_stop
+
+// ANCHOR: give_terminal_to
+/// Run by `init`: after `fg`, the foreground process group is ours. If the command
+/// is a shell that made its own group, the terminal has to go there.
+pub fn give_terminal_to(command: Pid) {
+    let Ok(mut terminal) = File::open("/dev/tty") else { return };
+    // In the background, even a read of 0 bytes fails.
+    if terminal.read(&mut []).is_ok() {
+        let _ = getpgid(Some(command)).map(|group| tcsetpgrp(&terminal, group));
+    }
+}
+// ANCHOR_END: give_terminal_to
 
 // ANCHOR: reclaim_terminal
 /// Run by `run`: a shell in the container makes its own process group the

@@ -5,6 +5,7 @@
 //! - [`commands`]: one function for each command; `main.rs` has the command line.
 //! - [`starter`], [`grading`]: the learner's own version of a step.
 //! - [`patch`], [`sandbox`]: lessons taken out of a step, in a copy of the workspace.
+//! - [`slow`]: a step in slow motion, as frames.
 //! - [`doctor`]: what this machine can do.
 
 pub mod checks;
@@ -17,6 +18,7 @@ pub mod hints;
 pub mod patch;
 pub mod print;
 pub mod sandbox;
+pub mod slow;
 pub mod sources;
 pub mod starter;
 pub mod step;

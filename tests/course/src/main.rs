@@ -55,6 +55,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Step through a step's system calls, one at a time
+    Slow(commands::Slow),
     /// Take one lesson out of a step, and show what breaks
     Break {
         /// Step to break: 02, 2 or 02-init-pid1
@@ -138,6 +140,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Tree { step, args } => commands::tree(&step, args),
         Command::Diff { old, new } => commands::diff(&old, &new),
         Command::Trace { step, args } => commands::trace(&step, &args),
+        Command::Slow(options) => commands::slow(&options),
         Command::Break { step, name } => {
             with_cleanup(|| commands::break_step(&step, name.as_deref()))
         }

@@ -5,7 +5,7 @@
 //! directory, for `git apply`.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -113,7 +113,10 @@ pub fn apply(diff: &str, directory: &Path, options: &[&str]) -> Result<()> {
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("start git")?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::new("this needs git, which isn't in PATH"),
+            _ => Error::Call { call: "start git".to_owned(), source: error },
+        })?;
     if let Some(mut input) = git.stdin.take() {
         // If git stops reading, it says why.
         let _ = input.write_all(diff.as_bytes());

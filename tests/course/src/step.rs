@@ -130,6 +130,13 @@ impl Step {
         [self.subcommands()[0], "/bin/true"]
     }
 
+    /// Returns the command lines that show its point and exit at once.
+    pub fn examples(&self) -> Vec<[&'static str; 2]> {
+        let [first, second] = self.subcommands();
+        let both = [[first, "/bin/true"], [second, "/bin/true"]];
+        if self.has_container() { vec![self.example()] } else { both.into() }
+    }
+
     /// Returns what to soak it with. The first step promises nothing about what it leaves when it's killed.
     pub fn soak_config(&self) -> Config {
         let (short, long): (&[&str], _) = if self.has_container() {

@@ -35,7 +35,7 @@ impl Call {
     const ALL: [(Call, &'static str); 16] = [
         (UnshareNothing, "unshare(0)"),
         (UnsharePid, "unshare(CLONE_NEWPID)"),
-        (UnshareUser, "unshare(CLONE_NEWUSER)"),
+        (UnshareUser, "unshare(CLONE_NEWUSER|CLONE_NEWPID)"),
         (UnshareMount, "unshare(CLONE_NEWNS)"),
         (UnshareTime, "unshare(CLONE_NEWTIME)"),
         (WriteSetgroups, "write(/proc/self/setgroups)"),

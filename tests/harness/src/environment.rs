@@ -110,6 +110,8 @@ impl Environment {
         if let Some(directory) = &self.directory {
             command.current_dir(directory.path()).env_clear();
             command.env("HOME", directory.path()).env("TERM", "dumb").env("LC_ALL", "C");
+            // What the program leaves in its temporary directory goes with this one.
+            command.env("TMPDIR", directory.path());
             command.env("PATH", &self.search_path);
         }
     }

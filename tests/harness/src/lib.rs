@@ -5,6 +5,7 @@
 //! - [`Supervisor`]: the one way to run anything. It reports what a run leaves behind, and kills it.
 //! - [`Session`]: a shell, asked one question at a time. [`Terminal`]: a pseudo-terminal.
 //! - [`ProcessTree`], [`Transcript`], [`Trace`], [`diagram()`]: what a reader sees.
+//! - [`Stepper`]: a program under ptrace(2), one system call at a time.
 //! - [`Requirement`]: what a machine must be able to do for a test. [`Restriction`]: a place that refuses.
 //! - [`soak`]: many runs, some of them killed, and what is left. [`probe`]: what this machine allows.
 //!
@@ -32,11 +33,13 @@ mod scratch;
 mod seccomp;
 mod session;
 pub mod soak;
+mod stepper;
 mod supervisor;
 mod terminal;
 #[cfg(feature = "test-support")]
 pub mod test_support;
 mod trace;
+pub mod tracee;
 mod transcript;
 
 pub use call::{Call, CallError};
@@ -52,6 +55,7 @@ pub use requirement::Requirement;
 pub use restriction::Restriction;
 pub use scratch::ScratchDir;
 pub use session::Session;
+pub use stepper::{Event, Stepper};
 pub use supervisor::{Running, Supervisor, pass_on};
 pub use terminal::Terminal;
 pub use trace::Trace;

@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// How much a program may print on one stream, in bytes.
 pub const OUTPUT_LIMIT: usize = 4 << 20;
 
+/// How long the rest of the output may take after everything has exited.
+const FINISH: Duration = Duration::from_secs(30);
+
 /// A stream of a program's output, read by a thread of its own.
 pub(crate) struct Output {
     chunks: Receiver<Vec<u8>>,
@@ -79,11 +82,20 @@ impl Output {
         }
     }
 
-    /// Reads to the end of the stream, which comes when every process that had it open is gone.
+    /// Reads to the end of the stream, which comes when every process that had it open is gone. One that nobody
+    /// could kill may never be, so this doesn't wait for ever.
     pub(crate) fn finish(self) -> Result<Vec<u8>> {
+        let deadline = Instant::now() + FINISH;
         let mut bytes = self.unread.into_inner();
-        for chunk in self.chunks {
-            bytes.extend(chunk);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.chunks.recv_timeout(left) {
+                Ok(chunk) => bytes.extend(chunk),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(Error::new("a process outlives the program, with its output open"));
+                }
+            }
         }
         if self.over.load(Ordering::Relaxed) {
             return Err(Error::OutputLimit { limit: OUTPUT_LIMIT });

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::process::Command;
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -53,12 +54,24 @@ impl Probe {
         ["probe", privilege, self.name()]
     }
 
+    /// Returns the helper's arguments to try it as a step does: as root if that's allowed, and otherwise in a user
+    /// namespace.
+    pub fn args_like_step(self) -> [&'static str; 3] {
+        ["probe", "step", self.name()]
+    }
+
     /// Runs the helper that `command` starts with [`Probe::args`], and returns the refusal, if there is one.
     ///
     /// # Errors
     /// The helper doesn't run, or fails for another reason than a refused call.
     pub fn run(mut command: Command) -> Result<Option<CallError>> {
-        let output = command.output().context("start the helper")?;
+        let output = match command.output() {
+            // A limit on processes refuses the step's child, too. Older C libraries report it as EPERM.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Some(Call::Spawn.failed()(error)));
+            }
+            result => result.context("start the helper")?,
+        };
         if output.status.success() {
             return Ok(None);
         }
@@ -98,6 +111,10 @@ fn attempt(privilege: &str, probe: Probe) -> std::result::Result<bool, CallError
         ("inside", Masks) => return mount_masks().map(|()| true),
         ("inside", _) => return Ok(true),
         ("root", _) => unshare(CloneFlags::CLONE_NEWPID).map_err(Call::UnsharePid.failed())?,
+        ("step", _) => match unshare(CloneFlags::CLONE_NEWPID) {
+            Err(Errno::EPERM) => enter_user_namespace(CloneFlags::CLONE_NEWPID)?,
+            result => result.map_err(Call::UnsharePid.failed())?,
+        },
         _ => enter_user_namespace(CloneFlags::CLONE_NEWPID)?,
     }
     match probe {

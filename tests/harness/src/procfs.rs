@@ -1,10 +1,30 @@
 //! Reads /proc: processes, their namespaces, and the mount table.
 
 use std::collections::{BTreeMap, HashMap};
+use std::env;
 use std::fs;
 use std::process;
+use std::sync::OnceLock;
 
 use crate::error::{Context, Error, Result};
+
+/// Where this process reads /proc.
+static ROOT: OnceLock<&str> = OnceLock::new();
+
+fn root() -> &'static str {
+    ROOT.get().copied().unwrap_or("/proc")
+}
+
+/// Keeps to the procfs that is mounted now, even if another one covers it: there, the same number may be the PID of
+/// another process. The way to a covered mount is a working directory in it, so this changes the directory.
+///
+/// # Errors
+/// There is no /proc.
+pub(crate) fn pin() -> Result {
+    env::set_current_dir("/proc").context("chdir(/proc)")?;
+    let _ = ROOT.set(".");
+    Ok(())
+}
 
 /// What /proc/PID/stat says of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +46,7 @@ pub struct Stat {
 impl Stat {
     /// Reads it. A process that is gone has none.
     pub fn of(pid: i32) -> Option<Self> {
-        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let text = fs::read(format!("{}/{pid}/stat", root())).ok()?;
         let text = String::from_utf8_lossy(&text);
         // A name may contain spaces and parentheses, so it ends at the last one.
         let (head, tail) = text.rsplit_once(") ")?;
@@ -49,7 +69,7 @@ impl Stat {
 /// # Errors
 /// There is no /proc.
 pub fn all_processes() -> Result<Vec<Stat>> {
-    let entries = fs::read_dir("/proc").context("read /proc")?;
+    let entries = fs::read_dir(root()).context("read /proc")?;
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     Ok(pids.filter_map(Stat::of).collect())
 }
@@ -82,14 +102,14 @@ pub fn own_descendants() -> Result<Vec<Stat>> {
 
 /// Reads a process's arguments. A zombie has none.
 pub fn arguments(pid: i32) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let bytes = fs::read(format!("{}/{pid}/cmdline", root())).unwrap_or_default();
     let Some((_, words)) = bytes.split_last() else { return Vec::new() };
     words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 /// Reads a field of /proc/PID/status, such as `NSpid` or `SigBlk`.
 pub fn status_field(pid: i32, field: &str) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let text = fs::read_to_string(format!("{}/{pid}/status", root())).ok()?;
     let value = |line: &str| Some(line.strip_prefix(field)?.strip_prefix(':')?.trim().to_owned());
     text.lines().find_map(value)
 }
@@ -109,7 +129,7 @@ pub fn pids(pid: i32) -> Vec<i32> {
 
 /// Reads a process's namespaces: kind to inode number. Empty if we may not look.
 pub fn namespaces(pid: i32) -> HashMap<String, u64> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/ns")) else { return HashMap::new() };
+    let Ok(entries) = fs::read_dir(format!("{}/{pid}/ns", root())) else { return HashMap::new() };
     let namespace = |entry: fs::DirEntry| {
         let link = fs::read_link(entry.path()).ok()?.display().to_string();
         let number = link.split_once(":[")?.1.strip_suffix(']')?.parse().ok()?;
@@ -130,7 +150,7 @@ pub fn describe(stat: &Stat) -> String {
 /// # Errors
 /// The file can't be read.
 pub fn memory(pid: i32) -> Result<[u64; 2]> {
-    let path = format!("/proc/{pid}/smaps_rollup");
+    let path = format!("{}/{pid}/smaps_rollup", root());
     let text = fs::read_to_string(&path).context(format!("read {path}"))?;
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

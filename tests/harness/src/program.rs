@@ -128,6 +128,8 @@ impl Program {
 /// a copy that anyone may run.
 fn lend(program: &Path, directory: &Path) -> Result<PathBuf> {
     let lent = directory.join(program.file_name().unwrap_or_default());
+    // A second name for a symbolic link would lead nowhere.
+    let program = &fs::canonicalize(program).context(format!("open {}", program.display()))?;
     let metadata = fs::metadata(program).context(format!("stat({})", program.display()))?;
     let open = metadata.permissions().mode() & 0o005 == 0o005;
     if open && fs::hard_link(program, &lent).is_ok() {

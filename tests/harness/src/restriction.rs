@@ -32,8 +32,20 @@ pub enum Restriction {
     NoProc,
     /// /proc is an empty directory, and there's no CAP_SYS_ADMIN.
     NoProcRootless,
+    /// /proc belongs to a PID namespace that is dead, as after a run without private mounts.
+    DeadProc,
+    /// A filesystem is mounted on /proc/sys/fs/binfmt_misc, and there's no CAP_SYS_ADMIN. That covers nothing.
+    BinfmtMisc,
     /// /dev is an empty directory.
     NoDev,
+    /// /dev/null is a regular file.
+    NullIsFile,
+    /// /dev/null can't be opened, because its mount is nodev. Mode 0600 has the same effect on an ordinary user.
+    NullRefused,
+    /// /proc shows processes and nothing else (mount option subset=pid).
+    ProcSubset,
+    /// SIGCHLD is ignored, as some programs leave it for those that they start.
+    IgnoredSigchld,
     /// The working directory was deleted.
     DeletedDirectory,
     /// The environment has no PATH.
@@ -55,6 +67,8 @@ pub enum Restriction {
     Runc,
     /// A filter refuses unshare(2) with EPERM for a time namespace alone.
     NoTimeNs,
+    /// A filter refuses unshare(2) with EINVAL for a time namespace, as a kernel before 5.6 does.
+    NoTimeNsKernel,
     /// user.max_time_namespaces is 0.
     TimeNsLimit,
     /// Root without CAP_SYS_TIME, who may create a time namespace and not set its clock.
@@ -81,12 +95,15 @@ use Restriction::*;
 const AS_ROOT: &[&str] = &["unshare", "--user", "--map-root-user", "sh", "-c"];
 /// Does so with mounts of its own.
 const WITH_MOUNTS: &[&str] = &["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"];
+/// Does so as PID 1 of a PID namespace.
+const IN_PID_NAMESPACE: &[&str] =
+    &["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "sh", "-c"];
 /// Becomes the words that follow, without CAP_SYS_ADMIN.
 const DROP_ADMIN: &str = "exec setpriv --bounding-set -sys_admin \"$@\"";
 
 impl Restriction {
     /// Every restriction, in the order of their definition.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 37] = [
         UnmappedUser,
         Chroot,
         ChrootNotMounted,
@@ -97,7 +114,13 @@ impl Restriction {
         ReadOnlyRoot,
         NoProc,
         NoProcRootless,
+        DeadProc,
+        BinfmtMisc,
         NoDev,
+        NullIsFile,
+        NullRefused,
+        ProcSubset,
+        IgnoredSigchld,
         DeletedDirectory,
         NoPath,
         ProcessLimit,
@@ -108,6 +131,7 @@ impl Restriction {
         SecurityModule,
         Runc,
         NoTimeNs,
+        NoTimeNsKernel,
         TimeNsLimit,
         NoSysTime,
         ReadOnlyProc,
@@ -126,9 +150,14 @@ impl Restriction {
             DeletedDirectory | NoPath | MaxPidNesting => &[],
             Runc => &["runc", "unshare"],
             ProcessLimit => &["prlimit"],
+            IgnoredSigchld => &["env"],
             _ => &["unshare", "mount", "setpriv"],
         };
-        tools.iter().copied().map(Requirement::Tool).collect()
+        let tools = tools.iter().copied().map(Requirement::Tool);
+        // A program that's root there may be an ordinary user here.
+        let procfs = matches!(self, ProcSubset | DeadProc | BinfmtMisc);
+        let procfs = procfs.then_some(Requirement::UsernsProcfs);
+        tools.chain(procfs).collect()
     }
 
     /// Whether it restricts this program's caller at all.
@@ -157,6 +186,7 @@ impl Restriction {
             UsernsWithoutCaps => &["unshare(CLONE_NEWPID)=EPERM", "open-to-write=EACCES"],
             SecurityModule => &["unshare=EACCES"],
             NoTimeNs => &["unshare(CLONE_NEWTIME)=EPERM"],
+            NoTimeNsKernel => &["unshare(CLONE_NEWTIME)=EINVAL"],
             NoWriting => &["open-to-write=EACCES"],
             NoBind => &["mount(MS_BIND)=EPERM"],
             BindForbidden => &["mount(MS_BIND)=EACCES"],
@@ -212,7 +242,28 @@ impl Restriction {
             NoProcRootless => {
                 script(WITH_MOUNTS, &format!("mount -t tmpfs none /proc && {DROP_ADMIN}"))
             }
+            DeadProc => {
+                script(WITH_MOUNTS, "unshare --pid --fork mount -t proc proc /proc && exec \"$@\"")
+            }
+            BinfmtMisc => script(
+                WITH_MOUNTS,
+                &format!("mount -t tmpfs none /proc/sys/fs/binfmt_misc && {DROP_ADMIN}"),
+            ),
             NoDev => script(WITH_MOUNTS, "mount -t tmpfs none /dev && exec \"$@\""),
+            NullIsFile => script(
+                WITH_MOUNTS,
+                "mount -t tmpfs none /mnt && : >/mnt/null && mount --bind /mnt/null /dev/null && exec \"$@\"",
+            ),
+            NullRefused => script(
+                WITH_MOUNTS,
+                "mount --bind /dev/null /dev/null && mount -o remount,bind,nodev /dev/null && exec \"$@\"",
+            ),
+            // The shell stays PID 1, so that the program isn't.
+            ProcSubset => script(
+                IN_PID_NAMESPACE,
+                "mount -t proc -o subset=pid proc /proc && \"$@\"; exit \"$?\"",
+            ),
+            IgnoredSigchld => words(&["env", "--ignore-signal=CHLD"]),
             NoSysTime => script(AS_ROOT, "exec setpriv --bounding-set -sys_time \"$@\""),
             DeletedDirectory => script(
                 &["sh", "-c"],

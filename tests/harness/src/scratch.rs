@@ -1,22 +1,32 @@
 //! Temporary directories in which every caller can run a program.
 
 use std::env;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access, geteuid, mkdtemp};
 
+use crate::environment::UNPRIVILEGED_UID;
 use crate::error::{Context, Error, Result};
+
+/// How the names of our directories begin, so that we never remove another program's.
+const PREFIX: &str = "init-course-";
 
 /// Where a temporary directory may be, the best place first. TMPDIR comes before all.
 const PLACES: [&str; 3] = ["/var/tmp", "/dev/shm", "/run"];
 
 /// A directory that goes when the value goes. Its mode is 0755 whatever the umask is.
+///
+/// A process that is killed drops nothing, and neither does one that exits with a value in a static. The kernel
+/// unlocks the directory for both, and [`sweep`] removes what nobody has locked.
 #[derive(Debug)]
 pub struct ScratchDir {
     path: PathBuf,
+    lock: Option<Flock<File>>,
 }
 
 impl ScratchDir {
@@ -35,12 +45,24 @@ impl ScratchDir {
         Err(Error::new(format!("no temporary directory will do: {}", reasons.join("; "))))
     }
 
+    /// Says why TMPDIR, or else /tmp, won't do, if it won't. Another place may.
+    pub fn why_not_tmpdir() -> Option<&'static str> {
+        unfit(&env::temp_dir())
+    }
+
     fn inside(place: &Path, prefix: &str) -> Result<Self> {
-        let template = place.join(format!("{prefix}-XXXXXX"));
-        let path = mkdtemp(&template).context(format!("mkdtemp({})", template.display()))?;
-        let directory = ScratchDir { path };
-        fs::set_permissions(directory.path(), Permissions::from_mode(0o755))
-            .context(format!("chmod({})", directory.path().display()))?;
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(|| sweep_place(place));
+        // The final name comes after the lock, because an unlocked directory of that name is removed.
+        let template = place.join(format!(".{PREFIX}{prefix}-XXXXXX"));
+        let new = mkdtemp(&template).context(format!("mkdtemp({})", template.display()))?;
+        let mut directory = ScratchDir { lock: lock(&new), path: new };
+        fs::set_permissions(&directory.path, Permissions::from_mode(0o755))
+            .context(format!("chmod({})", directory.path.display()))?;
+        let name = directory.path.file_name().unwrap_or_default().to_string_lossy();
+        let path = place.join(name.trim_start_matches('.'));
+        fs::rename(&directory.path, &path).context(format!("rename {}", path.display()))?;
+        directory.path = path;
         Ok(directory)
     }
 
@@ -53,6 +75,37 @@ impl ScratchDir {
 impl Drop for ScratchDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
+        // Only now: a locked directory isn't removed by two processes at a time.
+        drop(self.lock.take());
+    }
+}
+
+/// Locks a directory for as long as the value lives, or returns nothing if another process has it locked.
+fn lock(path: &Path) -> Option<Flock<File>> {
+    Flock::lock(File::open(path).ok()?, FlockArg::LockExclusiveNonblock).ok()
+}
+
+/// Removes the directories of processes that are gone. Every process does so before it creates its first one, and
+/// a supervisor's owner after it had to kill something.
+pub(crate) fn sweep() {
+    for place in [env::temp_dir()].into_iter().chain(PLACES.map(PathBuf::from)) {
+        sweep_place(&place);
+    }
+}
+
+fn sweep_place(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
+            && entry.metadata().is_ok_and(|metadata| {
+                let root = geteuid().is_root();
+                let uid = metadata.uid();
+                metadata.is_dir() && (uid == geteuid().as_raw() || root && uid == UNPRIVILEGED_UID)
+            });
+        // The lock is held while we remove it.
+        if ours && let Some(_lock) = lock(&path) {
+            let _ = fs::remove_dir_all(&path);
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use seccompiler::{
 
 use crate::error::{Context, Error, Result};
 
-/// Installs the filter and becomes the command: `CALL=ERRNO… -- CMD ARG…`. A call is `unshare`, `mount`, or
+/// Installs the filter and becomes the command: `CALL=ERRNO… -- CMD ARG…`. A call is `unshare`, `mount`,
+/// `ptrace`, or
 ///
 /// - `unshare(CLONE_NEWPID)`, `unshare(CLONE_NEWTIME)`: with that flag alone;
 /// - `mount(MS_BIND)`, `mount(MS_REMOUNT)`, `mount(MS_RDONLY)`: a new bind mount, a change of a mount, a new
@@ -60,6 +61,7 @@ fn install(call: &str, errno: Errno) -> std::result::Result<(), Box<dyn std::err
             (libc::SYS_unshare, vec![only(0, every_flag, flag(libc::CLONE_NEWTIME))?])
         }
         "mount" => (libc::SYS_mount, vec![]),
+        "ptrace" => (libc::SYS_ptrace, vec![]),
         "mount(MS_BIND)" => (libc::SYS_mount, vec![only(3, kinds, libc::MS_BIND)?]),
         "mount(MS_REMOUNT)" => {
             (libc::SYS_mount, vec![only(3, libc::MS_REMOUNT, libc::MS_REMOUNT)?])

@@ -243,8 +243,9 @@ fn kill_target(run: &Child, target: Target) -> Result<Target> {
 }
 
 fn child_of(pid: Pid) -> Option<Pid> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-    children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+    // Not /proc/PID/task/TID/children, which a kernel without CONFIG_PROC_CHILDREN lacks.
+    let below = procfs::descendants(pid.as_raw()).ok()?;
+    below.first().map(|child| Pid::from_raw(child.pid))
 }
 
 /// Waits for the dying orphans of the runs. One that doesn't die is reported and killed.

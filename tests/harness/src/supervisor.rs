@@ -9,7 +9,8 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,9 +23,11 @@ use crate::exit::{Captured, Exit};
 use crate::helper_path::helper_command;
 use crate::output::Output;
 use crate::procfs;
+use crate::scratch::sweep;
 
-/// How long the helper may take to start, and to report after it was told to end.
-const GRACE: Duration = Duration::from_secs(20);
+/// How long the helper may take to start, to report what's left after the program, and to exit. It gives orphans
+/// ten seconds itself.
+const GRACE: Duration = Duration::from_secs(30);
 /// How much later than the helper's our own deadline is. The program may have stopped the helper.
 const MARGIN: Duration = Duration::from_secs(2);
 
@@ -138,7 +141,14 @@ impl Supervisor {
         self
     }
 
-    /// Lets it run as long as it likes.
+    /// Kills it if it hasn't exited within `timeout`.
+    #[must_use]
+    pub fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Lets it run as long as it likes. Only for what a person looks at, who has Ctrl-C.
     #[must_use]
     pub fn without_timeout(mut self) -> Self {
         self.timeout = None;
@@ -183,11 +193,11 @@ impl Supervisor {
             return Err(Error::new("the helper doesn't answer"));
         }
         let (control, _) = listener.accept().context("accept")?;
-        control.set_read_timeout(Some(GRACE)).context("setsockopt")?;
-        let control = running.control.insert(BufReader::new(control));
-        let mut line = String::new();
-        control.read_line(&mut line).context("read from the helper")?;
-        match line.trim_end().split_once(' ') {
+        let control = running.control.insert(Reports::new(control));
+        control.deadline = Some(Instant::now() + GRACE);
+        let line = control.next_line()?;
+        let line = line.ok_or_else(|| Error::new("the helper doesn't answer"))?;
+        match line.split_once(' ') {
             Some(("pid", pid)) => {
                 running.pid = pid.parse().map_err(|_| Error::new("the helper sent no PID"))?;
                 Ok(running)
@@ -233,7 +243,7 @@ fn listen() -> Result<(UnixListener, String)> {
 /// A program that runs under a supervisor.
 pub struct Running {
     helper: Child,
-    control: Option<BufReader<UnixStream>>,
+    control: Option<Reports>,
     pid: i32,
     limit: Option<Duration>,
 }
@@ -246,7 +256,7 @@ impl Running {
 
     /// Returns what ends the program and everything it started.
     pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static {
-        let control = self.control.as_ref().and_then(|control| control.get_ref().try_clone().ok());
+        let control = self.control.as_ref().and_then(|control| control.stream().try_clone().ok());
         move || {
             if let Some(control) = control {
                 let _ = control.shutdown(Shutdown::Write);
@@ -280,49 +290,114 @@ impl Running {
         self.wait()
     }
 
+    /// Waits for the report. Every wait in here has a deadline that no line of the report moves for ever: the
+    /// program may have stopped the helper, or may keep it busy.
     fn wait_at_most(mut self, limit: Option<Duration>) -> Result<Exit> {
-        let control = self.control.take().ok_or_else(|| Error::new("there is no helper"))?;
-        let (mut exit, mut told) = (Exit::default(), false);
-        let mut reader = Reports { control, limit };
-        loop {
-            match reader.next_line()? {
-                Some(line) if line == "end" => break,
-                Some(line) => exit.add(&line),
-                None if !told => {
-                    told = true;
-                    let _ = reader.control.get_ref().shutdown(Shutdown::Write);
-                    let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
-                    exit.timed_out = reader.limit.replace(GRACE);
+        let mut control = self.control.take().ok_or_else(|| Error::new("there is no helper"))?;
+        let (mut exit, mut told, mut over) = (Exit::default(), false, false);
+        control.deadline = limit.map(|limit| Instant::now() + limit + MARGIN);
+        let ended = loop {
+            match control.next_line() {
+                Ok(Some(line)) if line == "end" => break Ok(()),
+                Ok(Some(line)) => {
+                    let is_over = line.starts_with("status ") || line.starts_with("timeout ");
+                    if is_over && !over {
+                        control.deadline = Some(Instant::now() + GRACE);
+                        over = true;
+                    }
+                    exit.add(&line);
                 }
-                None => return Err(Error::new("the helper doesn't answer")),
+                Ok(None) if !told => {
+                    told = true;
+                    let _ = control.stream().shutdown(Shutdown::Write);
+                    let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
+                    exit.timed_out = exit.timed_out.or(limit);
+                    control.deadline = Some(Instant::now() + GRACE);
+                }
+                Ok(None) => break Err(Error::new("the helper doesn't answer, so it was killed")),
+                Err(error) => break Err(error),
             }
+        };
+        if ended.is_err() || !self.helper_exits() {
+            self.kill_all();
         }
-        self.helper.wait().context("wait for the helper")?;
-        Ok(exit)
+        if ended.is_err() || exit.timed_out.is_some() || !exit.leaked_processes.is_empty() {
+            // What was killed couldn't clean up after itself.
+            sweep();
+        }
+        ended.map(|()| exit)
+    }
+
+    /// Waits for the helper, but not for ever. Returns whether it has exited.
+    fn helper_exits(&mut self) -> bool {
+        let deadline = Instant::now() + GRACE;
+        while let Ok(None) = self.helper.try_wait() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// Kills the helper and everything below it, which the helper can't do.
+    fn kill_all(&mut self) {
+        if let Ok(None) = self.helper.try_wait() {
+            let pid = self.helper.id().cast_signed();
+            // Stopped, the helper reaps nothing, so the PIDs below it stay its own.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
+            for process in procfs::descendants(pid).unwrap_or_default() {
+                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+            }
+            let _ = self.helper.kill();
+            self.helper_exits();
+        }
     }
 }
 
 /// The lines that the helper sends.
 struct Reports {
     control: BufReader<UnixStream>,
-    limit: Option<Duration>,
+    deadline: Option<Instant>,
 }
 
 impl Reports {
-    /// Returns the next line, or nothing if it doesn't come in time.
+    fn new(control: UnixStream) -> Self {
+        Reports { control: BufReader::new(control), deadline: None }
+    }
+
+    fn stream(&self) -> &UnixStream {
+        self.control.get_ref()
+    }
+
+    /// Returns the next line, or nothing if the whole line doesn't come before the deadline.
     fn next_line(&mut self) -> Result<Option<String>> {
-        use std::io::ErrorKind::{ConnectionReset, TimedOut, WouldBlock};
-        let limit = self.limit.map(|limit| limit + MARGIN);
-        self.control.get_ref().set_read_timeout(limit).context("setsockopt")?;
-        let mut line = String::new();
-        match self.control.read_line(&mut line) {
-            Ok(0) => Err(Error::new("the program killed its supervisor")),
-            Err(error) if error.kind() == ConnectionReset => {
-                Err(Error::new("the program killed its supervisor"))
+        use std::io::ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
+        let mut line = Vec::new();
+        loop {
+            let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
             }
-            Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => Ok(None),
-            Err(error) => Err(error).context("read from the helper"),
-            Ok(_) => Ok(Some(line.trim_end_matches('\n').to_owned())),
+            self.stream().set_read_timeout(left).context("setsockopt")?;
+            match self.control.fill_buf() {
+                Ok([]) => return Err(Error::new("the program killed its supervisor")),
+                Ok(bytes) => {
+                    let end = bytes.iter().position(|byte| *byte == b'\n');
+                    line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
+                    let read = end.map_or(bytes.len(), |end| end + 1);
+                    self.control.consume(read);
+                    if end.is_some() {
+                        return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+                    }
+                }
+                Err(error) if error.kind() == ConnectionReset => {
+                    return Err(Error::new("the program killed its supervisor"));
+                }
+                Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => return Ok(None),
+                Err(error) if error.kind() == Interrupted => {}
+                Err(error) => return Err(error).context("read from the helper"),
+            }
         }
     }
 }
@@ -332,22 +407,12 @@ impl Drop for Running {
     /// can't, because it was killed or stopped, we do.
     fn drop(&mut self) {
         if let Some(mut control) = self.control.take() {
-            let stream = control.get_mut();
-            let _ = stream.shutdown(Shutdown::Write);
-            let _ = stream.set_read_timeout(Some(GRACE));
-            let mut line = String::new();
-            while control.read_line(&mut line).is_ok_and(|read| read > 0) {
-                line.clear();
-            }
+            let _ = control.stream().shutdown(Shutdown::Write);
+            let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
+            control.deadline = Some(Instant::now() + GRACE);
+            while let Ok(Some(_)) = control.next_line() {}
         }
-        if let Ok(None) = self.helper.try_wait() {
-            let pid = self.helper.id().cast_signed();
-            for process in procfs::descendants(pid).unwrap_or_default() {
-                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
-            }
-            let _ = self.helper.kill();
-            let _ = self.helper.wait();
-        }
+        self.kill_all();
     }
 }
 

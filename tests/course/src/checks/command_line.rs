@@ -121,8 +121,9 @@ pub(super) fn command_inherits_environment_unchanged(program: &Program) -> Check
 /// Compares what a command inherits with what its caller had. The caller is a shell that answers the questions
 /// first and then becomes the program, so the two answers can't share a fault of the tests' own.
 pub(super) fn ensure_inherits_unchanged(program: &Program, subcommand: &str) -> CheckResult {
-    let question =
-        "pwd; umask; env | sort; readlink /proc/self/fd/7; grep ^SigIgn /proc/self/status";
+    // Shells set _ and SHLVL themselves, and some become their last command without a reset of SIGQUIT.
+    let question = "pwd; umask; env | grep -v -e ^_= -e ^SHLVL= | sort; readlink /proc/self/fd/7; \
+        grep ^SigIgn /proc/self/status; :";
     let prepare = "umask 027; trap '' USR1; exec 7</etc";
     let script =
         format!("{prepare}; {question}; echo --; exec \"$0\" {subcommand} sh -c '{question}'");

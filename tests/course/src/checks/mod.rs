@@ -9,6 +9,7 @@ mod reaping;
 mod result;
 mod signals;
 mod spawning;
+mod terminal;
 
 use harness::Program;
 
@@ -95,8 +96,20 @@ const CHECKS: &[Check] = checks! {
     reaping::ignored_sigchld_is_refused: 4;
 
     // Step 05.
+    signals::signal_to_pid_1_reaches_command: 5;
     signals::signal_to_run_reaches_command: 5;
+    signals::each_signal_arrives_once: 5;
+    signals::no_signal_is_lost_at_startup: 5;
+    signals::own_sigpipe_is_not_forwarded: 5;
+    signals::stop_signal_stops_run_too: 5;
     signals::pipe_closed_by_command_is_closed: 5;
+
+    // Step 06.
+    terminal::ctrl_c_reaches_command_once: 6;
+    terminal::early_ctrl_c_reaches_command: 6;
+    terminal::stopped_command_stops_run: 6;
+    terminal::fg_after_suspend_resumes_shell_inside: 6;
+    terminal::script_reads_terminal_after_run: 6;
 
     // Step 07.
     limits::clock_starts_at_zero: 7;

@@ -1,25 +1,170 @@
-//! What is new in step 05: signals reach the command.
+//! What is new in step 05: signals reach the command, and nothing else of `run` and `init` does.
 
-use harness::{Program, Session};
-use nix::sys::signal::Signal;
+use std::io::{BufRead, BufReader, pipe};
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 
-use super::result::{CheckResult, RunOutput, command_line, during, ensure};
+use harness::procfs::Stat;
+use harness::{Context, Program, Session};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-/// The command gets the signal, and its exit ends everything.
-pub(super) fn signal_to_run_reaches_command(program: &Program) -> CheckResult {
-    let script = "trap 'exit 42' TERM; sleep 1000 </dev/null >/dev/null 2>&1 & echo up; wait";
-    let args = ["run", "sh", "-c", script];
-    let command = format!("{}, and SIGTERM to `run`", command_line(program, &args));
-    let session = Session::ready(program.supervise(args), "up").map_err(during(&command))?;
-    session.signal(Signal::SIGTERM).map_err(during(&command))?;
-    let (exit, _) = session.wait().map_err(during(&command))?;
-    let status = exit.status.to_string();
+use super::result::{
+    CheckFailure, CheckResult, RunOutput, command_line, during, ensure, ensure_clean,
+};
+
+/// A command that handles SIGTERM, and lives until it comes.
+const HANDLER: [&str; 4] =
+    ["run", "sh", "-c", "trap 'exit 42' TERM; sleep 1000 </dev/null & echo up; wait"];
+
+/// A command that has default signal dispositions.
+const SLEEP: [&str; 4] = ["run", "sh", "-c", "echo up; exec sleep 1000"];
+
+fn and_then(program: &Program, args: &[&str], and: &str) -> String {
+    format!("{}, and {and}", command_line(program, args))
+}
+
+fn start(program: &Program, args: &[&str], command: &str) -> CheckResult<Session> {
+    Session::ready(program.supervise(args), "up").map_err(during(command))
+}
+
+fn send(pid: i32, signal: Signal, command: &str) -> CheckResult {
+    kill(Pid::from_raw(pid), signal).context("kill").map_err(during(command))
+}
+
+/// Waits for the exit status of a command that handles SIGTERM.
+fn exits_with_42(session: Session, command: &str) -> CheckResult {
+    let (exit, _) = session.wait().map_err(during(command))?;
+    let actual = match exit.timed_out {
+        Some(_) => "the command still runs".to_owned(),
+        None => exit.status.to_string(),
+    };
     ensure(
         exit.status.code() == Some(42),
         command,
         "exit status: 42, from the command's trap",
-        status,
+        actual,
     )
+}
+
+/// A process outside signals the process that it sees as the container.
+pub(super) fn signal_to_pid_1_reaches_command(program: &Program) -> CheckResult {
+    let command = and_then(program, &HANDLER, "SIGTERM to PID 1");
+    let session = start(program, &HANDLER, &command)?;
+    let tree = session.tree().map_err(during(&command))?;
+    let [init] = &tree.root.children[..] else {
+        return ensure(false, command, "`run` has one child", tree.text());
+    };
+    send(init.pids[0], Signal::SIGTERM, &command)?;
+    exits_with_42(session, &command)
+}
+
+/// A user signals the process that they started.
+pub(super) fn signal_to_run_reaches_command(program: &Program) -> CheckResult {
+    let command = and_then(program, &HANDLER, "SIGTERM to `run`");
+    let session = start(program, &HANDLER, &command)?;
+    session.signal(Signal::SIGTERM).map_err(during(&command))?;
+    exits_with_42(session, &command)
+}
+
+/// A command that counts would notice a second copy.
+pub(super) fn each_signal_arrives_once(program: &Program) -> CheckResult {
+    use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGURG, SIGUSR1, SIGUSR2, SIGWINCH};
+    let sent = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGALRM, SIGTERM, SIGWINCH, SIGURG, SIGUSR2];
+    let name = |signal: Signal| signal.as_str().trim_start_matches("SIG");
+    let trap = |signal: &Signal| format!("trap 'echo {0}' {0}; ", name(*signal));
+    let traps: String = sent.iter().map(trap).collect();
+    let script = traps + "sleep 1000 & echo up; while :; do wait $!; done";
+    let args = ["run", "sh", "-c", &script];
+    let command = and_then(program, &args, "each of these signals to `run`");
+    let session = start(program, &args, &command)?;
+    for signal in sent {
+        session.signal(signal).map_err(during(&command))?;
+        let line = session.next_line().map_err(during(&command))?;
+        ensure(line == name(signal), &command, name(signal), line)?;
+    }
+    session.signal(Signal::SIGKILL).map_err(during(&command))?;
+    ensure_clean(&command, &session.wait().map_err(during(&command))?.0)
+}
+
+/// From the moment its PID is printed, `run` may be signaled: before `init` exists, while it starts, while it
+/// starts the command.
+pub(super) fn no_signal_is_lost_at_startup(program: &Program) -> CheckResult {
+    for round in 0..40 {
+        let delay = Duration::from_micros(round * 150);
+        let args = ["run", "sleep", "1000"];
+        let and = format!("SIGTERM to `run` {} µs after it printed its PID", delay.as_micros());
+        let command = and_then(program, &args, &and);
+        let (stderr, to_stderr) = pipe().context("pipe").map_err(during(&command))?;
+        let running = program.supervise(args);
+        let running = running.start(Stdio::null(), Stdio::null(), to_stderr.into());
+        let running = running.map_err(during(&command))?;
+        let mut line = String::new();
+        let mut stderr = BufReader::new(stderr);
+        stderr.read_line(&mut line).context("read").map_err(during(&command))?;
+        ensure(line.starts_with("run PID: "), &command, "the first line is `run PID: N`", &line)?;
+        sleep(delay);
+        send(running.pid(), Signal::SIGTERM, &command)?;
+        let exit = running.wait_with_timeout(program.timeout()).map_err(during(&command))?;
+        let actual = match exit.timed_out {
+            Some(_) => "it was lost, and the command still runs".to_owned(),
+            None => exit.status.to_string(),
+        };
+        let expected = "exit status: 143, because SIGTERM killed the command and not `run`";
+        ensure(exit.status.code() == Some(143), &command, expected, actual)?;
+        ensure_clean(&command, &exit)?;
+    }
+    Ok(())
+}
+
+/// If standard error is a pipe without a reader, writing to it makes the kernel send SIGPIPE to the writer. The
+/// command wrote nothing.
+pub(super) fn own_sigpipe_is_not_forwarded(program: &Program) -> CheckResult {
+    // `run` takes SIGPIPE first, because it has the lower number.
+    let script = "trap 'exit 42' URG; sleep 1000 </dev/null & echo up; wait";
+    let args = ["run", "sh", "-c", script];
+    let and = "SIGURG to `run`, whose standard error is a pipe without a reader";
+    let command = and_then(program, &args, and);
+    let pipes = || pipe().context("pipe").map_err(during(&command));
+    let ((reader, to_stderr), (stdout, to_stdout)) = (pipes()?, pipes()?);
+    drop(reader);
+    let running = program.supervise(args).start(Stdio::null(), to_stdout.into(), to_stderr.into());
+    let running = running.map_err(during(&command))?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).context("read").map_err(during(&command))?;
+    ensure(line == "up\n", &command, "the command prints `up`", line.trim_end())?;
+    send(running.pid(), Signal::SIGURG, &command)?;
+    let exit = running.wait_with_timeout(program.timeout()).map_err(during(&command))?;
+    let expected = "exit status: 42, from the command's trap";
+    ensure(exit.status.code() == Some(42), &command, expected, exit.status.to_string())
+}
+
+/// A shell that started `run` waits until `run` stops, and knows nothing of the command.
+pub(super) fn stop_signal_stops_run_too(program: &Program) -> CheckResult {
+    for signal in [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
+        let command = and_then(program, &SLEEP, &format!("{signal} to `run`, then SIGCONT"));
+        let session = start(program, &SLEEP, &command)?;
+        let states = || {
+            let processes = session.tree().ok()?;
+            let processes = processes.processes();
+            let ends = [processes.first()?.pids[0], processes.last()?.pids[0]];
+            let [run, last] = ends.map(|pid| Stat::of(pid).map_or('-', |stat| stat.state));
+            Some([run, last])
+        };
+        for (sent, wanted) in [(signal, ['T', 'T']), (Signal::SIGCONT, ['S', 'S'])] {
+            session.signal(sent).map_err(during(&command))?;
+            let reached = session.wait_for_tree(|_| states() == Some(wanted));
+            reached.map(drop).map_err(|_| CheckFailure {
+                command: command.clone(),
+                expected: format!("after {sent}, `run` and the command have the states {wanted:?}"),
+                actual: states().map_or("no process".to_owned(), |states| format!("{states:?}")),
+            })?;
+        }
+        session.signal(Signal::SIGKILL).map_err(during(&command))?;
+        ensure_clean(&command, &session.wait().map_err(during(&command))?.0)?;
+    }
+    Ok(())
 }
 
 /// A reader sees EOF when the command has closed its end, and not only when `run` and `init` exit.

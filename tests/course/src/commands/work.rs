@@ -134,7 +134,7 @@ fn indent(text: &str) -> String {
 }
 
 /// Returns the absolute path of a program that can be started.
-fn executable(program: &Path) -> Result<PathBuf> {
+pub(super) fn executable(program: &Path) -> Result<PathBuf> {
     let path = fs::canonicalize(program).context(format!("open {}", program.display()))?;
     if !path.is_file() || access(&path, AccessFlags::X_OK).is_err() {
         return Err(Error::new(format!("{} isn't an executable file", program.display())));

@@ -1,5 +1,7 @@
 //! What /proc says of this process and this machine.
 
+use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -7,8 +9,71 @@ use nix::unistd::{getegid, geteuid};
 
 /// CAP_SETFCAP of linux/capability.h: since Linux 5.12 it's needed to map the outer namespace's uid 0.
 pub(super) const SETFCAP: u32 = 31;
+/// CAP_SYS_ADMIN of linux/capability.h: it's needed for namespaces and mounts.
+pub(super) const SYS_ADMIN: u32 = 21;
+/// CAP_SETUID of linux/capability.h.
+pub(super) const SETUID: u32 = 7;
 /// CAP_SYS_TIME of linux/capability.h: it's needed to set the clock of a time namespace.
 pub(super) const SYS_TIME: u32 = 25;
+
+/// The inode numbers of a machine's first namespaces: linux/proc_ns.h.
+const FIRST: [(&str, u64); 3] = [("pid", 0xEFFF_FFFC), ("uts", 0xEFFF_FFFE), ("user", 0xEFFF_FFFD)];
+
+/// Directories that the kernel keeps empty so that something can be mounted there. A mount on one of them covers
+/// nothing: is_empty_dir_inode() in fs/namespace.c.
+const EMPTY: [&str; 3] = ["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd", "/proc/openprom"];
+
+/// What we run in, as far as it explains a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A container, with the name of its engine.
+    Container(&'static str),
+    /// A systemd service, whose unit may forbid things.
+    Service,
+    /// A user namespace without a PID namespace, or root without CAP_SYS_ADMIN, as sandboxes make.
+    Sandbox,
+    /// None of these.
+    Host,
+}
+
+impl Place {
+    fn find(may_mount: bool) -> Place {
+        let is_first = |kind: &str, number: u64| {
+            let namespace = fs::metadata(format!("/proc/self/ns/{kind}"));
+            namespace.map_or(true, |namespace| namespace.ino() == number)
+        };
+        let [pid, uts, user] = FIRST.map(|(kind, number)| is_first(kind, number));
+        let text = |path| fs::read_to_string(path).unwrap_or_default();
+        let cgroup = text("/proc/self/cgroup");
+        if !pid || !uts {
+            return Place::Container(engine(&cgroup));
+        }
+        if user && cgroup.lines().any(|line| line.ends_with(".service")) {
+            return Place::Service;
+        }
+        let tame_root = geteuid().is_root() && !may_mount;
+        if user && !tame_root { Place::Host } else { Place::Sandbox }
+    }
+}
+
+/// Names a container's engine by what it leaves behind. That alone proves nothing, because a virtual machine may
+/// have been made from an image.
+fn engine(cgroup: &str) -> &'static str {
+    let text = |path| fs::read_to_string(path).unwrap_or_default();
+    let environ = text("/proc/1/environ") + &text("/run/systemd/container");
+    let says = |word: &str| environ.contains(word) || cgroup.contains(word);
+    let exists = |path: &str| fs::metadata(path).is_ok();
+    let kubernetes = env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let kinds = [
+        ("Podman's", exists("/run/.containerenv") || says("libpod") || says("podman")),
+        ("Docker's", exists("/.dockerenv") || cgroup.contains("docker")),
+        ("one of Kubernetes", cgroup.contains("kubepods") || kubernetes),
+        ("LXC's", says("lxc")),
+        ("systemd-nspawn's", says("systemd-nspawn")),
+        ("OpenVZ's", exists("/proc/vz") && !exists("/proc/bc")),
+    ];
+    kinds.iter().find(|(_, fits)| *fits).map_or("of unknown kind", |(kind, _)| kind)
+}
 
 /// Facts that tell causes apart.
 pub(super) struct Facts {
@@ -17,12 +82,13 @@ pub(super) struct Facts {
     /// Whether our user has a number in the user namespace.
     pub(super) mapped: bool,
     pub(super) chroot: bool,
+    pub(super) place: Place,
     /// Whether a filter refuses unshare(2) whatever it's asked for.
     pub(super) filtered: bool,
 }
 
 impl Facts {
-    pub(super) fn read(filtered: bool) -> Self {
+    pub(super) fn read() -> Self {
         let text = |path| fs::read_to_string(path).unwrap_or_default();
         let mounts = text("/proc/self/mountinfo");
         let is_mount = mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"));
@@ -34,13 +100,16 @@ impl Facts {
             (Ok(ours), Ok(theirs)) => !same(ours, theirs),
             _ => false,
         };
-        Facts {
+        let mut facts = Facts {
             status: text("/proc/self/status"),
             mapped: is_mapped("uid", geteuid().as_raw()) && is_mapped("gid", getegid().as_raw()),
+            place: Place::Host,
             chroot: !mounts.is_empty() && (!is_mount || elsewhere),
             mounts,
-            filtered,
-        }
+            filtered: false,
+        };
+        facts.place = Place::find(facts.has_capability(SYS_ADMIN));
+        facts
     }
 
     /// Returns a field of /proc/self/status.
@@ -55,10 +124,31 @@ impl Facts {
         mask >> capability & 1 == 1
     }
 
-    /// Lists the places below /proc that something else is mounted on.
+    /// Whether a seccomp filter is at work.
+    pub(super) fn has_filter(&self) -> bool {
+        self.field("Seccomp:") == "2"
+    }
+
+    /// Returns the AppArmor profile that confines us, unless its name may be a path.
+    pub(super) fn apparmor_profile(&self) -> Option<String> {
+        let label = fs::read_to_string("/proc/self/attr/current").ok()?;
+        let profile = label.trim().strip_suffix(" (enforce)")?;
+        (!profile.contains('/')).then(|| profile.to_owned())
+    }
+
+    /// Lists the places below /proc that something else is mounted on, and that aren't empty anyway.
     pub(super) fn covered(&self) -> Vec<&str> {
         let points = self.mounts.lines().filter_map(|line| line.split(' ').nth(4));
-        points.filter(|point| point.starts_with("/proc/")).collect()
+        let points = points.filter(|point| point.starts_with("/proc/") && !EMPTY.contains(point));
+        points.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Returns the options of the newest mount at a place, its own and its filesystem's.
+    pub(super) fn mount_options(&self, place: &str) -> Vec<&str> {
+        let line = self.mounts.lines().rfind(|line| line.split(' ').nth(4) == Some(place));
+        let fields: Vec<_> = line.unwrap_or_default().split(' ').collect();
+        let own = fields.get(5).unwrap_or(&"").split(',');
+        own.chain(fields.last().unwrap_or(&"").split(',')).collect()
     }
 
     /// Returns how many PID namespaces deep we are, as far as this /proc knows.

@@ -1,21 +1,26 @@
 //! Finds out what this machine can do for the course by trying, and if it can't, why, and what changes that.
 
+mod advice;
+mod basics;
 mod causes;
 mod facts;
 mod notes;
+mod processes;
 mod render;
 
-use std::io;
+use std::iter;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use harness::probe::Probe;
-use harness::{CallError, Caller, UNPRIVILEGED_UID};
+use harness::{Call, CallError, Caller, Program, UNPRIVILEGED_UID, helper_path};
+use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use crate::step::NEEDS;
 use causes::Cause;
-use facts::{Facts, is_mapped};
+use facts::{Facts, SETUID, is_mapped};
 
 /// What a finding means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +44,19 @@ pub struct Finding {
     /// The call that was refused, or what was found.
     found: Option<String>,
     cause: Option<Cause>,
+    /// The first step that can't run because of it, and with it every later one.
+    stops: Option<u32>,
 }
 
 impl Finding {
     fn new(check: impl Into<String>, verdict: Verdict, needed_for: impl Into<String>) -> Self {
         let (check, needed_for) = (check.into(), needed_for.into());
-        Finding { check, verdict, needed_for, found: None, cause: None }
+        Finding { check, verdict, needed_for, found: None, cause: None, stops: None }
+    }
+
+    /// Makes it one that stops steps from `first` on.
+    fn refused(self, first: u32, cause: Cause) -> Self {
+        Finding { verdict: Verdict::NotOk, cause: Some(cause), stops: Some(first), ..self }
     }
 }
 
@@ -52,8 +64,10 @@ impl Finding {
 #[derive(Clone, Debug)]
 pub struct Report {
     findings: Vec<Finding>,
-    /// The number of every step, and whether it can run.
+    /// The number of every step, and whether it can run as this user.
     steps: Vec<(u32, bool)>,
+    /// For root: whether every step can run as an ordinary user.
+    other_user: bool,
 }
 
 /// What each probe is called in the report.
@@ -67,71 +81,89 @@ const NAMES: [(Probe, &str); 5] = [
 
 /// Makes every check. It needs no checkout, because it has to work where not much does.
 pub fn examine() -> Report {
-    let filtered = matches!(try_probe(Caller::Root, Probe::Filter), Err(Refusal::Call(error))
-        if error.errno == nix::errno::Errno::EPERM);
-    let facts = Facts::read(filtered);
-    let mut findings = vec![notes::linux(), notes::proc(&facts)];
-    let has_proc = findings[1].verdict == Verdict::Ok;
-    let mut tried = Vec::new();
-    for caller in callers() {
-        if has_proc {
-            findings.extend(probe_as(caller, &facts, &mut tried));
+    let mut facts = Facts::read();
+    let mut findings = vec![notes::linux(), basics::proc(&facts), basics::sigchld(&facts)];
+    let can_try = findings.iter().all(|finding| finding.verdict == Verdict::Ok);
+    findings.push(basics::null(&facts));
+    let mut other_user = findings.iter().all(|finding| finding.stops.is_none());
+    if can_try {
+        facts.filtered = matches!(try_probe(Caller::Root, Probe::Filter), Err(Refusal::Call(error))
+            if error.errno == Errno::EPERM);
+        let own = if geteuid().is_root() { Caller::Root } else { Caller::Rootless };
+        findings.extend(probe_as(own, &facts));
+        if can_change_user(&facts) {
+            let mut others = probe_as(Caller::Rootless, &facts);
+            other_user &= others.iter().all(|finding| finding.stops.is_none());
+            for finding in &mut others {
+                finding.stops = None;
+                if finding.verdict == Verdict::NotOk {
+                    finding.needed_for = "the tests".to_owned();
+                }
+            }
+            findings.extend(others);
+        } else {
+            other_user = false;
         }
     }
-    let works = |probe, caller| tried.contains(&(probe, caller, true));
-    let basics = findings[..2].iter().all(|finding| finding.verdict == Verdict::Ok);
-    let can = |step: u32| {
-        let needs: Vec<_> = NEEDS.iter().filter(|(_, first)| *first <= step).collect();
-        let works_for =
-            |caller: &Caller| needs.iter().all(|(probe, _)| works(*probe, *caller) && basics);
-        needs.is_empty() || callers().iter().any(works_for)
-    };
+    let stops = |finding: &Finding, step| finding.stops.is_some_and(|first| first <= step);
+    let can = |step: u32| !findings.iter().any(|finding| stops(finding, step));
     let steps = (1..=last_step()).map(|step| (step, can(step))).collect();
-    // One caller is enough for the steps, and the tests use both.
-    for finding in &mut findings {
-        let name = NAMES.iter().find(|(_, name)| finding.check.starts_with(name));
-        let other_works = |probe| tried.iter().any(|(tried, _, ok)| *tried == probe && *ok);
-        if finding.verdict == Verdict::NotOk && name.is_some_and(|(probe, _)| other_works(*probe)) {
-            finding.needed_for = "the tests; the other way works".to_owned();
-        }
-    }
+    findings.push(basics::temporary_directory(&facts));
     findings.extend(notes::all(&facts));
-    Report { findings, steps }
+    Report { findings, steps, other_user }
 }
 
-/// Who can call a step here: ourselves as root, and an ordinary user.
-fn callers() -> Vec<Caller> {
-    if geteuid().is_root() { vec![Caller::Root, Caller::Rootless] } else { vec![Caller::Rootless] }
+/// Whether we are root and can become the ordinary user of the tests.
+fn can_change_user(facts: &Facts) -> bool {
+    let mapped = || ["uid", "gid"].iter().all(|kind| is_mapped(kind, UNPRIVILEGED_UID));
+    geteuid().is_root() && facts.has_capability(SETUID) && mapped()
 }
 
 /// Probes for one caller, as far as it makes sense: what builds on a refused call would be refused, too.
-fn probe_as(caller: Caller, facts: &Facts, tried: &mut Vec<(Probe, Caller, bool)>) -> Vec<Finding> {
+fn probe_as(caller: Caller, facts: &Facts) -> Vec<Finding> {
     let how = if caller == Caller::Root { "as root" } else { "without root" };
     let mut findings = Vec::new();
-    for (probe, name) in NAMES {
-        let check = format!("{name}, {how}");
+    // A mask is made of /dev/null, which has a finding of its own.
+    let can_mask = Path::new("/dev/null").exists();
+    for (probe, name) in NAMES.into_iter().filter(|(probe, _)| can_mask || *probe != Probe::Masks) {
         let needed_for = needed_for(probe);
-        let result = try_probe(caller, probe);
-        tried.push((probe, caller, result.is_ok()));
-        let Err(refusal) = result else {
-            findings.push(Finding::new(check, Verdict::Ok, needed_for));
-            continue;
+        let finding = Finding::new(format!("{name}, {how}"), Verdict::Ok, needed_for);
+        let refusal = match try_probe(caller, probe) {
+            Ok(()) => {
+                findings.push(finding);
+                continue;
+            }
+            Err(refusal) => refusal,
         };
-        let cause = match &refusal {
-            Refusal::Call(error) => causes::find(facts, caller, *error),
-            Refusal::Other(_) => causes::unknown(),
+        if let (Refusal::Other(message), Caller::Rootless, true) =
+            (&refusal, caller, geteuid().is_root())
+        {
+            let finding = Finding::new("an ordinary user", Verdict::Note, "the tests");
+            findings.push(Finding { found: Some(message.clone()), stops: Some(2), ..finding });
+            break;
+        }
+        let (found, cause) = match &refusal {
+            Refusal::Call(error) => (error.to_string(), causes::find(facts, caller, *error)),
+            Refusal::Other(message) => (message.clone(), causes::unknown()),
         };
-        let found = match refusal {
-            Refusal::Call(error) => error.to_string(),
-            Refusal::Other(message) => message,
-        };
-        let (found, cause) = (Some(found), Some(cause));
-        findings.push(Finding { found, cause, ..Finding::new(check, Verdict::NotOk, needed_for) });
-        if matches!(probe, Probe::Pid | Probe::Mounts | Probe::Procfs) {
+        let spawn = matches!(refusal, Refusal::Call(error) if error.call == Call::Spawn);
+        let first = if spawn { 1 } else { first_step(probe) };
+        let mut finding = Finding { found: Some(found), ..finding.refused(first, cause) };
+        if matches!(refusal, Refusal::Call(error) if is_optional(error)) {
+            let needed_for = "step 07 runs without: uptime is the host's".to_owned();
+            finding = Finding { verdict: Verdict::Note, needed_for, stops: None, ..finding };
+        }
+        findings.push(finding);
+        if spawn || matches!(probe, Probe::Pid | Probe::Mounts | Probe::Procfs) {
             break;
         }
     }
     findings
+}
+
+/// Whether the step goes on without it.
+fn is_optional(error: CallError) -> bool {
+    error == CallError { call: Call::UnshareTime, errno: Errno::EINVAL }
 }
 
 /// Returns the number of the last step, which needs the most.
@@ -139,10 +171,14 @@ fn last_step() -> u32 {
     NEEDS.iter().map(|(_, first)| *first).max().unwrap_or(1)
 }
 
+/// Returns the first step that needs it.
+fn first_step(probe: Probe) -> u32 {
+    NEEDS.iter().find(|(need, _)| *need == probe).map_or(0, |(_, first)| *first)
+}
+
 /// Names the steps that need it: `steps 02 to 05`.
 fn needed_for(probe: Probe) -> String {
-    let first = NEEDS.iter().find(|(need, _)| *need == probe).map_or(0, |(_, first)| *first);
-    let last = last_step();
+    let (first, last) = (first_step(probe), last_step());
     if first == last { format!("step {last:02}") } else { format!("steps {first:02} to {last:02}") }
 }
 
@@ -151,23 +187,27 @@ enum Refusal {
     Other(String),
 }
 
-/// Tries something in a child process.
+fn lent_helper(caller: Caller) -> harness::Result<Program> {
+    Program::new(&helper_path()?, caller)
+}
+
+/// Tries something in a child process, as a step does.
 fn try_probe(caller: Caller, probe: Probe) -> std::result::Result<(), Refusal> {
-    let run = |user: Option<u32>| {
-        // We are our own helper. In a directory that the other user may be in.
-        let mut helper = Command::new("/proc/self/exe");
-        helper.arg("as").args(probe.args(caller)).stdin(Stdio::null()).current_dir("/");
-        if let Some(user) = user {
-            helper.uid(user).gid(user);
-        }
-        Probe::run(helper)
-    };
-    // Root becomes an ordinary user for it. Root of a container may not be able to, and then it creates a user
-    // namespace itself.
+    // We are our own helper. In a directory that the other user may be in.
+    let mut helper = Command::new("/proc/self/exe");
+    helper.arg("as").args(probe.args_like_step()).current_dir("/").stdin(Stdio::inherit());
     let other = caller == Caller::Rootless && geteuid().is_root();
-    let other = other && ["uid", "gid"].iter().all(|kind| is_mapped(kind, UNPRIVILEGED_UID));
-    let result = match run(other.then_some(UNPRIVILEGED_UID)) {
-        Err(_) if other => run(None),
+    if other {
+        helper.uid(UNPRIVILEGED_UID).gid(UNPRIVILEGED_UID);
+    }
+    let result = match Probe::run(helper) {
+        // Another user may not be allowed to run this program. If so, that user gets a copy.
+        Err(_) if other => lent_helper(caller).and_then(|helper| {
+            let args = probe.args_like_step();
+            let mut command = helper.command(iter::once("as").chain(args));
+            command.current_dir("/");
+            Probe::run(command)
+        }),
         result => result,
     };
     match result {
@@ -175,20 +215,6 @@ fn try_probe(caller: Caller, probe: Probe) -> std::result::Result<(), Refusal> {
         Ok(Some(refusal)) => Err(Refusal::Call(refusal)),
         Err(error) => Err(Refusal::Other(error.to_string())),
     }
-}
-
-/// Looks for a program in PATH.
-fn tool((program, needed_for, package): (&str, &str, &str)) -> Finding {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let Err(error) = command.status() else {
-        return Finding::new(program, Verdict::Ok, needed_for);
-    };
-    let found = match error.kind() {
-        io::ErrorKind::NotFound => format!("not in PATH; package: {package}"),
-        _ => error.to_string(),
-    };
-    Finding { found: Some(found), ..Finding::new(program, Verdict::Missing, needed_for) }
 }
 
 impl Report {

@@ -2,14 +2,17 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 
-use super::causes::{Cause, HARMLESS};
-use super::facts::{Facts, sysctl};
-use super::{Finding, Verdict, tool};
+use nix::unistd::{AccessFlags, access};
+
+use super::advice::{HARMLESS, OTHER_KERNEL};
+use super::causes::Cause;
+use super::facts::{Facts, Place, sysctl};
+use super::{Finding, Verdict};
 
 /// The programs that the course uses beside the steps: what for, and the package that has it.
-const TOOLS: [(&str, &str, &str); 12] = [
+const TOOLS: [(&str, &str, &str); 13] = [
+    ("git", "just start, just break; tests", "git"),
     ("ps", "the book, tests", "procps"),
     ("unshare", "tests", "util-linux"),
     ("mount", "tests", "mount or util-linux"),
@@ -24,13 +27,28 @@ const TOOLS: [(&str, &str, &str); 12] = [
     ("tini", "optional: another PID 1 to compare", "tini"),
 ];
 
+/// Looks for a program in PATH. It isn't started, because it may be what's broken.
+fn tool((program, needed_for, package): (&str, &str, &str)) -> Finding {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_in = |directory: std::path::PathBuf| {
+        let file = directory.join(program);
+        file.is_file() && access(&file, AccessFlags::X_OK).is_ok()
+    };
+    if env::split_paths(&path).any(is_in) {
+        return Finding::new(program, Verdict::Ok, needed_for);
+    }
+    let found = Some(format!("not in PATH; package: {package}"));
+    Finding { found, ..Finding::new(program, Verdict::Missing, needed_for) }
+}
+
 fn note(check: impl Into<String>, needed_for: &str) -> Finding {
     Finding::new(check, Verdict::Note, needed_for)
 }
 
 /// Lists them.
 pub(super) fn all(facts: &Facts) -> Vec<Finding> {
-    let mut notes = vec![limit(), propagation(facts), cgroup(), container(), wsl(), filter(facts)];
+    let mut notes = vec![limit(), propagation(facts), cgroup(), place(facts), wsl(), filter(facts)];
+    notes.extend(subset(facts));
     notes.extend(TOOLS.into_iter().map(tool));
     notes
 }
@@ -44,28 +62,12 @@ pub(super) fn linux() -> Finding {
     let numbers: Vec<u32> = number.split('.').filter_map(|part| part.parse().ok()).collect();
     let version = (numbers.first().copied().unwrap_or(0), numbers.get(1).copied().unwrap_or(0));
     let check = format!("Linux {}", if number.is_empty() { "of unknown version" } else { &number });
-    let enough = version >= (4, 1) || number.is_empty();
-    let verdict = if enough { Verdict::Ok } else { Verdict::NotOk };
-    let cause = (!enough).then(|| Cause {
-        why: "NSpid in /proc/PID/status, which the course reads, is there since Linux 4.1.".into(),
-        fix: "Use a newer kernel, or a virtual machine.",
-        risk: HARMLESS,
-    });
-    Finding { cause, ..Finding::new(check, verdict, "4.1; a time namespace needs 5.6") }
-}
-
-/// Without a /proc that knows this process, nothing can be tried.
-pub(super) fn proc(facts: &Facts) -> Finding {
-    let known = !facts.status.is_empty() && fs::read_link("/proc/self/exe").is_ok();
-    let verdict = if known { Verdict::Ok } else { Verdict::NotOk };
-    let cause = (!known).then(|| Cause {
-        why: "There is no procfs at /proc, or it belongs to a PID namespace that is dead or isn't ours. Someone \
-              mounted it without making the mounts private first. Nothing else was tried."
-            .into(),
-        fix: "sudo umount /proc; if there was none, sudo mount -t proc proc /proc",
-        risk: "The first removes what is wrong, and the second is what every boot does.",
-    });
-    Finding { cause, ..Finding::new("/proc", verdict, "all steps but 01") }
+    let finding = Finding::new(check, Verdict::Ok, "4.1; a time namespace needs 5.6");
+    if version >= (4, 1) || number.is_empty() {
+        return finding;
+    }
+    let why = "The course reads NSpid in /proc/PID/status, which exists since Linux 4.1.";
+    finding.refused(2, Cause::new(why, OTHER_KERNEL, HARMLESS))
 }
 
 fn limit() -> Finding {
@@ -100,32 +102,21 @@ fn cgroup() -> Finding {
     note(format!("{version}, {own}"), "this shell's; it may set limits")
 }
 
-/// The inode numbers of a machine's first namespaces: linux/proc_ns.h.
-const FIRST: [(&str, u64); 3] = [("pid", 0xEFFF_FFFC), ("uts", 0xEFFF_FFFE), ("user", 0xEFFF_FFFD)];
-
-/// Names the kind of container by what engines leave behind. That alone proves nothing, because a virtual machine
-/// may have been made from an image, so the first namespaces count more.
-fn container() -> Finding {
-    let namespace = |kind: &str| fs::metadata(format!("/proc/self/ns/{kind}")).map(|ns| ns.ino());
-    if FIRST.iter().all(|(kind, number)| namespace(kind).is_ok_and(|inode| inode == *number)) {
-        return note("no container", "");
+fn place(facts: &Facts) -> Finding {
+    match facts.place {
+        Place::Container(kind) => note(format!("a container: {kind}"), ""),
+        Place::Service => note("no container, but a systemd service", "its unit may forbid things"),
+        Place::Sandbox => note("no container, but a user namespace", "a sandbox?"),
+        Place::Host => note("no container", ""),
     }
-    let text = |path| fs::read_to_string(path).unwrap_or_default();
-    let cgroup = text("/proc/self/cgroup");
-    let environ = text("/proc/1/environ") + &text("/run/systemd/container");
-    let says = |word: &str| environ.contains(word) || cgroup.contains(word);
-    let exists = |path: &str| fs::metadata(path).is_ok();
-    let kubernetes = env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-    let kinds = [
-        ("Docker's", exists("/.dockerenv") || cgroup.contains("docker")),
-        ("Podman's", exists("/run/.containerenv") || says("libpod") || says("podman")),
-        ("one of Kubernetes", cgroup.contains("kubepods") || kubernetes),
-        ("LXC's", says("lxc")),
-        ("systemd-nspawn's", says("systemd-nspawn")),
-        ("OpenVZ's", exists("/proc/vz") && !exists("/proc/bc")),
-    ];
-    let kind = kinds.iter().find(|(_, fits)| *fits).map_or("of unknown kind", |(kind, _)| kind);
-    note(format!("a container: {kind}"), "")
+}
+
+/// A procfs that hides everything but processes. The steps run there, because they mount their own.
+fn subset(facts: &Facts) -> Option<Finding> {
+    let options = facts.mount_options("/proc");
+    options.contains(&"subset=pid").then(|| {
+        note("/proc has only processes (subset=pid)", "`ps` and `uptime` fail, the steps don't")
+    })
 }
 
 fn wsl() -> Finding {

@@ -40,7 +40,8 @@ impl Report {
             }
             if let Some(cause) = &finding.cause {
                 wrap(&mut text, "why:  ", &cause.why);
-                wrap(&mut text, "fix:  ", cause.fix);
+                let mark = if cause.tried { "" } else { " (not tried by us)" };
+                wrap(&mut text, "fix:  ", &format!("{}{mark}", cause.fix));
                 wrap(&mut text, "risk: ", cause.risk);
             }
         }
@@ -50,14 +51,17 @@ impl Report {
         let line = if failing.is_empty() {
             "All steps can run.".to_owned()
         } else {
-            format!("Not all steps can run here. These can't: {}.", failing.join(", "))
+            let failing = failing.join(", ");
+            let other = if self.other_user { " As an ordinary user, all can." } else { "" };
+            format!("Not all steps can run. These can't: {failing}.{other}")
         };
         let _ = writeln!(text, "\n{line}");
         text
     }
 
     /// Renders it for scripts: `all_steps`, `steps`, and `checks`, each with `check`, `verdict` (`ok`, `not ok`,
-    /// `missing`, `note`), `for`, and, or null, `found`, `why`, `change`, `safety`.
+    /// `missing`, `note`), `for`, and, or null, `found`, `why`, `fix`, `risk`, `tried`
+    /// (whether we saw the fix work).
     pub fn json(&self) -> Value {
         let checks = self.findings.iter().map(|finding| {
             let cause = finding.cause.as_ref();
@@ -67,8 +71,9 @@ impl Report {
                 "for": finding.needed_for,
                 "found": finding.found,
                 "why": cause.map(|cause| &cause.why),
-                "change": cause.map(|cause| cause.fix),
-                "safety": cause.map(|cause| cause.risk),
+                "fix": cause.map(|cause| &cause.fix),
+                "risk": cause.map(|cause| cause.risk),
+                "tried": cause.map(|cause| cause.tried),
             })
         });
         let checks: Vec<_> = checks.collect();

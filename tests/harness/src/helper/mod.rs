@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, raise};
 
 use crate::error::{Context, Error, Result};
 use crate::exit::shell_status;
@@ -46,6 +47,7 @@ fn run(args: &[OsString]) -> Result<ExitCode> {
         "seccomp" => seccomp::main(args)?,
         "nest-pidns" => return nest_pid_namespaces(args),
         "shift-boottime" => return shift_boottime(args),
+        "stopped" => return stopped(args),
         "soak-one" => return soak::main(args),
         "unshare" => {
             let flags = args.first().and_then(|flags| flags.to_str()?.parse().ok()).unwrap_or(0);
@@ -85,6 +87,20 @@ fn shift_boottime(args: &[OsString]) -> Result<ExitCode> {
     // To set an ID, std forks. Older kernels refuse vfork here.
     let status = Command::new(program).args(words).gid(0).status();
     exit_code(status.context("start the command")?)
+}
+
+/// Stops, and becomes `USER PROGRAM NAME ARG…` when it's continued. An empty USER is the caller.
+fn stopped(args: &[OsString]) -> Result<ExitCode> {
+    let [user, program, name, words @ ..] = args else {
+        return Err(Error::new("there is nothing to start"));
+    };
+    let mut command = Command::new(program);
+    command.arg0(name).args(words);
+    if let Some(user) = user.to_str().and_then(|user| user.parse().ok()) {
+        command.uid(user).gid(user);
+    }
+    raise(Signal::SIGSTOP).context("raise(SIGSTOP)")?;
+    Err(command.exec()).context(format!("exec {}", program.display()))
 }
 
 fn exit_code(status: std::process::ExitStatus) -> Result<ExitCode> {

@@ -1,5 +1,6 @@
 //! The helper as supervisor: starts a command line, adopts whatever outlives it, and reports what was left.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::fs::File;
@@ -9,6 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -117,7 +119,9 @@ fn run(options: &Options, control: &UnixStream) -> Result {
     // Opened now, because the program may break /proc.
     let table = File::open("/proc/self/mountinfo").context("open /proc/self/mountinfo")?;
     let before = mounts(&table)?;
-    let child = spawn(options)?;
+    let directory = env::current_dir().context("getcwd")?;
+    procfs::pin()?;
+    let child = spawn(options, &directory)?;
     report(control, format_args!("pid {}", child.id()));
     adopt(options, control, &woken, child)?;
     if sees_mounts {
@@ -143,7 +147,7 @@ fn private_mounts(scratch_host: bool) -> Result<bool> {
     Ok(true)
 }
 
-fn spawn(options: &Options) -> Result<Child> {
+fn spawn(options: &Options, directory: &Path) -> Result<Child> {
     let mut command = match options.wrapped_by.split_first() {
         None => {
             let mut command = Command::new(&options.program);
@@ -156,7 +160,7 @@ fn spawn(options: &Options) -> Result<Child> {
             command
         }
     };
-    command.args(&options.argv[1..]);
+    command.args(&options.argv[1..]).current_dir(directory);
     if let Some(uid) = options.user {
         command.uid(uid).gid(uid);
     }

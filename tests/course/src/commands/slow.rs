@@ -1,0 +1,135 @@
+//! The command that runs a step in slow motion.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use harness::Result;
+use nix::sys::signal::Signal;
+
+use crate::cleanup::with_cleanup;
+use crate::print::print;
+use crate::slow::screen::{Key, Screen, Settings};
+use crate::slow::{Film, Frame, Scene, explain, text};
+use crate::step::Step;
+use crate::workspace::{called_as, typed_path};
+
+/// What `slow` is told.
+#[derive(Args, Debug)]
+pub struct Slow {
+    /// Step to run: 02, 2 or 02-init-pid1
+    pub step: Step,
+    /// Arguments of the step itself [default: run /bin/true]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
+    /// Print every frame, and don't wait for keys
+    #[arg(long)]
+    pub all: bool,
+    /// Send this signal to the step as soon as every process waits
+    #[arg(long, value_parser = parse_signal)]
+    pub signal: Option<Signal>,
+    /// Show this program, and build nothing
+    #[arg(long, value_name = "PROGRAM")]
+    pub bin: Option<PathBuf>,
+    /// Print HOST_A, HOST_B, ... instead of the host's PIDs
+    #[arg(long)]
+    pub redacted: bool,
+}
+
+fn parse_signal(word: &str) -> std::result::Result<Signal, String> {
+    let name = word.to_ascii_uppercase();
+    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    name.parse().map_err(|_| format!("there is no signal {word}"))
+}
+
+/// Runs a step in slow motion: frame by frame at a terminal, in one go elsewhere.
+///
+/// # Errors
+/// It doesn't build, or can't be started under ptrace(2).
+pub fn slow(options: &Slow) -> Result<ExitCode> {
+    super::run::explain(&options.step, &options.args, "slow")?;
+    // Ctrl-C ends the process that has changed the terminal, and the one that cleans up stays.
+    let _settings = Settings::keep();
+    with_cleanup(|| play(options))
+}
+
+fn play(options: &Slow) -> Result<ExitCode> {
+    let step = &options.step;
+    let program = match &options.bin {
+        Some(program) => super::work::executable(&typed_path(program))?,
+        None => step.build()?,
+    };
+    let mut lines = vec![options.args.clone()];
+    if options.args.is_empty() {
+        let examples = step.examples().into_iter();
+        lines = examples.map(|words| words.map(OsString::from).into()).collect();
+    }
+    let mut last = None;
+    for (index, args) in lines.into_iter().enumerate() {
+        if last == Some(Key::Quit) {
+            break;
+        }
+        let mut scene = Scene::new(program.clone(), &step.bin(), args);
+        scene.signal = options.signal;
+        scene.redacted = options.redacted;
+        let screen = if options.all { None } else { Screen::open(scene.command_line())? };
+        match screen {
+            Some(screen) => last = Some(show(&scene, &screen)?),
+            None => print_all(&scene, if index == 0 { "" } else { "\n" })?,
+        }
+    }
+    if last.is_some_and(|key| key != Key::Quit) {
+        let (just, label) = (called_as(), step.label());
+        print(format!("`{just} slow {label} --all` prints every frame.\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints each frame as soon as it's there.
+fn print_all(scene: &Scene, gap: &str) -> Result {
+    let mut film = Film::start(scene).map_err(explain)?;
+    print(format!("{gap}$ {}\n", scene.command_line()))?;
+    while let Some(mut frame) = film.next_frame()? {
+        film.finish(&mut frame)?;
+        print(format!("\n{}", text(&frame)))?;
+    }
+    print(format!("\n[{}]\n", film.status().unwrap_or("no exit status")))
+}
+
+/// Shows each frame twice, before the call and after it. Returns the last key.
+fn show(scene: &Scene, screen: &Screen) -> Result<Key> {
+    let mut film = Film::start(scene).map_err(explain)?;
+    let mut key = Key::Next;
+    while let Some(mut frame) = film.next_frame()? {
+        if key == Key::Next && frame.result.is_none() {
+            key = ask(screen, &frame)?;
+        }
+        if key == Key::Quit {
+            break;
+        }
+        film.finish(&mut frame)?;
+        if key == Key::Next {
+            key = ask(screen, &frame)?;
+        } else {
+            print(frame.printed.iter().map(|line| format!("| {line}\n")).collect::<String>())?;
+        }
+        if key == Key::Quit {
+            break;
+        }
+    }
+    match film.status() {
+        Some(status) if key == Key::RunOn => print(format!("[{status}]\n"))?,
+        Some(status) => print(format!("\n[{status}]\n"))?,
+        None => print("\n")?,
+    }
+    Ok(key)
+}
+
+fn ask(screen: &Screen, frame: &Frame) -> Result<Key> {
+    let key = screen.ask(frame)?;
+    if key == Key::RunOn {
+        print("\nIt runs on. Ctrl-C ends it.\n")?;
+    }
+    Ok(key)
+}

@@ -1,0 +1,121 @@
+//! What to do about a refusal, for the place that we run in. Tried on Debian 12 and here, unless it says otherwise.
+
+use nix::unistd::geteuid;
+
+use super::causes::Cause;
+use super::facts::{Facts, Place};
+
+pub(super) const SYSCTL: &str = "Programs of every user can then reach parts of the kernel that only root could \
+    reach, and flaws in those have been used to become root. The setting lasts until the next boot. A file in \
+    /etc/sysctl.d keeps it.";
+const ENGINE: &str = "Programs in such a container can reach more of the host's kernel. Use these options only for the \
+    course, never with code you don't trust. A virtual machine needs none of this.";
+const SANDBOX: &str =
+    "Programs in it can then do everything that you can. Use it only for the course.";
+pub(super) const RULE: &str = "A rule for one program allows it to that program only.";
+pub(super) const HARMLESS: &str = "This changes nothing for anyone else.";
+pub(super) const OTHER_KERNEL: &str =
+    "Use another kernel: that of a usual distribution, 5.6 or later, in a virtual machine.";
+
+const DOCKER: &str = "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined \
+    --security-opt apparmor=unconfined IMAGE";
+const PODMAN: &str = "podman run --security-opt unmask=ALL IMAGE";
+/// Podman takes the same line, and needs less.
+const ENGINES: &str = "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined \
+    --security-opt apparmor=unconfined IMAGE; rootless Podman: podman run --security-opt unmask=ALL IMAGE";
+const BWRAP: &str = "bwrap --bind / / --dev-bind /dev /dev bash";
+
+/// For a call that something around us refuses.
+pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {
+    match facts.place {
+        Place::Container(kind) => engine(kind, why),
+        Place::Service => {
+            let fix = if geteuid().is_root() {
+                "systemd-run --pty bash"
+            } else {
+                "XDG_RUNTIME_DIR=/run/user/$(id -u) systemd-run --user --pty bash"
+            };
+            let risk = "The shell may do what you may do at a login, and no more.";
+            Cause::new(why, fix, risk)
+        }
+        Place::Sandbox => sandbox(why),
+        Place::Host => {
+            let fix =
+                "Start a shell without that filter: there, grep Seccomp: /proc/self/status shows 0";
+            Cause::new(why, fix, HARMLESS).not_tried()
+        }
+    }
+}
+
+/// For what a sandbox leaves out.
+pub(super) fn sandbox(why: impl Into<String>) -> Cause {
+    let fix = format!("Start the shell outside the sandbox; with bubblewrap: {BWRAP}");
+    Cause::new(why, &fix, SANDBOX)
+}
+
+fn engine(kind: &str, why: impl Into<String>) -> Cause {
+    match kind {
+        "Docker's" => Cause::new(why, DOCKER, ENGINE),
+        "Podman's" => Cause::new(why, PODMAN, ENGINE),
+        "one of Kubernetes" => {
+            let fix = "Add to the pod's securityContext: procMount: Unmasked; seccompProfile: {type: Unconfined}; \
+                appArmorProfile: {type: Unconfined}";
+            Cause::new(why, fix, ENGINE).not_tried()
+        }
+        "LXC's" | "systemd-nspawn's" | "OpenVZ's" => {
+            Cause::new(why, "Use a virtual machine instead of this container.", HARMLESS)
+        }
+        _ => Cause::new(why, ENGINES, ENGINE),
+    }
+}
+
+/// For a /proc that is covered in part.
+pub(super) fn uncovered_proc(facts: &Facts, why: impl Into<String>) -> Cause {
+    match facts.place {
+        Place::Container(kind) => engine(kind, why),
+        // A user namespace inside a container looks the same.
+        Place::Sandbox => Cause::new(why, ENGINES, ENGINE),
+        Place::Service => allow(facts, why),
+        Place::Host => {
+            let umount: Vec<_> =
+                facts.covered().iter().map(|path| format!("sudo umount {path}")).collect();
+            let risk = "Every user can then see and change what was covered.";
+            Cause::new(why, &umount.join("; "), risk)
+        }
+    }
+}
+
+/// For a /proc that can't be written.
+pub(super) fn writable_proc(facts: &Facts, why: &str) -> Cause {
+    match facts.place {
+        Place::Host => Cause::new(why, "sudo mount -o remount,bind,rw /proc", HARMLESS),
+        _ => allow(facts, why),
+    }
+}
+
+/// For a profile of AppArmor, which isn't an engine's.
+pub(super) fn apparmor(profile: &str) -> Cause {
+    let why = format!("The AppArmor profile {profile} confines this process and forbids it.");
+    let fix = "sudo dmesg | grep apparmor.*DENIED  # names the rule to add to the profile";
+    Cause::new(why, fix, RULE)
+}
+
+/// For a refusal that may come from a chroot or a security module.
+pub(super) fn leave(facts: &Facts, why: String) -> Cause {
+    if facts.place != Place::Host {
+        return allow(facts, why);
+    }
+    let fix = "exit  # from the chroot; for a security module: sudo dmesg | grep -E 'apparmor|avc'";
+    Cause::new(why, fix, HARMLESS).not_tried()
+}
+
+/// For root without the capabilities to become root of a user namespace.
+pub(super) fn other_user(facts: &Facts, why: &str) -> Cause {
+    match facts.place {
+        Place::Container("Podman's") => {
+            Cause::new(why, &PODMAN.replace("run", "run --user 1000"), ENGINE)
+        }
+        Place::Container(_) => Cause::new(why, &DOCKER.replace("run", "run --user 1000"), ENGINE),
+        _ => Cause::new(why, "setpriv --reuid 1000 --regid 1000 --clear-groups bash", HARMLESS),
+    }
+}

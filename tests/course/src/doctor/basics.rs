@@ -1,0 +1,122 @@
+//! What every step counts on, whatever it asks the kernel for.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+
+use harness::ScratchDir;
+use nix::errno::Errno;
+use nix::sys::stat::makedev;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+
+use super::advice::{self, HARMLESS};
+use super::causes::Cause;
+use super::facts::{Facts, Place};
+use super::{Finding, Verdict};
+
+/// Without a /proc that knows this process, nothing can be tried.
+pub(super) fn proc(facts: &Facts) -> Finding {
+    let finding = Finding::new("/proc", Verdict::Ok, "all steps but 01");
+    if !facts.status.is_empty() && fs::read_link("/proc/self/exe").is_ok() {
+        return finding;
+    }
+    let is_procfs = statfs("/proc").is_ok_and(|proc| proc.filesystem_type() == PROC_SUPER_MAGIC);
+    finding.refused(2, if is_procfs {
+        let why = "The procfs at /proc belongs to a PID namespace that is dead or isn't ours, because a program \
+            mounted it without making the mounts private first. Nothing else was tried.";
+        Cause::new(why, "sudo umount /proc", "This removes only the wrong one.")
+    } else {
+        let why = "There is no procfs at /proc. Nothing else was tried.";
+        Cause::new(why, "sudo mount -t proc proc /proc", "Every system does this when it boots.")
+    })
+}
+
+/// If SIGCHLD is ignored, no program learns how its children ended.
+pub(super) fn sigchld(facts: &Facts) -> Finding {
+    let finding = Finding::new("SIGCHLD", Verdict::Ok, "all steps");
+    let ignored = u64::from_str_radix(facts.field("SigIgn:"), 16).unwrap_or(0);
+    if ignored >> (nix::libc::SIGCHLD - 1) & 1 == 0 {
+        return finding;
+    }
+    let why = "SIGCHLD is ignored, as the program that started this shell left it, so the kernel discards the exit \
+        status of every child. Nothing else was tried.";
+    finding.refused(1, Cause::new(why, "env --default-signal=CHLD bash", HARMLESS))
+}
+
+/// Most programs open /dev/null, and the last step mounts it over files.
+pub(super) fn null(facts: &Facts) -> Finding {
+    let mut finding = Finding::new("/dev/null", Verdict::Ok, "steps 02 to 07");
+    let found = fs::metadata("/dev/null");
+    let opened = File::options().read(true).write(true).open("/dev/null").map(drop);
+    if let Err(error) = &opened {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+        finding.found = Some(format!("open(/dev/null): {} ({errno:?})", errno.desc()));
+    }
+    let Some((first, cause)) = null_cause(facts, found, opened.is_ok()) else { return finding };
+    if first.is_none() {
+        return Finding { needed_for: "ordinary users".into(), ..finding.refused(u32::MAX, cause) };
+    }
+    finding.refused(first.unwrap_or(2), cause)
+}
+
+/// Returns what's wrong with /dev/null, and the first step of this user that can't run because of it.
+fn null_cause(
+    facts: &Facts,
+    found: io::Result<Metadata>,
+    opens: bool,
+) -> Option<(Option<u32>, Cause)> {
+    let remake = "What every system has is there again. Programs that start meanwhile may fail.";
+    let Ok(found) = found else {
+        let fix = "sudo mknod -m 666 /dev/null c 1 3";
+        return Some((Some(2), Cause::new("There is no /dev/null.", fix, remake)));
+    };
+    if !found.file_type().is_char_device() || found.rdev() != makedev(1, 3) {
+        let why = "/dev/null isn't the null device (1:3), so what is written there is kept, and step 07 would mask \
+            with it what it should hide.";
+        let fix = "sudo rm /dev/null && sudo mknod -m 666 /dev/null c 1 3";
+        let first = if opens { 7 } else { 2 };
+        return Some((Some(first), Cause::new(why, fix, remake)));
+    }
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o006 != 0o006 {
+        let why = format!("/dev/null has the mode {mode:04o}, so ordinary users can't open it.");
+        let cause =
+            Cause::new(why, "sudo chmod 666 /dev/null", "It's the mode that every system has.");
+        return Some(((!opens).then_some(2), cause));
+    }
+    if opens {
+        return None;
+    }
+    let why = "The mount that /dev/null is on is nodev, or a security module forbids to open it.";
+    let cause = if facts.place == Place::Sandbox {
+        advice::sandbox(why)
+    } else {
+        let risk = "Programs there get the devices that their user may open.";
+        Cause::new(why, "sudo mount -o remount,bind,dev /dev/null", risk)
+    };
+    Some((Some(2), cause))
+}
+
+/// Where programs can be put that another user can run. The harness avoids a place that won't do.
+pub(super) fn temporary_directory(facts: &Facts) -> Finding {
+    let name = if std::env::var_os("TMPDIR").is_some() { "TMPDIR" } else { "/tmp" };
+    let needed_for = "tests, just check";
+    let Some(reason) = ScratchDir::why_not_tmpdir() else {
+        return Finding::new("a temporary directory", Verdict::Ok, needed_for);
+    };
+    if ScratchDir::new("course").is_ok() {
+        return Finding::new(
+            format!("{name} {reason}"),
+            Verdict::Note,
+            "the tests use another directory",
+        );
+    }
+    let why = format!("{name} {reason}, and neither /var/tmp, /dev/shm nor /run will do.");
+    let finding = Finding::new("a temporary directory", Verdict::Ok, needed_for);
+    if facts.place == Place::Sandbox {
+        return finding.refused(u32::MAX, advice::sandbox(why));
+    }
+    let fix = "sudo mount -t tmpfs -o mode=1777 tmpfs /var/tmp";
+    let risk = "What is in /var/tmp can't be seen until you unmount it: sudo umount /var/tmp";
+    finding.refused(u32::MAX, Cause::new(why, fix, risk))
+}

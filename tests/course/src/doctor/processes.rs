@@ -1,0 +1,80 @@
+//! A limit on processes: the user's or a cgroup's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use harness::{Call, CallError};
+use nix::errno::Errno;
+
+use super::causes::Cause;
+use super::facts::{Facts, Place};
+
+const LESS: &str = "A program that creates processes without end can then slow down the machine.";
+
+/// Explains a child that couldn't be created.
+pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
+    // Debian 11's C library reports EPERM for it.
+    if error.call != Call::Spawn || !matches!(error.errno, Errno::EAGAIN | Errno::EPERM) {
+        return None;
+    }
+    // A shell at its limit can start nothing, so another one has to help.
+    let here = "In another shell, with the number that `echo $$` prints in this one for PID: ";
+    if let Some(Full { limit, up }) = full_cgroup() {
+        let why = format!(
+            "A cgroup of this shell is at its limit of processes (pids.max), which is {limit}."
+        );
+        if let Place::Container(_) = facts.place {
+            let fix = "docker run --pids-limit=-1 IMAGE; podman run --pids-limit=-1 IMAGE";
+            return Some(Cause::new(why, fix, LESS));
+        }
+        let up = "/..".repeat(up);
+        let fix = format!(
+            "{here}echo max | sudo tee /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/PID/cgroup){up}/pids.max"
+        );
+        return Some(Cause::new(why, &fix, LESS));
+    }
+    let [soft, hard] = user_limit();
+    let why = format!("This user is at the limit of processes (ulimit -u), which is {soft}.");
+    let fix = format!("{here}sudo prlimit --pid PID --nproc=10000");
+    let fix = if soft == hard { fix.as_str() } else { "ulimit -S -u hard" };
+    Some(Cause::new(why, fix, LESS))
+}
+
+/// Returns the soft and the hard limit of `ulimit -u`.
+fn user_limit() -> [String; 2] {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max processes"));
+    let mut words = line.unwrap_or_default().split_whitespace().map(str::to_owned);
+    [(); 2].map(|()| words.next().unwrap_or_else(|| "unknown".to_owned()))
+}
+
+/// A cgroup that has as many processes as it may have.
+struct Full {
+    limit: u64,
+    /// How many levels above this shell's cgroup it is.
+    up: usize,
+}
+
+/// Returns the innermost one.
+fn full_cgroup() -> Option<Full> {
+    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = cgroups.lines().filter_map(|line| {
+        let (_, line) = line.split_once(':')?;
+        match line.split_once(':')? {
+            ("", path) => Some(format!("/sys/fs/cgroup{path}")),
+            ("pids", path) => Some(format!("/sys/fs/cgroup/pids{path}")),
+            _ => None,
+        }
+    });
+    let above = |own: String| {
+        let directories: Vec<PathBuf> = Path::new(&own).ancestors().map(Path::to_owned).collect();
+        directories.into_iter().enumerate()
+    };
+    own.flat_map(above).find_map(|(up, directory)| {
+        let number = |file: &str| -> Option<u64> {
+            fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok()
+        };
+        let limit = number("pids.max")?;
+        (number("pids.current")? >= limit).then_some(Full { limit, up })
+    })
+}

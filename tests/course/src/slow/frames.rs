@@ -1,0 +1,361 @@
+//! Slow motion as a list of frames: one for each call of the lesson.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use harness::tracee::{self, SystemCall};
+use harness::{Event, ProcessTree, Result, Stepper, procfs};
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Scene;
+use super::calls::{self, Described};
+use super::pids::{Caller, Pids};
+use super::printed::Printed;
+use super::rows::{Row, rows};
+use super::words;
+
+/// What a frame shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A process makes a call.
+    Call,
+    /// A call that lasted has returned.
+    Return,
+    /// A signal is delivered.
+    Signal,
+    /// We send a signal from outside.
+    Sent,
+}
+
+/// A call, before it happens and after.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Its number, from 1.
+    pub number: usize,
+    /// What it shows.
+    pub kind: Kind,
+    /// The process that it's about.
+    pub caller: Caller,
+    /// How the caller's PID on the host is written.
+    pub pid: String,
+    /// The call or the signal as in the manual, and what it will do.
+    pub described: Described,
+    /// What the call returned. None until [`Film::finish`], unless it has happened already.
+    pub result: Option<String>,
+    /// The lines that were printed since the last frame. Empty until [`Film::finish`].
+    pub printed: Vec<String>,
+    /// The processes. None until [`Film::finish`], or if all of them are gone.
+    pub tree: Option<ProcessTree>,
+    /// The processes as rows. Those before the call until [`Film::finish`], then those after it.
+    pub rows: Vec<Row>,
+}
+
+/// A program under way.
+pub struct Film {
+    stepper: Stepper,
+    host: ProcessTree,
+    /// The parts of the processes that run the program's own code. The others run the command's.
+    parts: BTreeMap<Pid, String>,
+    /// The calls that have begun and not returned yet, with those that are no frames so far.
+    open: BTreeMap<Pid, (Described, bool)>,
+    /// The processes of the last frame.
+    callers: BTreeMap<Pid, Caller>,
+    /// An event that belongs to the next frame.
+    kept: Option<Event>,
+    signal: Option<Signal>,
+    pids: Pids,
+    printed: Printed,
+    rows: Vec<Row>,
+    frames: usize,
+    pid_1_exits: bool,
+    status: Option<String>,
+}
+
+impl Film {
+    /// Starts a program and stops it before its first call.
+    ///
+    /// # Errors
+    /// ptrace(2) isn't allowed, or the program can't be started.
+    pub fn start(scene: &Scene) -> Result<Self> {
+        let printed = Printed::new()?;
+        let [stdout, stderr] = printed.outputs()?;
+        let Scene { program, name, args, user, .. } = scene;
+        let stepper = Stepper::start(program, name, args, *user, |command| {
+            command.stdin(std::process::Stdio::null()).stdout(stdout).stderr(stderr);
+        })?;
+        let host = ProcessTree::of(std::process::id().cast_signed())?;
+        let part = scene.args.first().map_or("run".into(), |word| word.to_string_lossy());
+        let parts = BTreeMap::from([(stepper.pid(), part.into_owned())]);
+        let pids = if scene.redacted { Pids::redacted() } else { Pids::default() };
+        let mut film = Film {
+            stepper,
+            host,
+            parts,
+            open: BTreeMap::new(),
+            callers: BTreeMap::new(),
+            kept: None,
+            signal: scene.signal,
+            pids,
+            printed,
+            rows: Vec::new(),
+            frames: 0,
+            pid_1_exits: false,
+            status: None,
+        };
+        film.look();
+        film.rows.iter_mut().for_each(Row::settle);
+        Ok(film)
+    }
+
+    /// Goes on until a process is about to make a call of the lesson. None: every process is gone.
+    ///
+    /// # Errors
+    /// ptrace(2) or waitpid(2) failed, or the program printed too much.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>> {
+        while let Some(event) = self.event()? {
+            self.printed.ensure_limit()?;
+            let (kind, caller, described, result) = match event {
+                Event::Enter(pid, call) => {
+                    let caller = self.caller(pid);
+                    let Some(described) = calls::describe(&caller, call, &mut self.pids) else {
+                        continue;
+                    };
+                    let is_exit = call.number == libc::SYS_exit_group;
+                    self.pid_1_exits |= is_exit && caller.is_pid_1();
+                    let is_frame = !described.is_repetition;
+                    self.open.insert(pid, (described.clone(), is_frame));
+                    if !is_frame {
+                        continue;
+                    }
+                    (Kind::Call, caller, described, None)
+                }
+                Event::Return(pid, call, value) => {
+                    let Some((described, was_frame)) = self.open.remove(&pid) else { continue };
+                    // A repetition is a frame only if the kernel refuses it.
+                    let is_refused = value < 0
+                        && ![libc::ENOTDIR, libc::ENOENT].map(i64::from).contains(&-value);
+                    if !was_frame && !is_refused {
+                        continue;
+                    }
+                    let caller = self.caller(pid);
+                    let result = self.result(&caller, call, value);
+                    let kind = if was_frame { Kind::Return } else { Kind::Call };
+                    let sentence = if was_frame {
+                        format!("{} was waiting in this call, and goes on now.", caller.name)
+                    } else {
+                        described.sentence
+                    };
+                    (kind, caller, Described { sentence, ..described }, Some(result))
+                }
+                Event::Signal(pid, signal) => {
+                    let caller = self.caller(pid);
+                    // A shell's children are of no interest.
+                    if caller.is_command && signal == Signal::SIGCHLD {
+                        continue;
+                    }
+                    let described = calls::signal(&caller, signal);
+                    (Kind::Signal, caller, described, None)
+                }
+                Event::Killed(pid, signal) => {
+                    let caller = self.caller(pid);
+                    self.gone(pid, format!("{signal} killed it"));
+                    let described = self.death(&caller, signal);
+                    let result = format!("{} is dead.", caller.name);
+                    (Kind::Signal, caller, described, Some(result))
+                }
+                Event::Exited(pid, status) => {
+                    self.gone(pid, format!("exit status {status}"));
+                    continue;
+                }
+                Event::Created(creator, _, child) => {
+                    self.adopt(creator, child);
+                    continue;
+                }
+                Event::AllSleep => {
+                    let Some(signal) = self.signal else { continue };
+                    let caller = self.caller(self.stepper.pid());
+                    let sentence = format!("Every process waits. {} gets it first.", caller.name);
+                    let call = signal.to_string();
+                    let described = Described { call, sentence, is_repetition: false };
+                    (Kind::Sent, caller, described, None)
+                }
+            };
+            self.frames += 1;
+            let pid = self.pids.host(caller.pid.as_raw());
+            return Ok(Some(Frame {
+                number: self.frames,
+                kind,
+                caller,
+                pid,
+                described,
+                result,
+                printed: Vec::new(),
+                tree: None,
+                rows: self.rows.clone(),
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Lets the call of a frame happen, and fills in what it returned, and the processes after it.
+    ///
+    /// # Errors
+    /// ptrace(2) or waitpid(2) failed.
+    pub fn finish(&mut self, frame: &mut Frame) -> Result {
+        let caller = frame.caller.pid;
+        if frame.result.is_none() {
+            frame.result = Some(match (frame.kind, self.signal) {
+                (Kind::Sent, Some(signal)) => {
+                    let _ = kill(caller, signal);
+                    self.signal = None;
+                    "It's on its way.".to_owned()
+                }
+                _ => self.happen(frame)?,
+            });
+        }
+        frame.tree = self.look();
+        frame.rows = self.rows.clone();
+        self.rows.retain(|row| !row.is_gone());
+        self.rows.iter_mut().for_each(Row::settle);
+        for line in self.printed.new_lines()? {
+            frame.printed.push(self.pids.redact_line(&line));
+        }
+        Ok(())
+    }
+
+    /// Returns how the program itself ended.
+    pub fn status(&self) -> Option<&str> {
+        self.status.as_deref()
+    }
+
+    /// Takes the event that answers a frame, or keeps it.
+    fn happen(&mut self, frame: &Frame) -> Result<String> {
+        let caller = frame.caller.pid;
+        let event = self.event()?;
+        Ok(match event {
+            Some(Event::Return(pid, call, value)) if pid == caller && frame.kind == Kind::Call => {
+                self.open.remove(&pid);
+                self.result(&frame.caller, call, value)
+            }
+            Some(Event::Created(pid, _, child)) if pid == caller => {
+                // vfork(2) returns much later, and then it's no news.
+                self.open.remove(&pid);
+                self.adopt(pid, child);
+                let child = match frame.caller.inside {
+                    Some(_) => procfs::pids(child.as_raw()).last().copied().unwrap_or_default(),
+                    None => child.as_raw(),
+                };
+                format!("= {}, the child's PID", self.pids.seen_by(&frame.caller, child))
+            }
+            Some(Event::Exited(pid, status)) if pid == caller => {
+                self.gone(pid, format!("exit status {status}"));
+                format!("{} is dead.", frame.caller.name)
+            }
+            Some(Event::Killed(pid, signal)) if pid == caller => {
+                self.gone(pid, format!("{signal} killed it"));
+                format!("{} is dead.", frame.caller.name)
+            }
+            event => {
+                self.kept = event;
+                let name = &frame.caller.name;
+                match frame.kind {
+                    Kind::Call => format!("{name} waits."),
+                    _ => format!("{name} goes on."),
+                }
+            }
+        })
+    }
+
+    fn result(&mut self, caller: &Caller, call: SystemCall, value: i64) -> String {
+        let result = words::result(caller, call, value, &mut self.pids);
+        match (call.number, value) {
+            (libc::SYS_execve, 0) => {
+                self.recast(caller.pid);
+                result
+            }
+            (libc::SYS_mount, 0) if is_proc(caller.pid, call) => match listed(caller.pid) {
+                Some(1) => format!("{result}: /proc now lists 1 process"),
+                Some(count) => format!("{result}: /proc now lists {count} processes"),
+                None => result,
+            },
+            _ => result,
+        }
+    }
+
+    fn death(&self, caller: &Caller, signal: Signal) -> Described {
+        let name = &caller.name;
+        let sentence = match (self.pid_1_exits, signal) {
+            (true, Signal::SIGKILL) => {
+                format!("PID 1 has exited, so the kernel kills {name}, too.")
+            }
+            _ => format!("{signal} has killed {name}."),
+        };
+        Described { call: signal.to_string(), sentence, is_repetition: false }
+    }
+
+    fn event(&mut self) -> Result<Option<Event>> {
+        match self.kept.take() {
+            Some(event) => Ok(Some(event)),
+            None => self.stepper.next_event(),
+        }
+    }
+
+    fn gone(&mut self, pid: Pid, how: String) {
+        self.open.remove(&pid);
+        self.parts.remove(&pid);
+        if pid == self.stepper.pid() {
+            self.status = Some(how);
+        }
+    }
+
+    fn caller(&self, pid: Pid) -> Caller {
+        let Some(stat) = procfs::Stat::of(pid.as_raw()).filter(|stat| stat.state != 'Z') else {
+            let unknown = || Caller::new(pid, "the process".to_owned(), true);
+            return self.callers.get(&pid).cloned().unwrap_or_else(unknown);
+        };
+        let part = self.parts.get(&pid).cloned();
+        let is_command = part.is_none();
+        Caller::new(pid, part.unwrap_or(stat.comm), is_command)
+    }
+
+    fn adopt(&mut self, creator: Pid, child: Pid) {
+        if let Some(part) = self.parts.get(&creator) {
+            self.parts.insert(child, format!("{part}'s child"));
+        }
+    }
+
+    /// After an execve: it's the next stage of the step, or the command.
+    fn recast(&mut self, pid: Pid) {
+        match &procfs::arguments(pid.as_raw())[..] {
+            [program, part, ..] if program == "/proc/self/exe" && self.parts.contains_key(&pid) => {
+                self.parts.insert(pid, part.clone());
+            }
+            _ => drop(self.parts.remove(&pid)),
+        }
+    }
+
+    fn look(&mut self) -> Option<ProcessTree> {
+        self.stepper.settle();
+        let tree = ProcessTree::of(self.stepper.pid().as_raw()).ok();
+        self.rows = rows(tree.as_ref(), &self.host.root, &self.rows, &mut self.pids);
+        for process in tree.iter().flat_map(ProcessTree::processes) {
+            let pid = Pid::from_raw(process.pids[0]);
+            self.callers.insert(pid, self.caller(pid));
+        }
+        tree
+    }
+}
+
+fn is_proc(pid: Pid, mount: SystemCall) -> bool {
+    tracee::string(pid, mount.args[2]).is_some_and(|kind| kind == "proc")
+}
+
+/// Counts the processes that the /proc of a process lists.
+fn listed(pid: Pid) -> Option<usize> {
+    let entries = fs::read_dir(format!("/proc/{pid}/root/proc")).ok()?;
+    let is_pid =
+        |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    Some(entries.flatten().filter(is_pid).count())
+}

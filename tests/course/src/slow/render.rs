@@ -1,0 +1,102 @@
+//! A frame as text.
+
+use super::frames::{Frame, Kind};
+use super::rows::{Change, Row};
+
+/// The columns of a screen.
+pub const WIDTH: usize = 80;
+
+/// Renders a finished frame.
+pub fn text(frame: &Frame) -> String {
+    let mut text = format!("{}. {}\n", frame.number, heading(frame));
+    for line in wrap(&frame.described.call, WIDTH - 3).into_iter().enumerate().map(hang) {
+        text += &format!("   {}\n", cut(&line, WIDTH - 3));
+    }
+    let sentence = wrap(&frame.described.sentence, WIDTH - 3);
+    let result = frame.result.iter().flat_map(|result| wrap(result, WIDTH - 3));
+    let printed = printed(frame);
+    let body = sentence.into_iter().chain(result).chain(printed);
+    for line in body.chain(lines(&frame.rows)) {
+        text += &format!("   {}\n", cut(&line, WIDTH - 3));
+    }
+    text
+}
+
+/// Renders what was printed.
+pub fn printed(frame: &Frame) -> impl Iterator<Item = String> {
+    let lines = frame.printed.iter().flat_map(|line| wrap(line, WIDTH - 5).into_iter().enumerate());
+    lines.map(|line| format!("| {}", hang(line)))
+}
+
+/// Says who does what: `init (PID 4711, inside 1) calls`.
+pub fn heading(frame: &Frame) -> String {
+    let caller = &frame.caller;
+    let inside = caller.inside.map_or(String::new(), |pid| format!(", inside {pid}"));
+    let who = format!("{} (PID {}{inside})", caller.name, frame.pid);
+    match frame.kind {
+        Kind::Call => format!("{who} calls"),
+        Kind::Return => format!("{who} returns from"),
+        Kind::Signal => format!("{who} gets"),
+        Kind::Sent => format!("You send to {who}"),
+    }
+}
+
+/// Renders the processes as a table. What the call changed is marked with `*`, what's gone with `-`.
+pub fn lines(rows: &[Row]) -> Vec<String> {
+    if rows.is_empty() {
+        return vec!["No process is left.".to_owned()];
+    }
+    let mut all = vec![["  PID", "inside", "own namespaces", "process"].map(str::to_owned)];
+    all.extend(rows.iter().map(|row| {
+        let mark = match row.change {
+            Change::Same => ' ',
+            Change::New => '*',
+            Change::Gone => '-',
+        };
+        let inside = row.inside.map_or("-".to_owned(), |pid| pid.to_string());
+        let namespaces = if row.namespaces.is_empty() { "-" } else { &row.namespaces };
+        let process = match row.change {
+            Change::Gone => "(gone)".to_owned(),
+            _ => format!("{}{}", row.branch, row.process),
+        };
+        [format!("{mark} {}", row.pid), inside, namespaces.to_owned(), process]
+    }));
+    let width = |column: usize| all.iter().map(|cells| cells[column].chars().count()).max();
+    let [first, second, third] = [0, 1, 2].map(|column| width(column).unwrap_or(0));
+    let line = |[pid, inside, namespaces, process]: &[String; 4]| {
+        let line = format!("{pid:first$}  {inside:second$}  {namespaces:third$}  {process}");
+        line.trim_end().to_owned()
+    };
+    let legend = rows.iter().any(|row| row.namespaces.contains('('));
+    let legend = legend.then(|| "  (in parentheses: for future children)".to_owned());
+    all.iter().map(line).chain(legend).collect()
+}
+
+/// Breaks a text at spaces, so that each line has at most `width` columns.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let used = lines.last().map_or(0, |line| line.chars().count());
+        if used > 0 && used + 1 + word.chars().count() > width - 3 {
+            lines.push(word.to_owned());
+        } else if let Some(line) = lines.last_mut() {
+            let gap = if used > 0 { " " } else { "" };
+            *line += &format!("{gap}{word}");
+        }
+    }
+    lines
+}
+
+/// Indents every line of a call but the first.
+pub fn hang((index, line): (usize, String)) -> String {
+    if index == 0 { line } else { format!("   {line}") }
+}
+
+/// Cuts a line that is too long, and takes out what would move the cursor.
+pub fn cut(line: &str, width: usize) -> String {
+    let line = line.replace(char::is_control, " ");
+    match line.char_indices().nth(width) {
+        Some(_) => line.chars().take(width - 1).chain(['…']).collect(),
+        None => line,
+    }
+}

@@ -1,0 +1,126 @@
+//! The process tree of a frame, one row for each process.
+
+use harness::{Process, ProcessTree};
+
+use super::pids::Pids;
+
+/// The kinds of namespace that a step can create, as /proc/PID/ns calls them.
+const KINDS: [(&str, &str); 6] = [
+    ("user", "user"),
+    ("pid", "pid"),
+    ("pid_for_children", "(pid)"),
+    ("mnt", "mnt"),
+    ("time", "time"),
+    ("time_for_children", "(time)"),
+];
+
+/// How a row differs from the last frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Not at all.
+    Same,
+    /// The process is new, or something about it.
+    New,
+    /// The process is gone. It has no row in the next frame.
+    Gone,
+}
+
+/// A process in a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// How its PID on the host is written.
+    pub pid: String,
+    /// Its PID in the innermost PID namespace, if that isn't the host's.
+    pub inside: Option<i32>,
+    /// The kinds of namespace that it doesn't share with the host.
+    pub namespaces: String,
+    /// The lines that lead to it from its parent.
+    pub branch: String,
+    /// Its command line.
+    pub process: String,
+    /// What the call changed here.
+    pub change: Change,
+}
+
+impl Row {
+    /// Forgets what was changed.
+    pub fn settle(&mut self) {
+        self.change = Change::Same;
+    }
+
+    /// Whether the process is gone.
+    pub fn is_gone(&self) -> bool {
+        self.change == Change::Gone
+    }
+
+    fn is_as(&self, other: &Row) -> bool {
+        let key = |row: &Row| (row.inside, row.namespaces.clone(), row.process.clone());
+        self.pid == other.pid && key(self) == key(other)
+    }
+}
+
+/// Lists the processes of a tree, and compares them with those `before`.
+pub fn rows(
+    tree: Option<&ProcessTree>,
+    host: &Process,
+    before: &[Row],
+    pids: &mut Pids,
+) -> Vec<Row> {
+    let mut rows = Vec::new();
+    if let Some(tree) = tree {
+        add(&tree.root, host, ["", ""], pids, &mut rows);
+    }
+    for row in &mut rows {
+        if !before.iter().any(|old| old.is_as(row)) {
+            row.change = Change::New;
+        }
+    }
+    let gone = before.iter().filter(|old| rows.iter().all(|row| row.pid != old.pid));
+    let gone: Vec<_> = gone.map(|row| Row { change: Change::Gone, ..row.clone() }).collect();
+    rows.extend(gone);
+    rows
+}
+
+fn add(
+    process: &Process,
+    host: &Process,
+    [branch, indent]: [&str; 2],
+    pids: &mut Pids,
+    rows: &mut Vec<Row>,
+) {
+    rows.push(Row {
+        pid: pids.host(process.pids[0]),
+        inside: process.pids[1..].last().copied(),
+        namespaces: own_namespaces(process, host),
+        branch: branch.to_owned(),
+        process: process.display_name(),
+        change: Change::Same,
+    });
+    for (index, child) in process.children.iter().enumerate() {
+        let last = index + 1 == process.children.len();
+        let (branch, more) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        let (branch, more) = (format!("{indent}{branch}"), format!("{indent}{more}"));
+        add(child, host, [&branch, &more], pids, rows);
+    }
+}
+
+fn own_namespaces(process: &Process, host: &Process) -> String {
+    // It has given up most of them, and only root may see the rest.
+    if process.state == 'Z' {
+        return String::new();
+    }
+    let number = |process: &Process, kind: &str| process.namespaces.get(kind).copied();
+    let is_own = |kind: &str| match kind.strip_suffix("_for_children") {
+        // The kernel doesn't show a PID namespace that has no process yet.
+        Some(base) => {
+            let own = number(process, base);
+            own.is_some() && own != number(process, kind) && number(host, kind).is_some()
+        }
+        None => {
+            let own = number(process, kind);
+            own.is_some() && own != number(host, kind)
+        }
+    };
+    let own = KINDS.iter().filter(|(kind, _)| is_own(kind)).map(|(_, name)| *name);
+    own.collect::<Vec<_>>().join(", ")
+}

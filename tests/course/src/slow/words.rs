@@ -1,0 +1,106 @@
+//! Arguments and results of system calls, in words.
+
+use std::ffi::OsStr;
+
+use harness::tracee::{self, SystemCall};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::pids::{Caller, Pids};
+
+/// Writes a string as in C.
+pub fn quoted(text: &OsStr) -> String {
+    format!("{:?}", text.to_string_lossy())
+}
+
+/// Reads a string from a process's memory, and writes it as in C.
+pub fn quoted_string(pid: Pid, address: u64) -> String {
+    if address == 0 {
+        return "NULL".to_owned();
+    }
+    quoted(&tracee::string(pid, address).unwrap_or_default())
+}
+
+/// Writes the flags that are set, or `empty`.
+pub fn flags(bits: u64, names: &[(u64, &str)], empty: &str) -> String {
+    let set: Vec<_> =
+        names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
+    if set.is_empty() { empty.to_owned() } else { set.join("|") }
+}
+
+/// Returns a signal's name, or its number if it has none.
+pub fn signal_name(number: u64) -> String {
+    let signal = i32::try_from(number).ok().and_then(|number| Signal::try_from(number).ok());
+    signal.map_or_else(|| number.to_string(), |signal| signal.to_string())
+}
+
+/// Says what a call returned: a value, or an error.
+pub fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut Pids) -> String {
+    match i32::try_from(-value) {
+        // The kernel's own codes for a call that it restarts.
+        Ok(512..=516) => return "A signal interrupted it.".to_owned(),
+        Ok(number @ 1..=4095) => {
+            let errno = Errno::from_raw(number);
+            return format!("= -1 {errno:?} ({})", errno.desc());
+        }
+        _ => {}
+    }
+    let pid = |pids: &mut Pids, pid: i32| pids.seen_by(caller, pid);
+    let [_, second, third, ..] = call.args;
+    match call.number {
+        libc::SYS_wait4 if value == 0 => "= 0: that child hasn't died".to_owned(),
+        libc::SYS_wait4 => {
+            let child = pid(pids, value as i32);
+            let status = tracee::int(caller.pid, second).map(status).unwrap_or_default();
+            format!("= {child}{status}")
+        }
+        libc::SYS_waitid => match tracee::int(caller.pid, third + 16).filter(|_| third != 0) {
+            None => "= 0".to_owned(),
+            Some(0) => "= 0: there's none".to_owned(),
+            Some(child) => format!("= 0: process {}", pid(pids, child)),
+        },
+        libc::SYS_read => {
+            let field = |offset| tracee::int(caller.pid, second + offset).unwrap_or(0);
+            let (signal, code, sender) = (field(0), field(8), field(12));
+            let signal = signal_name(u64::from(signal.cast_unsigned()));
+            // SI_USER is kill(2). Zero is a process without a PID here.
+            let whose = match (code, sender) {
+                (0, _)
+                    if sender.cast_unsigned() == std::process::id() && caller.inside.is_none() =>
+                {
+                    "from you".to_owned()
+                }
+                (0, 0) => "from outside".to_owned(),
+                (0, sender) => format!("from process {}", pid(pids, sender)),
+                (1..=6, sender) if signal == "SIGCHLD" => {
+                    format!("about process {}", pid(pids, sender))
+                }
+                _ => "from the kernel".to_owned(),
+            };
+            format!("= {value} bytes: {signal}, {whose}")
+        }
+        // As long as an ID or the uptime.
+        libc::SYS_write if pids.is_redacted() && value != 4 => "= LENGTH".to_owned(),
+        libc::SYS_clone | libc::SYS_clone3 => created(pids, caller, value),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_fork | libc::SYS_vfork => created(pids, caller, value),
+        _ => format!("= {value}"),
+    }
+}
+
+fn created(pids: &mut Pids, caller: &Caller, value: i64) -> String {
+    format!("= {}, the child's PID", pids.seen_by(caller, value as i32))
+}
+
+/// Says how a process died, from the status that wait4(2) gives.
+fn status(status: i32) -> String {
+    match (status & 0x7f, status >> 8 & 0xff) {
+        (0, code) => format!(", which exited with status {code}"),
+        (0x7f, signal) => {
+            format!(", which {} stopped", signal_name(u64::from(signal.cast_unsigned())))
+        }
+        (signal, _) => format!(", which {} killed", signal_name(u64::from(signal.cast_unsigned()))),
+    }
+}

@@ -1,0 +1,279 @@
+//! `just slow`: slow motion shows the calls that a step makes, in the same order every time.
+
+use std::fs;
+
+use course::slow::{Kind, Scene, record};
+use course::step::Step;
+use course::test_support::programs_for_each_caller;
+use harness::test_support::{AssertClean, require_tools};
+use harness::{
+    Caller, Context, Program, Result, Supervisor, Terminal, Transcript, assert_snapshot,
+};
+
+/// The tool and a step, for one caller.
+struct Pair {
+    course: Program,
+    program: Program,
+    step: Step,
+}
+
+/// Returns the tool and a step, once for each caller that this machine can have.
+fn pairs(step: &str) -> Result<Vec<Pair>> {
+    let step: Step = step.parse()?;
+    let mut courses = programs_for_each_caller(env!("CARGO_BIN_EXE_course"));
+    let mut pairs = Vec::new();
+    for program in programs_for_each_caller(step.build()?) {
+        let is_for_caller = |course: &Program| course.caller() == program.caller();
+        let Some(index) = courses.iter().position(is_for_caller) else { continue };
+        let course = courses.remove(index);
+        // The tool looks for the steps above the directory that it's called in.
+        let directory = course.directory().join("steps").join(step.to_string());
+        fs::create_dir_all(&directory).context("mkdir")?;
+        fs::create_dir_all(course.directory().join("tests/harness")).context("mkdir")?;
+        fs::write(directory.join("Cargo.toml"), "").context("write Cargo.toml")?;
+        pairs.push(Pair { course, program, step: step.clone() });
+    }
+    Ok(pairs)
+}
+
+impl Pair {
+    /// Prepares `course slow STEP options… args…`.
+    fn slow(&self, options: &[&str], args: &[&str]) -> Supervisor {
+        let (step, program) = (self.step.label(), self.program.path().to_string_lossy());
+        let words = [&["slow", &step, "--bin", &program], options, args].concat();
+        self.course.supervise(words)
+    }
+
+    /// Returns what that prints, with names instead of PIDs.
+    fn frames(&self, options: &[&str], args: &[&str]) -> Result<String> {
+        let (said, exit) =
+            Transcript::run_with_exit(self.slow(&[&["--redacted"], options].concat(), args))?;
+        exit.assert_clean();
+        assert_eq!(said.status.code(), Some(0), "{}", said.printed);
+        Ok(said.printed)
+    }
+
+    /// Returns the name of a snapshot that depends on the caller.
+    fn named(&self, name: &str) -> String {
+        let caller = if self.course.caller() == Caller::Root { "root" } else { "rootless" };
+        format!("{}_{name}{caller}", self.step.label())
+    }
+}
+
+/// A first step without a container is the same for every caller.
+#[test]
+fn frames_are_as_recorded() -> Result {
+    for step in Step::all()? {
+        for pair in pairs(&step.label())? {
+            let name = if step.has_container() { pair.named("") } else { step.label() };
+            assert_snapshot!(name, pair.frames(&["--all"], &[])?);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn signal_reaches_run_then_init_then_command() -> Result {
+    for pair in pairs("05")? {
+        let frames = pair.frames(&["--signal=term"], &["run", "/bin/sleep", "100"])?;
+        assert!(frames.ends_with("\n[exit status 143]\n"), "{frames}");
+        assert_snapshot!(pair.named("signal_"), frames);
+    }
+    Ok(())
+}
+
+/// The error line that the step prints belongs to the last frames.
+#[test]
+fn refused_call_is_a_frame() -> Result {
+    for pair in pairs("03")? {
+        let filter = ["/proc/self/exe", "as", "seccomp", "unshare=EPERM", "--"];
+        let supervisor = pair.slow(&["--redacted"], &[]).wrapped_by(&filter);
+        let (said, exit) = Transcript::run_with_exit(supervisor)?;
+        exit.assert_clean();
+        assert_snapshot!("03_refused", said.printed);
+    }
+    Ok(())
+}
+
+#[test]
+fn refused_ptrace_is_explained_in_one_line() -> Result {
+    for pair in pairs("02")? {
+        let filter = ["/proc/self/exe", "as", "seccomp", "ptrace=EPERM", "--"];
+        let (said, exit) = Transcript::run_with_exit(pair.slow(&[], &[]).wrapped_by(&filter))?;
+        exit.assert_clean();
+        assert_eq!(said.status.code(), Some(1));
+        let start = "course: ptrace(PTRACE_SEIZE): Operation not permitted (EPERM): ";
+        assert!(said.printed.starts_with(start), "{}", said.printed);
+        assert_eq!(said.printed.lines().count(), 1, "{}", said.printed);
+    }
+    Ok(())
+}
+
+/// Per process, in the same order. Which paths a step masks depends on the kernel, and one stands for all.
+#[test]
+fn calls_are_those_that_strace_sees() -> Result {
+    if !require_tools(&["strace"]) {
+        return Ok(());
+    }
+    let lesson = [
+        r"^(execve|clone3?|v?fork|unshare|wait4|waitid|kill|setpgid|exit_group)\(",
+        r"^prctl\(PR_SET_PDEATHSIG",
+        r#"^mount\((NULL, "/"|"proc"|.*"(/proc/keys|/sys/firmware|/proc/sys)")"#,
+        r"^write\(.*/(setgroups|uid_map|gid_map|timens_offsets)>",
+        r"^read\(\d+<.*signalfd",
+        r"^rt_sigprocmask\(SIG_(UN)?BLOCK, \[HUP INT",
+        r"^rt_sigtimedwait\(",
+    ];
+    // The trace calls each way to create a process the same.
+    let name = |call: &str| match call.split('(').next().unwrap_or_default() {
+        "clone3" | "fork" | "vfork" => "clone".to_owned(),
+        name => name.to_owned(),
+    };
+    for step in Step::all()? {
+        for program in programs_for_each_caller(step.build()?) {
+            for example in step.examples() {
+                let trace = program.trace(&example, &lesson)?.redacted()?;
+                let trace = trace.lines().filter_map(|line| line.split_once("  "));
+                let seen = trace.map(|(pid, call)| (pid.to_owned(), name(call)));
+                let frames = record(&scene(&program, &step, &example))?.frames.into_iter();
+                let frames = frames.filter(|frame| frame.kind == Kind::Call);
+                let shown = frames.map(|frame| (frame.pid, name(&frame.described.call)));
+                let mut seen = by_process(seen.collect());
+                // Slow motion begins after the step has started.
+                assert_eq!(seen[0].remove(0), "execve");
+                assert_eq!(by_process(shown.collect()), seen, "{step}: {example:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn scene(program: &Program, step: &Step, args: &[&str]) -> Scene {
+    let args = args.iter().map(Into::into).collect();
+    let mut scene = Scene::new(program.path().to_owned(), &step.bin(), args);
+    scene.redacted = true;
+    scene.user = program.environment().uid();
+    scene
+}
+
+fn by_process(calls: Vec<(String, String)>) -> Vec<Vec<String>> {
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for (pid, call) in calls {
+        match found.iter_mut().find(|(known, _)| *known == pid) {
+            Some((_, calls)) => calls.push(call),
+            None => found.push((pid, vec![call])),
+        }
+    }
+    found.into_iter().map(|(_, calls)| calls).collect()
+}
+
+/// What the book uses is what a learner sees.
+#[test]
+fn recording_equals_the_printed_frames() -> Result {
+    for pair in pairs("04")? {
+        let recording = record(&scene(&pair.program, &pair.step, &["run", "/bin/true"]))?;
+        assert_eq!(recording.text(), pair.frames(&[], &["run", "/bin/true"])?);
+    }
+    Ok(())
+}
+
+/// Presses Enter until the step has ended, and returns the screens.
+fn screens(pair: &Pair, term: &str, no_color: &str) -> Result<Vec<String>> {
+    let supervisor = pair.slow(&[], &[]).env("TERM", term).env("NO_COLOR", no_color);
+    let mut terminal = Terminal::start(supervisor)?;
+    let mut screens = Vec::new();
+    loop {
+        let screen = terminal.expect("[q] quit ")?;
+        let is_last = screen.contains(" exit_group(0)") && screen.contains("run is dead.");
+        screens.push(screen);
+        terminal.send_keys("\r")?;
+        if is_last {
+            break;
+        }
+    }
+    let (exit, rest) = terminal.end()?;
+    exit.assert_clean();
+    assert!(rest.contains("[exit status 0]"), "{rest}");
+    Ok(screens)
+}
+
+#[test]
+fn each_screen_fits_80_columns_and_24_lines() -> Result {
+    for step in ["02", "07"] {
+        for pair in pairs(step)? {
+            let screens = screens(&pair, "xterm", "1")?;
+            assert!(screens.len() > 15, "{}", screens.len());
+            for screen in screens {
+                let (_, screen) = screen.split_once("\x1b[H\x1b[2J").expect("a cleared screen");
+                assert!(!screen.contains('\x1b'), "{screen:?}");
+                assert!(screen.lines().count() <= 24, "{screen}");
+                let widest = screen.lines().map(|line| line.chars().count()).max();
+                assert!(widest <= Some(80), "{screen}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn dumb_terminal_gets_plain_text() -> Result {
+    for pair in pairs("02")? {
+        let screens = screens(&pair, "dumb", "")?;
+        assert!(screens.iter().all(|screen| !screen.contains('\x1b')), "{screens:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn changes_are_highlighted() -> Result {
+    for pair in pairs("02")? {
+        let screens = screens(&pair, "xterm", "")?.concat();
+        assert!(screens.contains("\x1b[1;35m* "), "{screens:?}");
+    }
+    Ok(())
+}
+
+/// Each key ends it in its own way, and the terminal is as before.
+#[test]
+fn each_way_out_leaves_nothing() -> Result {
+    for (key, status) in [("q", "0"), ("c", "0"), ("\u{3}", "130"), ("\r\r\r\rq", "0")] {
+        for pair in pairs("03")? {
+            let (course, step) = (pair.course.path().display(), pair.program.path().display());
+            // The shell must outlive Ctrl-C.
+            let script = format!(
+                "trap : INT; stty -g; {course} slow 03 --bin {step}; echo status=$?; stty -g"
+            );
+            let supervisor = pair.course.environment().supervise("/bin/sh", ["-c", &script]);
+            let mut terminal = Terminal::start(supervisor)?;
+            let before = terminal.expect("\n")?;
+            terminal.expect("[q] quit ")?;
+            terminal.send_keys(key)?;
+            terminal.expect("status=")?;
+            let (exit, rest) = terminal.end()?;
+            exit.assert_clean();
+            assert_eq!(rest.trim_end(), format!("{status}\r\n{}", before.trim_end()), "{key:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn printed_escapes_never_reach_the_screen() -> Result {
+    for pair in pairs("02")? {
+        let script = "printf '\\033[2J\\n'\nexit 0";
+        let frames = pair.frames(&[], &["run", "/bin/sh", "-c", script])?;
+        assert!(frames.contains("| ") && frames.contains("[2J"), "{frames}");
+        assert!(!frames.contains('\u{1b}'), "{frames}");
+    }
+    Ok(())
+}
+
+#[test]
+fn endless_output_ends_it() -> Result {
+    for pair in pairs("02")? {
+        let (said, exit) = Transcript::run_with_exit(pair.slow(&[], &["run", "/usr/bin/yes"]))?;
+        exit.assert_clean();
+        assert!(said.printed.contains("printed more than 4 MiB"), "{}", said.printed);
+    }
+    Ok(())
+}
