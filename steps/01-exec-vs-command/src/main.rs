@@ -105,7 +105,7 @@ fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
 
-/// Looks where execvp(3) looks.
+/// Searches PATH the way execvp(3) does.
 fn is_found(program: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(program).exists();

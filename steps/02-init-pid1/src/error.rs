@@ -58,7 +58,7 @@ pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
 
-/// Looks where execvp(3) looks.
+/// Searches PATH the way execvp(3) does.
 fn is_found(command: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(command).exists();

@@ -73,7 +73,7 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 
 // ANCHOR: sigchld
 /// If SIGCHLD is ignored, the kernel discards exit statuses and doesn't signal
-/// when a child dies. A child inherits that, and to change it takes `unsafe`.
+/// when a child dies. A child inherits this setting, and changing it takes `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));

@@ -57,8 +57,8 @@ fn mount_proc() -> Result<()> {
 /// Starts the command as our child. We stay PID 1, because the kernel kills
 /// every process in the namespace as soon as PID 1 exits.
 fn spawn_command() -> Result<Child> {
-    // Signals are still blocked in the child, or it could lose one. So it starts
-    // as this program, with the arguments that follow `init` in our own.
+    // Signals stay blocked in the child, so that none is lost. The child runs this
+    // program again, as `exec` with our arguments, to restore the mask itself.
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }
@@ -75,7 +75,7 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
 // ANCHOR_END: spawn_command
 
 // ANCHOR: event_loop
-/// Takes one signal after the other until the command exits.
+/// Reads one signal after another until the command exits.
 fn event_loop(mut command: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(command.id().cast_signed());
     release(pid)?;
