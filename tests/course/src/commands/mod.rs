@@ -11,5 +11,5 @@ pub use breaks::{break_step, test_breaks};
 pub use look::{diff, doctor, list, memory, tree};
 pub use run::{Soak, run, soak, trace};
 pub use slow::{Slow, slow};
-pub use tests::test;
+pub use tests::{summary, test};
 pub use work::{Check, check, hint, progress, solution, start, work};
