@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use course::checks;
+use course::commands::summary;
 use course::patch::{Patch, PatchKind};
 use course::sandbox::{Sandbox, missing_lines};
 use course::step::Step;
@@ -406,7 +407,7 @@ fn finished_step_passes_in_harsh_surroundings() -> Result {
     fs::set_permissions(&finished, Permissions::from_mode(0o700)).expect("close it");
     let script = "umask 077; mount -t tmpfs -o noexec course \"$TMPDIR\" || exit; \
         (while mount -t tmpfs other /mnt && umount /mnt; do :; done) & \
-        \"$0\" check 02 --bin \"$1\"; status=$?; kill $!; exit $status";
+        \"$0\" check 02 --timeout 30 --bin \"$1\"; status=$?; kill $!; exit $status";
     let args = ["-c", script, COURSE, &finished.to_string_lossy()];
     let shell = Environment::inherited().supervise("sh", args).on_scratch_host();
     let shell = shell.in_directory(&root()?).env("TMPDIR", &tmp).within(A_WHOLE_GRADING);
@@ -474,6 +475,24 @@ fn stopped_supervisor_is_killed_in_time() -> Result {
     }
     assert!(!alive(), "{error:?}");
     Ok(())
+}
+
+/// A bare machine for an ordinary user: no root, and none of the optional programs.
+#[test]
+fn skips_are_three_lines_at_most() {
+    let tests = (0..300).map(|number| format!("test_{number}"));
+    let missing =
+        ["root", "root-proc", "userns", "userns-proc", "strace", "runc", "pstree", "tini"];
+    let skips: String =
+        tests.flat_map(|test| missing.map(|name| format!("{name}\tEPERM\t{test}\n"))).collect();
+    let ordinary = summary(&skips, false);
+    assert_eq!(ordinary.lines().count(), 3, "{ordinary}");
+    for name in &missing[2..] {
+        assert!(ordinary.contains(name), "{name}: {ordinary}");
+    }
+    assert!(!ordinary.contains("root"), "root's half of the tests doesn't exist for a user");
+    assert!(summary(&skips, true).contains("root"));
+    assert_eq!(summary("root\tEPERM\ta test\n", false), "");
 }
 
 /// Does the same with each, all at a time, because most of the time they wait.

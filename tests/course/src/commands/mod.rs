@@ -19,6 +19,6 @@ pub use look::{diff, doctor, list, memory, tree};
 pub use run::{Soak, run, soak, trace};
 pub use slow::{Slow, slow};
 pub use start::{Start, start};
-pub use tests::test;
+pub use tests::{summary, test};
 pub use watch::watch;
 pub use work::{progress, solution, work};
