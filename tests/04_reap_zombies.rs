@@ -494,7 +494,7 @@ fn unsearchable_path_entry_exits_127() -> Result {
     for program in programs_03().into_iter().chain(programs()) {
         let closed = program.directory().join("closed");
         fs::create_dir(&closed).expect("create a directory");
-        fs::set_permissions(&closed, Permissions::from_mode(0)).expect("chmod");
+        fs::set_permissions(&closed, Permissions::from_mode(0o0)).expect("chmod");
         let path = format!("{}:/usr/bin:/bin", closed.display());
         let run =
             |command: &str| Transcript::run(program.supervise(["run", command]).env("PATH", &path));
