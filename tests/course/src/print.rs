@@ -38,7 +38,7 @@ pub fn wrap(start: &str, text: &str) -> String {
 /// Prints the last line of an answer: what to do next.
 ///
 /// # Errors
-/// As for [`print`].
+/// As for `print`.
 pub fn print_next(text: impl AsRef<str>) -> Result {
     print(format!("\n{} {}\n", paint(Style::Bold, "Next:"), text.as_ref()))
 }

@@ -1,7 +1,7 @@
 //! Grades a learner's step on every save, and takes single keys.
 //!
 //! One thread waits in poll(2) for keys, saves, signals and the work of another thread, which builds and grades. At
-//! rest, both sleep. [`events`] has what it waits for, [`keyboard`] the terminal's settings, [`screen`] what it shows.
+//! rest, both sleep. `events` has what it waits for, `keyboard` the terminal's settings, `screen` what it shows.
 
 mod events;
 mod keyboard;
