@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use course::checks::for_step;
 use course::grading::grade;
 use course::patch::{Patch, PatchKind};
 use course::sandbox::{Sandbox, demonstrate};
-use course::starter;
+use course::starter::{self, Begin};
 use course::step::Step;
 use harness::test_support::{Skip, with_snapshot_settings};
 use harness::{Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
@@ -125,7 +126,7 @@ impl Tests {
             names.map(|name| format!("{prefix}{name}")).collect()
         };
         let mut failing = [failed(&lessons, ""), failed(&refusals, "refusals::")].concat();
-        for grade in grade(&self.step, program, TIMEOUT)? {
+        for grade in grade(&self.step, for_step(&self.step), program, TIMEOUT)? {
             failing.extend(grade.failure.map(|_| format!("checks::{}", grade.check.name)));
         }
         failing.retain(|test| !patch.flaky_tests.contains(test));
@@ -165,13 +166,13 @@ fn starters_fail_first_check_and_steps_none() -> Result {
         return Ok(());
     }
     let directory = ScratchDir::new("starters")?;
-    for step in steps().iter().filter(|step| step.has_container()) {
+    for step in &steps() {
         let work = directory.path().join(step.label());
-        starter::lay_out(step, &work)?;
+        starter::lay_out(step, &work, Begin::WithStarter, false)?;
         let program = starter::build(step, &work)?;
-        let first = grade(step, &program, TIMEOUT)?.next().expect("a check");
+        let first = grade(step, for_step(step), &program, TIMEOUT)?.next().expect("a check");
         assert!(first.failure.is_some(), "{step}: {} is there already", first.check.name);
-        for grade in grade(step, &step.build()?, TIMEOUT)? {
+        for grade in grade(step, for_step(step), &step.build()?, TIMEOUT)? {
             assert!(grade.failure.is_none(), "{step}: {}: {:?}", grade.check.name, grade.failure);
         }
     }
