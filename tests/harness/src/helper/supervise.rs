@@ -20,9 +20,10 @@ use nix::mount::MsFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl::set_child_subreaper;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, setsid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::low_level::pipe::register;
 
@@ -44,6 +45,7 @@ struct Options {
     user: Option<u32>,
     scratch_host: bool,
     timeout: Option<Duration>,
+    processes: Option<u64>,
     block: Option<i32>,
     terminal: Option<OsString>,
     wrapped_by: Vec<OsString>,
@@ -67,6 +69,7 @@ impl Options {
                 b"timeout" => {
                     options.timeout = number().map(|ms| Duration::from_millis(ms.into()));
                 }
+                b"processes" => options.processes = number().map(u64::from),
                 b"block" => options.block = number().map(u32::cast_signed),
                 b"terminal" => options.terminal = Some(value),
                 b"wrapped-by" => options.wrapped_by.push(value),
@@ -178,9 +181,22 @@ fn spawn(options: &Options, directory: &Path) -> Result<Child> {
         mask.add(Signal::try_from(signal).context("a signal's number")?);
     }
     mask.thread_block().context("sigprocmask")?;
+    let limit = getrlimit(Resource::RLIMIT_NPROC).context("getrlimit")?;
+    limit_processes(options, limit)?;
     let child = command.spawn().context(format!("start {}", options.program.display()))?;
+    // Ours again. Root may raise the soft limit to the hard one, as everyone may.
+    setrlimit(Resource::RLIMIT_NPROC, limit.0, limit.1).context("setrlimit")?;
     mask.thread_unblock().context("sigprocmask")?;
     Ok(child)
+}
+
+/// Lets the program's user have so many processes and threads more than now: a fork bomb fills that, and not the
+/// machine. The kernel doesn't limit root.
+fn limit_processes(options: &Options, (soft, hard): (u64, u64)) -> Result {
+    let Some(more) = options.processes else { return Ok(()) };
+    let user = options.user.unwrap_or_else(|| geteuid().as_raw());
+    let soft = soft.min(procfs::tasks_of(user).context("read /proc")? + more);
+    setrlimit(Resource::RLIMIT_NPROC, soft, hard).context("setrlimit")
 }
 
 /// Reaps everything until no child is left. What outlives the program, or the timeout, is killed and reported.
