@@ -253,7 +253,9 @@ impl Graded {
     fn graded_as_ordinary_user(self) -> Result<(Transcript, Exit)> {
         let caller = program(COURSE, Caller::Rootless);
         let mine = self.directory.path().join("mine").display().to_string();
+        // A fork bomb must not take other tests' processes from them either.
         let pid_1 = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc"];
+        let pid_1 = [&pid_1[..], &["prlimit", "--nproc=300"]].concat();
         let check = ["check", "02", "--timeout", "3", "--bin", &mine];
         let check = caller.supervise(check).wrapped_by(&pid_1).in_directory(&root()?);
         Transcript::run_with_exit(check.within(A_WHOLE_GRADING))

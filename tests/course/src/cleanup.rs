@@ -1,6 +1,7 @@
 //! Runs a command that starts other people's programs so that nothing is left when it ends, in whatever way.
 
 use std::env;
+use std::fs;
 use std::io::stdin;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -26,7 +27,7 @@ const CONTAINED_AS: &str = "COURSE_CONTAINED_AS";
 /// How much the programs under test can write into their temporary directories.
 const TMPFS: &str = "mode=0755,size=256m,nr_inodes=65536";
 /// How many processes an ordinary user's program can have.
-const PROCESSES: &str = "--nproc=1000";
+const PROCESSES: u32 = 1000;
 
 /// How far the programs under test are kept from everything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,12 +123,21 @@ fn begin_as_pid_1(user: &str) -> Result<()> {
     // Only here: in a new user namespace, the kernel doesn't count what else the user runs. It never binds root.
     let program = env::current_exe().context("readlink(/proc/self/exe)")?;
     let prlimit = Path::new("/usr/bin/prlimit");
-    let mut itself = Command::new(if prlimit.exists() { prlimit } else { &program });
-    if prlimit.exists() {
-        itself.args([PROCESSES, "--"]).arg(&program);
+    let limits = prlimit.exists() && may_have_more_processes();
+    let mut itself = Command::new(if limits { prlimit } else { &program });
+    if limits {
+        itself.args([&format!("--nproc={PROCESSES}"), "--"]).arg(&program);
     }
     itself.args(env::args_os().skip(1)).env(CONTAINED_AS, "itself");
     Err(itself.exec()).context("exec /proc/self/exe")
+}
+
+/// Whether the limit on processes is higher than ours. A lower one stays, because nobody but root can raise it.
+fn may_have_more_processes() -> bool {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max processes"));
+    let hard = line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default();
+    hard == "unlimited" || hard.parse().is_ok_and(|hard: u32| hard > PROCESSES)
 }
 
 /// Kills everything below this process, and waits until nothing is left. What one of them starts in its last
