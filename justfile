@@ -1,9 +1,9 @@
 # The commands of the course. `just` lists them.
-# A step is 02, 2 or 02-init-pid1. Its arguments arrive word for word.
+# You can name a step 02, 2 or 02-init-pid1. The step gets its arguments unchanged.
 
 set positional-arguments := true
 
-# The words of a transcript are the same on every machine.
+# Print messages in English, so that transcripts are the same on every machine.
 export LC_ALL := "C.UTF-8"
 # The name of the command in messages, and the directory where relative paths start.
 export COURSE_CALLED_AS := "just"
@@ -43,7 +43,7 @@ trace step *args:
 slow step *args:
     @cargo course slow "$@"
 
-# Take a lesson out, and see what breaks: just break 03
+# Remove one idea from a step, and see what breaks: just break 03
 [group('learn')]
 [no-exit-message]
 break step *name:
@@ -55,7 +55,7 @@ break step *name:
 doctor *options:
     @cargo course doctor "$@"
 
-# Begin to write a step yourself, in work/: just start 02
+# Create a starter for your own step in work/: just start 02
 [group('build it yourself')]
 [no-exit-message]
 start step *options:
@@ -85,13 +85,13 @@ watch step *options:
 hint step *options:
     @cargo course hint "$@"
 
-# Show what is missing from your step
+# Show how your step differs from our solution
 [group('build it yourself')]
 [no-exit-message]
 solution step *options:
     @cargo course solution "$@"
 
-# Show how far your steps are
+# Show how many checks each of your steps passes
 [group('build it yourself')]
 [no-exit-message]
 progress *options:
@@ -103,7 +103,7 @@ progress *options:
 book:
     @mdbook build book
 
-# Read the book, kept up to date: just serve [--open]
+# Serve the book, and rebuild it on changes: just serve [--open]
 [group('book')]
 [no-exit-message]
 serve *options:
@@ -121,7 +121,7 @@ test-book: book
 test *step:
     @cargo course test "$@"
 
-# Run steps 2,000 times, kill a third: just soak [02]
+# Run a step 2,000 times, and kill a third of the runs: just soak [02]
 [group('test')]
 [no-exit-message]
 soak *args:
@@ -145,7 +145,7 @@ test-breaks *step:
 test-hosts *args:
     @tests/hosts/hosts "$@"
 
-# Check everything that must hold before a change lands
+# Run all checks that must pass before a change lands
 [group('test')]
 [no-exit-message]
 ci:

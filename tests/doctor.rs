@@ -35,13 +35,13 @@ fn assert_says(restriction: Restriction, words: &[&str]) {
 
 #[test]
 fn names_unmapped_user() {
-    assert_says(Restriction::UnmappedUser, &["has no number in its user namespace"]);
+    assert_says(Restriction::UnmappedUser, &["user ID isn't mapped in its user namespace"]);
 }
 
 /// From inside, a chroot that looks like the host can't be told from a security module.
 #[test]
 fn suspects_a_chroot() {
-    assert_says(Restriction::Chroot, &["One of these: a chroot,"]);
+    assert_says(Restriction::Chroot, &["The cause is a chroot"]);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn names_kernel_without_namespaces() {
 fn names_security_module() {
     assert_says(
         Restriction::SecurityModule,
-        &["why: A security module forbids it: SELinux or AppArmor"],
+        &["why: A security module forbids the call: SELinux or AppArmor"],
     );
     let setgroups =
         "write(/proc/self/setgroups): Permission denied (EACCES) why: A security module";
@@ -222,7 +222,7 @@ fn names_refused_clock_or_mask() {
     );
     assert_says(TimeNsLimit, &["why: user.max_time_namespaces is 0"]);
     assert_says(ReadOnlyProc, &["file system (EROFS) why: /proc is read-only"]);
-    assert_says(NoWriting, &["(EACCES) why: A security module forbids it"]);
+    assert_says(NoWriting, &["(EACCES) why: A security module forbids the call"]);
     let bind = "not ok masks in /proc";
     assert_says(NoBind, &[bind, "why: A filter or a security module refuses mount(2)"]);
     assert_says(

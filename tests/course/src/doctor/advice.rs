@@ -6,16 +6,16 @@ use super::causes::Cause;
 use super::facts::{Facts, Place};
 
 pub(super) const SYSCTL: &str = "Programs of every user can then reach parts of the kernel that only root could \
-    reach, and flaws in those have been used to become root. The setting lasts until the next boot. A file in \
-    /etc/sysctl.d keeps it.";
+    reach before, and attackers have used flaws in those parts to become root. The setting lasts until the next boot, \
+    unless you also write it to a file in /etc/sysctl.d.";
 const ENGINE: &str = "Programs in such a container can reach more of the host's kernel. Use these options only for the \
-    course, never with code you don't trust. A virtual machine needs none of this.";
+    course, never with code you don't trust. A virtual machine doesn't need these options.";
 const SANDBOX: &str =
-    "Programs in it can then do everything that you can. Use it only for the course.";
-pub(super) const RULE: &str = "A rule for one program allows it to that program only.";
-pub(super) const HARMLESS: &str = "This changes nothing for anyone else.";
+    "Programs in that shell can do everything that you can. Use it only for the course.";
+pub(super) const RULE: &str = "Only the program that the rule names can then make the call.";
+pub(super) const HARMLESS: &str = "Nothing changes for other users.";
 pub(super) const OTHER_KERNEL: &str =
-    "Use another kernel: that of a usual distribution, 5.6 or later, in a virtual machine.";
+    "Use the kernel of a common distribution, 5.6 or later, for example in a virtual machine.";
 
 const DOCKER: &str = "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined \
     --security-opt apparmor=unconfined IMAGE";
@@ -35,13 +35,13 @@ pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {
             } else {
                 "XDG_RUNTIME_DIR=/run/user/$(id -u) systemd-run --user --pty bash"
             };
-            let risk = "The shell may do what you may do at a login, and no more.";
+            let risk = "Programs in that shell can do what you can do after you log in.";
             Cause::new(why, fix, risk)
         }
         Place::Sandbox => sandbox(why),
         Place::Host => {
             let fix =
-                "Start a shell without that filter: there, grep Seccomp: /proc/self/status shows 0";
+                "Start a shell without that filter. There, grep Seccomp: /proc/self/status shows 0";
             Cause::new(why, fix, HARMLESS).not_tried()
         }
     }
@@ -79,7 +79,7 @@ pub(super) fn uncovered_proc(facts: &Facts, why: impl Into<String>) -> Cause {
         Place::Host => {
             let umount: Vec<_> =
                 facts.covered().iter().map(|path| format!("sudo umount {path}")).collect();
-            let risk = "Every user can then see and change what was covered.";
+            let risk = "Programs of every user can then reach the files that were covered.";
             Cause::new(why, &umount.join("; "), risk)
         }
     }
@@ -95,7 +95,7 @@ pub(super) fn writable_proc(facts: &Facts, why: &str) -> Cause {
 
 /// For a profile of AppArmor, which isn't an engine's.
 pub(super) fn apparmor(profile: &str) -> Cause {
-    let why = format!("The AppArmor profile {profile} confines this process and forbids it.");
+    let why = format!("The AppArmor profile {profile} confines this process and forbids the call.");
     let fix = "sudo dmesg | grep apparmor.*DENIED  # names the rule to add to the profile";
     Cause::new(why, fix, RULE)
 }

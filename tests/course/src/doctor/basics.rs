@@ -24,7 +24,7 @@ pub(super) fn proc(facts: &Facts) -> Finding {
     finding.refused(2, if is_procfs {
         let why = "The procfs at /proc belongs to a PID namespace that is dead or isn't ours, because a program \
             mounted it without making the mounts private first. Nothing else was tried.";
-        Cause::new(why, "sudo umount /proc", "This removes only the wrong one.")
+        Cause::new(why, "sudo umount /proc", "This removes only the wrong procfs.")
     } else {
         let why = "There is no procfs at /proc. Nothing else was tried.";
         Cause::new(why, "sudo mount -t proc proc /proc", "Every system does this when it boots.")
@@ -38,8 +38,8 @@ pub(super) fn sigchld(facts: &Facts) -> Finding {
     if ignored >> (nix::libc::SIGCHLD - 1) & 1 == 0 {
         return finding;
     }
-    let why = "SIGCHLD is ignored, as the program that started this shell left it, so the kernel discards the exit \
-        status of every child. Nothing else was tried.";
+    let why = "SIGCHLD is ignored, because this shell inherited that from the program that started it. So the kernel discards \
+        the exit status of every child. Nothing else was tried.";
     finding.refused(1, Cause::new(why, "env --default-signal=CHLD bash", HARMLESS))
 }
 
@@ -65,14 +65,15 @@ fn null_cause(
     found: io::Result<Metadata>,
     opens: bool,
 ) -> Option<(Option<u32>, Cause)> {
-    let remake = "What every system has is there again. Programs that start meanwhile may fail.";
+    let remake =
+        "This restores the device that every system has. Programs that need it meanwhile may fail.";
     let Ok(found) = found else {
         let fix = "sudo mknod -m 666 /dev/null c 1 3";
         return Some((Some(2), Cause::new("There is no /dev/null.", fix, remake)));
     };
     if !found.file_type().is_char_device() || found.rdev() != makedev(1, 3) {
-        let why = "/dev/null isn't the null device (1:3), so what is written there is kept, and step 07 would mask \
-            with it what it should hide.";
+        let why = "/dev/null isn't the null device (1:3), so it keeps data that programs write to it, and the \
+            masks of step 07 would show that data.";
         let fix = "sudo rm /dev/null && sudo mknod -m 666 /dev/null c 1 3";
         let first = if opens { 7 } else { 2 };
         return Some((Some(first), Cause::new(why, fix, remake)));
@@ -87,11 +88,11 @@ fn null_cause(
     if opens {
         return None;
     }
-    let why = "The mount that /dev/null is on is nodev, or a security module forbids to open it.";
+    let why = "The mount that /dev/null is on is nodev, or a security module forbids opening it.";
     let cause = if facts.place == Place::Sandbox {
         advice::sandbox(why)
     } else {
-        let risk = "Programs there get the devices that their user may open.";
+        let risk = "Programs can then open devices on that mount, if their user may open them.";
         Cause::new(why, "sudo mount -o remount,bind,dev /dev/null", risk)
     };
     Some((Some(2), cause))
@@ -111,12 +112,12 @@ pub(super) fn temporary_directory(facts: &Facts) -> Finding {
             "the tests use another directory",
         );
     }
-    let why = format!("{name} {reason}, and neither /var/tmp, /dev/shm nor /run will do.");
+    let why = format!("{name} {reason}, and /var/tmp, /dev/shm and /run can't be used either.");
     let finding = Finding::new("a temporary directory", Verdict::Ok, needed_for);
     if facts.place == Place::Sandbox {
         return finding.refused(u32::MAX, advice::sandbox(why));
     }
     let fix = "sudo mount -t tmpfs -o mode=1777 tmpfs /var/tmp";
-    let risk = "What is in /var/tmp can't be seen until you unmount it: sudo umount /var/tmp";
+    let risk = "This hides the files in /var/tmp until you unmount it: sudo umount /var/tmp";
     finding.refused(u32::MAX, Cause::new(why, fix, risk))
 }

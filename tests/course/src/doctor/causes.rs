@@ -37,9 +37,9 @@ impl Cause {
 /// Returns the cause if nothing else fits.
 pub(super) fn unknown() -> Cause {
     Cause::new(
-        "The cause isn't known to this program.",
-        "Please open an issue with everything that is written here.",
-        "Nothing in it names you or your machine.",
+        "This program doesn't know the cause.",
+        "Open an issue, and paste this whole report into it.",
+        "The report doesn't name you or your machine.",
     )
 }
 
@@ -75,15 +75,15 @@ fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
     let fix = format!("sudo sysctl user.max_{kind}_namespaces=10000");
     Some(if facts.pid_levels() >= 32 && matches!(kind, "pid" | "user") {
         let why = "This shell is 32 PID namespaces deep, and the kernel allows no more.";
-        Cause::new(why, "exit", "This ends this shell, and the container that it runs in.")
+        Cause::new(why, "exit", "This exits this shell, and with it the container that it runs in.")
     } else if limit.as_deref() == Some("0") {
         let why = format!("user.max_{kind}_namespaces is 0, so such namespaces can't be created.");
         Cause::new(why, &fix, SYSCTL)
     } else {
         let limit = limit.unwrap_or_else(|| "unknown".to_owned());
         let why = format!(
-            "The limit on namespaces (user.max_{kind}_namespaces, {limit}) is used up, or that of an outer user \
-             namespace is, or namespaces are 32 levels deep."
+            "There are too many namespaces. Either user.max_{kind}_namespaces ({limit}) is reached, here or in an \
+             outer user namespace, or namespaces are nested 32 levels deep."
         );
         Cause::new(why, &fix, SYSCTL)
     })
@@ -93,8 +93,8 @@ fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
 fn kernel(call: Call, errno: Errno) -> Option<Cause> {
     let missing = matches!(errno, Errno::EINVAL | Errno::ENOSYS);
     (call.is_unshare() && missing).then(|| {
-        let why = "This kernel was built without that kind of namespace, or it isn't a Linux kernel but a program \
-            that answers like one.";
+        let why = "This kernel was built without that kind of namespace, or it isn't Linux but a program \
+            that imitates it, such as gVisor.";
         Cause::new(why, OTHER_KERNEL, HARMLESS)
     })
 }
@@ -105,13 +105,13 @@ fn surroundings(facts: &Facts, caller: Caller, call: Call, errno: Errno) -> Opti
     let switch = "kernel/unprivileged_userns_clone";
     let apparmor = "kernel/apparmor_restrict_unprivileged_userns";
     if facts.filtered && refused && (call.is_unshare() || call.is_mount()) {
-        let why = "A seccomp filter refuses the call unshare(2), whatever it's asked for. Container engines and \
-            sandboxes have such a filter.";
+        let why = "A seccomp filter refuses the call unshare(2) with any flags. Container engines and \
+            sandboxes install such filters.";
         return Some(advice::allow(facts, why));
     }
     if refused && call.is_unshare() && !facts.mapped {
         let why =
-            "This process's user has no number in its user namespace (see /proc/self/uid_map).";
+            "This process's user ID isn't mapped in its user namespace (see /proc/self/uid_map).";
         return Some(Cause::new(why, "unshare --user --map-root-user bash", HARMLESS));
     }
     if refused && call == Call::UnshareUser && sysctl(switch).as_deref() == Some("0") {
@@ -121,12 +121,12 @@ fn surroundings(facts: &Facts, caller: Caller, call: Call, errno: Errno) -> Opti
     let not_a_mount = (call, errno) == (Call::MountPrivate, Errno::EINVAL);
     if facts.chroot && (not_a_mount || (refused && call.is_unshare())) {
         let why = "This is a chroot. The kernel creates no user namespace there, and `/` may not be a mount point.";
-        return Some(Cause::new(why, "exit", "This only leaves the chroot."));
+        return Some(Cause::new(why, "exit", "This exits only the shell in the chroot."));
     }
     let denied = refused || errno == Errno::EACCES;
     let restricted = || sysctl(apparmor).as_deref() == Some("1");
     if denied && caller == Caller::Rootless && restricted() {
-        let why = "AppArmor gives a program without a profile no capabilities in a user namespace \
+        let why = "In a user namespace, AppArmor takes every capability away from a program without a profile \
             (kernel.apparmor_restrict_unprivileged_userns is 1, as on Ubuntu since 23.10).";
         let fix = "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0";
         return Some(Cause::new(why, fix, SYSCTL).not_tried());
@@ -141,11 +141,11 @@ fn security_module(facts: &Facts, errno: Errno) -> Option<Cause> {
     }
     Some(match (facts.place, facts.apparmor_profile()) {
         (Place::Container(_), _) => {
-            advice::allow(facts, "A security module forbids it: SELinux or AppArmor.")
+            advice::allow(facts, "A security module forbids the call: SELinux or AppArmor.")
         }
         (_, Some(profile)) => advice::apparmor(&profile),
         (_, None) => {
-            let why = "A security module forbids it: SELinux or AppArmor.";
+            let why = "A security module forbids the call: SELinux or AppArmor.";
             let fix = "sudo dmesg | grep -E 'apparmor|avc'  # names the rule to add";
             Cause::new(why, fix, advice::RULE).not_tried()
         }
@@ -156,17 +156,18 @@ fn security_module(facts: &Facts, errno: Errno) -> Option<Cause> {
 fn privilege(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
     let uid_map = (call, errno) == (Call::WriteUidMap, Errno::EPERM);
     if uid_map && geteuid().is_root() && !facts.has_capability(SETFCAP) {
-        let why = "Root without CAP_SETFCAP, as in a container, may not map user 0 into a user namespace.";
+        let why =
+            "Root without CAP_SETFCAP, as in a container, can't map user 0 into a user namespace.";
         return Some(advice::other_user(facts, why));
     }
     let offsets = (call, errno) == (Call::WriteTimensOffsets, Errno::EPERM);
     if offsets && facts.has_capability(SYS_ADMIN) && !facts.has_capability(SYS_TIME) {
         if let Place::Container(_) = facts.place {
-            let why = "Root without CAP_SYS_TIME, as --cap-add SYS_ADMIN alone makes it, may create a time \
-                namespace but not set its clock. The steps need no --cap-add.";
+            let why = "Root without CAP_SYS_TIME can create a time namespace but can't set its clock. The option \
+                --cap-add SYS_ADMIN doesn't add CAP_SYS_TIME, and the steps run without that option.";
             return Some(advice::allow(facts, why));
         }
-        let why = "Root without CAP_SYS_TIME may create a time namespace but not set its clock.";
+        let why = "Root without CAP_SYS_TIME can create a time namespace but can't set its clock.";
         return Some(Cause::new(why, "unshare --user --map-root-user bash", HARMLESS));
     }
     None
@@ -175,23 +176,23 @@ fn privilege(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
 /// The state of /proc and the mounts.
 fn mounts(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
     if call.is_write() && errno == Errno::EROFS {
-        return Some(advice::writable_proc(facts, "/proc is read-only, as in a sandbox."));
+        return Some(advice::writable_proc(facts, "/proc is read-only, as in some sandboxes."));
     }
     if call.is_mount() && errno == Errno::EINVAL {
-        let why = "This kernel can't mount like that. It's an old one, or it isn't a Linux kernel but a program that \
-            answers like one, such as gVisor, which can't change a mount.";
+        let why = "This kernel can't mount like that. It's too old, or it isn't Linux but a program that imitates it, such \
+            as gVisor, which can't change an existing mount.";
         return Some(Cause::new(why, OTHER_KERNEL, HARMLESS));
     }
     if (call, errno) == (Call::MountProc, Errno::EPERM) && !facts.covered().is_empty() {
         let why = format!(
-            "Parts of /proc are covered ({}), as container engines do, and a process that can't see everything in \
-             the old /proc gets no new one.",
+            "Parts of /proc are covered ({}), usually by a container engine. In a user namespace, a process can mount \
+             a new /proc only if it can see everything in the old one.",
             facts.covered().join(", ")
         );
         return Some(advice::uncovered_proc(facts, why));
     }
     (call.is_mount() && errno == Errno::EPERM).then(|| {
-        let why = "A filter or a security module refuses mount(2). Container engines and sandboxes have such a filter.";
+        let why = "A filter or a security module refuses mount(2). Container engines and sandboxes install such filters.";
         advice::allow(facts, why)
     })
 }
@@ -202,20 +203,20 @@ fn filter(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
         return None;
     }
     if facts.place == Place::Service && facts.has_filter() {
-        let why = "The unit of this systemd service forbids it, for example with RestrictNamespaces= or \
+        let why = "The unit of this systemd service forbids the call, for example with RestrictNamespaces= or \
             SystemCallFilter=.";
         return Some(advice::allow(facts, why));
     }
     if call == Call::UnshareTime {
-        let why = "A seccomp filter or a security module that looks at the flags refuses time namespaces.";
+        let why = "A seccomp filter or a security module refuses time namespaces, but allows other namespaces.";
         return Some(advice::allow(facts, why));
     }
     if let (Place::Host, Some(profile)) = (facts.place, facts.apparmor_profile()) {
         return Some(advice::apparmor(&profile));
     }
-    let filter = if facts.has_filter() { " a seccomp filter that looks at the flags," } else { "" };
+    let filter = if facts.has_filter() { ", a seccomp filter that checks the flags," } else { "" };
     let why = format!(
-        "One of these: a chroot,{filter} a security module. Every setting that this program knows allows it."
+        "The cause is a chroot{filter} or a security module. Every setting that this program knows allows the call."
     );
     Some(advice::leave(facts, why))
 }

@@ -72,16 +72,16 @@ pub(super) fn linux() -> Finding {
 
 fn limit() -> Finding {
     let limit = sysctl("user/max_pid_namespaces").unwrap_or_else(|| "unknown".to_owned());
-    note(format!("at most {limit} PID namespaces"), "just soak has 16 at a time")
+    note(format!("at most {limit} PID namespaces"), "just soak uses 16 at a time")
 }
 
 fn propagation(facts: &Facts) -> Finding {
     let line = facts.mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/"));
     let fields = line.and_then(|line| line.split_once(" - ")).map_or("", |(fields, _)| fields);
     if fields.contains(" shared:") {
-        note("`/` is shared, as with systemd", "03: a careless /proc is the host's")
+        note("`/` is shared, as with systemd", "03: a mistake changes the host's /proc")
     } else {
-        note("`/` isn't shared", "03: a careless /proc harms nothing")
+        note("`/` isn't shared", "03: a mistake can't change the host")
     }
 }
 
@@ -99,7 +99,7 @@ fn cgroup() -> Finding {
     // Not the path, which may name a user.
     let own = text.lines().any(|line| !line.ends_with(":/"));
     let own = if own { "not the root" } else { "the root" };
-    note(format!("{version}, {own}"), "this shell's; it may set limits")
+    note(format!("{version}, {own}"), "this shell's cgroup may set limits")
 }
 
 fn place(facts: &Facts) -> Finding {

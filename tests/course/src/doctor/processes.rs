@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::causes::Cause;
 use super::facts::{Facts, Place};
 
-const LESS: &str = "A program that creates processes without end can then slow down the machine.";
+const LESS: &str = "A program that keeps creating processes can then slow down the machine.";
 
 /// Explains a child that couldn't be created.
 pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
