@@ -6,7 +6,7 @@ use course::slow::{Change, Frame, Recording, Scene, heading, record};
 use course::step::Step;
 use course::test_support::programs_for_each_caller;
 use harness::placeholders::Placeholders;
-use harness::{Caller, Highlights, Process, ProcessTree, Result, assert_snapshot, moment};
+use harness::{Caller, Highlights, Process, ProcessTree, Result, assert_snapshot, diagram, moment};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -34,6 +34,9 @@ fn player_shows_each_frame() -> Result {
         // A blank line would end the HTML in the middle of a page.
         assert!(html.lines().all(|line| !line.trim().is_empty()), "{html}");
         assert_snapshot!(number, html);
+        if number == "02" {
+            assert_snapshot!("02_stages", stages(&recording));
+        }
     }
     Ok(())
 }
@@ -92,6 +95,20 @@ fn frame_in_html(frame: &Frame, tree: &ProcessTree, placeholders: &mut Placehold
         "<li class=\"frame\">\n<figure class=\"picture\">\n{picture}\
          <figcaption>\n{caption}</figcaption>\n</figure>\n</li>\n"
     )
+}
+
+/// Draws the child of `run` after each program that it becomes.
+fn stages(recording: &Recording) -> String {
+    let after = |call: &str| {
+        let frame = recording.frames.iter().find(|frame| frame.described.call.starts_with(call));
+        frame.and_then(|frame| frame.tree.as_ref()).expect("a frame")
+    };
+    let moments = [
+        ("run creates a child", after("clone")),
+        ("the child becomes init", after("execve(\"/proc/self/exe\"")),
+        ("init becomes the command", after("execve(\"/bin/true\"")),
+    ];
+    diagram("One child runs three programs, and its PIDs stay the same", &moments)
 }
 
 /// Names the namespaces that aren't the host's. A table has parentheses around those of future children.

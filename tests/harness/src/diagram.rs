@@ -156,7 +156,8 @@ impl Drawing<'_> {
         let top = self.y;
         let outside = self.placeholders.name(&process.pids[0].to_string());
         let Highlights { caller, changed, gone, notes } = self.highlights;
-        let (is_gone, note) = (gone.contains(&outside), notes.get(&outside));
+        let is_gone = gone.contains(&outside);
+        let note = notes.get(&outside).filter(|_| !is_gone);
         let height = NODE + if note.is_some() { LINE } else { 0 };
         let dash = if process.state == 'Z' || is_gone { " stroke-dasharray=\"2 3\"" } else { "" };
         let style = if is_gone || changed.contains(&outside) {
@@ -186,7 +187,7 @@ impl Drawing<'_> {
             let _ = write!(pids, ", PID {pid} {where_}");
         }
         if is_gone {
-            pids += ": gone";
+            pids = format!("PID {outside} is gone");
         }
         let bold = if *caller == outside {
             " class=\"mono\" font-weight=\"bold\""
