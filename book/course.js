@@ -145,7 +145,8 @@
         const spoken = make('span', { className: 'spoken' });
         const status = make('p', { className: 'position' }, position, spoken);
         status.setAttribute('role', 'status');
-        const controls = make('div', { className: 'controls' }, previous, status, next);
+        const keys = make('p', { className: 'keys', textContent: 'or the keys ← and →' });
+        const controls = make('div', { className: 'controls' }, previous, status, next, keys);
         const calls = make('ol', { className: 'calls' }, ...frames.map(frame => {
             // "3. run (PID HOST_A) calls" becomes "run", but "run returns from" keeps its verb.
             const who = text(frame, 'doing').replace(/^\d+\. | \(.*\)| calls$/g, '');
@@ -202,6 +203,7 @@
             }
         });
 
+        player.tabIndex = -1; // the keys also work after a click on a picture
         player.setAttribute('role', 'group');
         player.setAttribute('aria-label', title.textContent);
         list.className = 'frames';

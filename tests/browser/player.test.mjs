@@ -95,6 +95,13 @@ onEach('keys turn its frames and not the page', {}, async (page, player, chapter
     assert.equal(page.url(), book.file + chapter);
 });
 
+onEach('keys turn its frames after a click on a picture', {}, async (page, player) => {
+    const first = await shown(player);
+    await player.locator('.frame:visible svg').click();
+    await page.keyboard.press('ArrowRight');
+    assert.equal(await shown(player), first + 1);
+});
+
 onEach('nothing jumps from frame to frame', {}, async (page, player) => {
     const height = () => player.evaluate(player => player.getBoundingClientRect().height);
     const before = await height();
