@@ -67,29 +67,35 @@ start step *options:
 work step *args:
     @cargo course work "$@"
 
-# Grade your step: just check 02 [--bin ./mine] [--json]
+# Grade your step: just check 02 [NAME] [--verbose]
 [group('build it yourself')]
 [no-exit-message]
 check step *options:
     @cargo course check "$@"
 
-# Show the next hint for the first check that fails
+# Check your step again on every save
 [group('build it yourself')]
 [no-exit-message]
-hint step:
+watch step *options:
+    @cargo course watch "$@"
+
+# Show the next hint: just hint 02 [NAME] [--all]
+[group('build it yourself')]
+[no-exit-message]
+hint step *options:
     @cargo course hint "$@"
 
 # Show what is missing from your step
 [group('build it yourself')]
 [no-exit-message]
-solution step:
+solution step *options:
     @cargo course solution "$@"
 
 # Show how far your steps are
 [group('build it yourself')]
 [no-exit-message]
-progress:
-    @cargo course progress
+progress *options:
+    @cargo course progress "$@"
 
 # Build the book into target/book (needs mdbook@0.5.4)
 [group('book')]

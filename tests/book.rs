@@ -41,11 +41,11 @@ const WORDS: &[(&[&str], usize)] = &[
 ];
 
 /// Reference pages, which are as long as necessary.
-const ANY_LENGTH: &[&str] = &["errors.md", "exit-statuses.md", "glossary.md"];
+const ANY_LENGTH: &[&str] = &["errors.md", "exit-statuses.md", "glossary.md", "overview.md"];
 
 /// What a visitor of the repository reads.
 const DOCUMENTS: &[&str] =
-    &["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/hosts/README.md"];
+    &["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "tests/hosts/README.md"];
 
 /// Snapshots that no page shows, and why.
 const NOT_SHOWN: &[(&str, &str)] = &[
@@ -381,6 +381,27 @@ fn documents_link_to_files_that_exist() {
             let local = !target.is_empty() && !target.contains("://");
             assert!(!local || directory.join(target).exists(), "{document}: {target}");
         }
+    }
+}
+
+/// Each option makes a container less safe, so no place proposes more than the steps need.
+#[test]
+fn container_options_agree() {
+    let option = regex(r"security-opt[= ]+([a-z]+=[A-Za-z]+)");
+    let needed: BTreeSet<_> =
+        ["apparmor=unconfined", "seccomp=unconfined", "systempaths=unconfined"].into();
+    let options = |file| -> BTreeSet<_> {
+        let text = read(file);
+        let values = option.captures_iter(&text).map(|found| found[1].to_owned());
+        values.filter(|value| value != "unmask=ALL").collect() // rootless Podman's
+    };
+    for file in [
+        ".devcontainer/devcontainer.json",
+        "book/src/set-up.md",
+        "tests/course/src/doctor/advice.rs",
+        "tests/hosts/hosts",
+    ] {
+        assert!(options(file).iter().eq(&needed), "{file}: {:?}", options(file));
     }
 }
 

@@ -47,6 +47,7 @@ fn step_names_are_consistent() {
         "doctor.rs",
         "errors.rs",
         "harness",
+        "learn.rs",
         "linux-only",
         "refusals.rs",
         "slow.rs",

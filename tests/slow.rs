@@ -1,6 +1,7 @@
 //! `just slow`: slow motion shows the calls that a step makes, in the same order every time.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use course::slow::{Kind, Scene, record};
 use course::step::Step;
@@ -31,6 +32,11 @@ fn pairs(step: &str) -> Result<Vec<Pair>> {
         fs::create_dir_all(&directory).context("mkdir")?;
         fs::create_dir_all(course.directory().join("tests/harness")).context("mkdir")?;
         fs::write(directory.join("Cargo.toml"), "").context("write Cargo.toml")?;
+        // An ordinary user enters them, too, whatever the umask is.
+        let entered = ["steps", "tests", "tests/harness"].map(|path| course.directory().join(path));
+        for path in entered.iter().chain([&directory, &directory.join("Cargo.toml")]) {
+            fs::set_permissions(path, Permissions::from_mode(0o755)).context("chmod")?;
+        }
         pairs.push(Pair { course, program, step: step.clone() });
     }
     Ok(pairs)

@@ -7,16 +7,16 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use course::checks;
+use course::commands::summary;
 use course::patch::{Patch, PatchKind};
 use course::sandbox::{Sandbox, missing_lines};
 use course::step::Step;
-use course::test_support::{names_in, program, step_program};
+use course::test_support::{self, Checkout, STEP, manifest, names_in, program, step_program};
 use course::workspace::root;
 use harness::procfs::Stat;
 use harness::test_support::{AssertClean, Skip, require_tools};
 use harness::{
-    Caller, Captured, Environment, Exit, Requirement, Result, ScratchDir, Session, Supervisor,
-    Transcript,
+    Caller, Environment, Exit, Requirement, Result, ScratchDir, Session, Supervisor, Transcript,
 };
 use nix::sys::signal::Signal;
 
@@ -27,76 +27,16 @@ const COURSE: &str = env!("CARGO_BIN_EXE_course");
 
 /// Prepares `course arg…` in a directory.
 fn course(directory: &Path, args: &[&str]) -> Supervisor {
-    Supervisor::new(&Environment::inherited(), Path::new(COURSE), "course", args)
-        .in_directory(directory)
-        .env("CARGO", env!("CARGO"))
-        .env("NO_COLOR", "1")
+    test_support::course(COURSE, directory, args)
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A checkout with two small steps, in a directory with an awkward name.
-struct Checkout {
-    _scratch: ScratchDir,
-    root: PathBuf,
-}
-
-/// Says something, and becomes the command.
-const STEP: &str = r#"
-use std::os::unix::process::CommandExt;
-fn main() {
-    eprintln!("said");
-    let args: Vec<_> = std::env::args_os().skip(2).collect();
-    match args.split_first() {
-        Some((command, args)) => panic!("{}", std::process::Command::new(command).args(args).exec()),
-        None => println!("version 1"),
-    }
-}
-"#;
-
-impl Checkout {
-    fn new() -> Self {
-        let scratch = ScratchDir::new("checkout").expect("a directory");
-        let root = scratch.path().join("it's a checkout");
-        let checkout = Checkout { _scratch: scratch, root };
-        checkout.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"steps/*\"]\n");
-        checkout.write("tests/harness/Cargo.toml", "");
-        checkout.write("steps/notes.md", "A note.\n");
-        for step in ["01-one", "02-two"] {
-            checkout.write(&format!("steps/{step}/Cargo.toml"), &manifest(step));
-            let source = STEP.replace("said", &format!("said by {step}"));
-            checkout.write(&format!("steps/{step}/src/main.rs"), &source);
-        }
-        checkout
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        let path = self.root.join(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("make a directory");
-        fs::write(path, text).expect("write a file");
-    }
-
-    fn course(&self, args: &[&str]) -> Supervisor {
-        course(&self.root, args).env("CARGO_TARGET_DIR", self.root.join("target"))
-    }
-
-    fn output(&self, args: &[&str]) -> Result<Captured> {
-        self.course(args).output()
-    }
-}
-
-fn manifest(step: &str) -> String {
-    format!(
-        "[package]\nname = \"step-{step}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\
-         [[bin]]\nname = \"{step}\"\npath = \"src/main.rs\"\n"
-    )
-}
-
 #[test]
 fn acts_on_the_checkout_it_is_called_in() -> Result {
-    let checkout = Checkout::new();
+    let checkout = Checkout::new(COURSE);
     let steps = checkout.output(&["steps"])?;
     assert_eq!(text(&steps.stdout), "01  one\n02  two\n");
     let diff = text(&checkout.output(&["diff", "1", "02-two"])?.stdout);
@@ -112,7 +52,7 @@ fn acts_on_the_checkout_it_is_called_in() -> Result {
 /// What an editor leaves beside a source, and a source in a directory.
 #[test]
 fn diff_ignores_editor_files() -> Result {
-    let checkout = Checkout::new();
+    let checkout = Checkout::new(COURSE);
     let source = checkout.root.join("steps/02-two/src");
     for name in [".main.rs.swp", "main.rs~", "#main.rs#", "notes.txt", "latin.rs"] {
         fs::write(source.join(name), b"\xff\xfe").expect("write a file");
@@ -133,7 +73,7 @@ fn diff_ignores_editor_files() -> Result {
 /// With another target, cargo puts the program elsewhere.
 #[test]
 fn runs_the_program_that_cargo_built() -> Result {
-    let checkout = Checkout::new();
+    let checkout = Checkout::new(COURSE);
     let run = || -> Result<String> {
         let run =
             checkout.course(&["run", "01"]).env("CARGO_BUILD_TARGET", host_target()).output()?;
@@ -156,7 +96,7 @@ fn host_target() -> String {
 
 #[test]
 fn compile_errors_name_the_learners_file() -> Result {
-    let checkout = Checkout::new();
+    let checkout = Checkout::new(COURSE);
     checkout.write("work/02/Cargo.toml", &(manifest("02-two") + "[workspace]\n"));
     checkout.write("work/02/src/main.rs", "fn main() {\n    let number: u8 = \"no\";\n}\n");
     let output = checkout.output(&["work", "02"])?;
@@ -168,7 +108,7 @@ fn compile_errors_name_the_learners_file() -> Result {
 
 #[test]
 fn tree_prints_the_command_line_first() -> Result {
-    let checkout = Checkout::new();
+    let checkout = Checkout::new(COURSE);
     let (said, exit) = Transcript::run_with_exit(checkout.course(&["tree", "01"]))?;
     exit.assert_clean();
     let at = |words: &str| said.printed.find(words).unwrap_or_else(|| panic!("{}", said.text));
@@ -182,7 +122,7 @@ fn trace_ends_with_its_reader() -> Result {
     if !require_tools(&["strace"]) {
         return Ok(());
     }
-    let checkout = Checkout::new();
+    let checkout = Checkout::new(COURSE);
     checkout.output(&["run", "01"])?;
     let script = "\"$0\" trace 01 command sleep 1000 | head -n 1";
     let shell = Environment::inherited().supervise("sh", ["-c", script, COURSE]);
@@ -195,7 +135,7 @@ fn trace_ends_with_its_reader() -> Result {
 
 #[test]
 fn missing_cargo_is_named() -> Result {
-    let checkout = Checkout::new();
+    let checkout = Checkout::new(COURSE);
     let output = checkout.course(&["run", "01"]).env("CARGO", "cargo").env("PATH", "/nowhere");
     let output = output.output()?;
     assert_eq!(output.exit.status.code(), Some(1));
@@ -309,6 +249,16 @@ impl Graded {
             .within(A_WHOLE_GRADING))
     }
 
+    /// An ordinary user's grader, in a PID namespace of the test's own, so that nothing else is hurt if it fails.
+    fn graded_as_ordinary_user(self) -> Result<(Transcript, Exit)> {
+        let caller = program(COURSE, Caller::Rootless);
+        let mine = self.directory.path().join("mine").display().to_string();
+        let pid_1 = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc"];
+        let check = ["check", "02", "--timeout", "3", "--bin", &mine];
+        let check = caller.supervise(check).wrapped_by(&pid_1).in_directory(&root()?);
+        Transcript::run_with_exit(check.within(A_WHOLE_GRADING))
+    }
+
     fn graded(self) -> Result<(Transcript, Exit)> {
         Transcript::run_with_exit(self.check()?)
     }
@@ -319,11 +269,8 @@ impl Graded {
 fn assert_graded(said: &Transcript, exit: &Exit) {
     exit.assert_clean();
     assert_eq!(exit.status.code(), Some(1), "{}", said.printed);
-    assert!(
-        said.printed.ends_with(&format!(" of {} checks passed\n", checks_of_02())),
-        "{}",
-        said.printed
-    );
+    let end = format!(" of {} checks passed\n\nNext: ", checks_of_02());
+    assert!(said.printed.contains(&end), "{}", said.printed);
 }
 
 /// A program that mounts, and one that doesn't exit.
@@ -363,6 +310,46 @@ fn graded_program_may_signal_its_group_and_parent() -> Result {
         Ok(())
     };
     in_parallel(["TERM 0", "KILL 0", "TERM $PPID", "KILL $PPID", "STOP $PPID"], send)
+}
+
+/// Every process that it can see, for good. Run as an ordinary user, because nothing else holds root off.
+#[test]
+fn graded_program_may_signal_every_process() -> Result {
+    if !Requirement::procfs(Caller::Rootless).is_met_or_skip() {
+        return Ok(());
+    }
+    let send = |signal: &str| -> Result {
+        let script = format!("#!/bin/sh\n[ \"$2\" != readlink ] || kill -{signal} -1\nexit 3\n");
+        let (said, exit) = Graded::new(&script)?.graded_as_ordinary_user()?;
+        assert_graded(&said, &exit);
+        Ok(())
+    };
+    in_parallel(["TERM", "KILL", "STOP"], send)
+}
+
+#[test]
+fn graded_program_may_fork_without_end() -> Result {
+    if !Requirement::procfs(Caller::Rootless).is_met_or_skip() || !require_tools(&["prlimit"]) {
+        return Ok(());
+    }
+    let script =
+        "#!/bin/sh\n[ \"$2\" = readlink ] || exit 3\nbomb() { bomb | bomb & }\nbomb\nwait\n";
+    let (said, exit) = Graded::new(script)?.graded_as_ordinary_user()?;
+    assert_graded(&said, &exit);
+    Ok(())
+}
+
+#[test]
+fn graded_program_may_fill_tmpdir() -> Result {
+    if !Requirement::procfs(Caller::Rootless).is_met_or_skip() {
+        return Ok(());
+    }
+    let script =
+        "#!/bin/sh\n[ \"$2\" != readlink ] || dd if=/dev/zero of=\"$TMPDIR/full\" bs=1M\nexit 3\n";
+    let (said, exit) = Graded::new(script)?.graded_as_ordinary_user()?;
+    assert_graded(&said, &exit);
+    assert!(said.printed.contains("256+0 records out"), "{}", said.printed);
+    Ok(())
 }
 
 /// The supervisor must not take the PIDs of another /proc for those of its children.
@@ -420,14 +407,14 @@ fn finished_step_passes_in_harsh_surroundings() -> Result {
     fs::set_permissions(&finished, Permissions::from_mode(0o700)).expect("close it");
     let script = "umask 077; mount -t tmpfs -o noexec course \"$TMPDIR\" || exit; \
         (while mount -t tmpfs other /mnt && umount /mnt; do :; done) & \
-        \"$0\" check 02 --bin \"$1\"; status=$?; kill $!; exit $status";
+        \"$0\" check 02 --timeout 30 --bin \"$1\"; status=$?; kill $!; exit $status";
     let args = ["-c", script, COURSE, &finished.to_string_lossy()];
     let shell = Environment::inherited().supervise("sh", args).on_scratch_host();
     let shell = shell.in_directory(&root()?).env("TMPDIR", &tmp).within(A_WHOLE_GRADING);
     let (said, exit) = Transcript::run_with_exit(shell)?;
     let all = checks_of_02();
     let last = format!("\n{all} of {all} checks passed\n");
-    assert!(said.printed.ends_with(&last), "{}", said.printed);
+    assert!(said.printed.contains(&last), "{}", said.printed);
     assert_eq!(exit.leaked_processes, [""; 0]);
     Ok(())
 }
@@ -464,7 +451,7 @@ fn next_command_removes_what_a_killed_one_left() -> Result {
     session.signal(Signal::SIGKILL)?;
     session.wait()?;
     assert_eq!(files(), 1, "the killed one");
-    let checkout = Checkout::new();
+    let checkout = Checkout::new(COURSE);
     let next = checkout.course(&["check", "2", "--bin", "/bin/true"]);
     next.env("TMPDIR", scratch.path()).within(A_WHOLE_GRADING).output()?;
     assert_eq!(files(), 0);
@@ -490,6 +477,24 @@ fn stopped_supervisor_is_killed_in_time() -> Result {
     Ok(())
 }
 
+/// A bare machine for an ordinary user: no root, and none of the optional programs.
+#[test]
+fn skips_are_three_lines_at_most() {
+    let tests = (0..300).map(|number| format!("test_{number}"));
+    let missing =
+        ["root", "root-proc", "userns", "userns-proc", "strace", "runc", "pstree", "tini"];
+    let skips: String =
+        tests.flat_map(|test| missing.map(|name| format!("{name}\tEPERM\t{test}\n"))).collect();
+    let ordinary = summary(&skips, false);
+    assert_eq!(ordinary.lines().count(), 3, "{ordinary}");
+    for name in &missing[2..] {
+        assert!(ordinary.contains(name), "{name}: {ordinary}");
+    }
+    assert!(!ordinary.contains("root"), "root's half of the tests doesn't exist for a user");
+    assert!(summary(&skips, true).contains("root"));
+    assert_eq!(summary("root\tEPERM\ta test\n", false), "");
+}
+
 /// Does the same with each, all at a time, because most of the time they wait.
 fn in_parallel<T: Send, const N: usize>(cases: [T; N], run: impl Fn(T) -> Result + Sync) -> Result {
     std::thread::scope(|scope| {
@@ -510,9 +515,9 @@ fn json_and_exit_status_agree() -> Result {
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(report["step"], "02-init-pid1");
         assert_eq!(report["passed"] == report["total"], all, "{report:#}");
-        let first = &report["behaviours"][0];
+        let first = &report["checks"][0];
         assert_eq!(first["passed"], all);
-        assert_eq!(first["seen"].is_string(), !all);
+        assert_eq!(first["actual"].is_string(), !all);
     }
     Ok(())
 }

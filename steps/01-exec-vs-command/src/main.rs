@@ -28,7 +28,7 @@ fn spawn_and_wait(argv: &[OsString]) -> ExitCode {
     log(format!("pid: {}", process::id()));
     match Command::new(&argv[0]).args(&argv[1..]).status() {
         Ok(status) => {
-            // A process that a signal kills has no exit status. Shells report 128 + N.
+            // A process that signal N kills has no exit code, so shells report 128 + N.
             let code = status.code().or(status.signal().map(|n| 128 + n));
             ExitCode::from(code.unwrap_or(125) as u8)
         }
@@ -92,8 +92,8 @@ fn log(line: impl Display) {
 // ANCHOR_END: log
 
 // ANCHOR: exec_failed
-/// Reports why the program didn't start, with a shell's exit status: 127 if it
-/// wasn't found, 126 if it was found but can't be executed.
+/// Reports why the program didn't start, and returns the exit status that a shell
+/// would: 127 if it wasn't found, 126 if it was found but can't be executed.
 fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
     let mut errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
     // EACCES can also mean that a directory in PATH can't be searched.
@@ -105,7 +105,7 @@ fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
 
-/// Looks where execvp(3) looks.
+/// Searches PATH as execvp(3) does: only for a name without a slash.
 fn is_found(program: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(program).exists();

@@ -1,4 +1,4 @@
-//! Used by `init`: are we where `run` would have started us?
+//! Used by `init`: did `run` start us?
 
 use std::fs;
 use std::process;
@@ -18,9 +18,9 @@ pub fn ensure_started_by_run() -> Result<()> {
     // If our parent dies, however it dies, the kernel kills us. We are PID 1, so
     // the kernel then kills every process in the namespace.
     prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
-    // That only covers deaths from now on. If `run` died before, we have a new
-    // parent, whose children aren't created in our PID namespace. getppid() can't
-    // tell: it is 0 for any parent outside. But /proc is the host's, so it can.
+    // That only covers deaths from now on. If `run` died before, we have another
+    // parent. getppid() is 0 for any parent outside our PID namespace, so ask /proc.
+    // It is still the host's. Only `run` creates its children in our namespace.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap_or("0");
     let theirs = fs::read_link(format!("/proc/{parent}/ns/pid_for_children"));

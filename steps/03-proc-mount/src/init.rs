@@ -23,12 +23,15 @@ pub fn init(argv: &[OsString]) -> Result<ExitCode> {
 // ANCHOR_END: init
 
 // ANCHOR: mount_proc
-/// Mounts a /proc that shows our PID namespace, where only we can see it.
+/// Mounts a /proc for the container, so that `ps` shows its processes and not the
+/// host's. The host doesn't see this mount.
 fn mount_proc() -> Result<()> {
-    // Our own mount namespace starts as a copy of the host's mounts.
+    // Unlike with CLONE_NEWPID, we move into the new mount namespace ourselves. It
+    // starts as a copy of the host's mounts.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     // On a host with systemd, mounts are shared: what we mount would propagate
-    // to the host. Make every mount in our copy private first.
+    // to the host. So make every mount from / on down private first. This call
+    // changes mounts instead of creating one.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .context("mount(/, MS_REC|MS_PRIVATE)")?;

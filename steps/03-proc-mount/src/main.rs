@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         log(format!("{}: {error}", env!("CARGO_BIN_NAME")));
-        // 125 means that the step failed, as opposed to the command.
+        // As with `docker run`, 125 means that we failed, and not the command.
         ExitCode::from(125)
     })
 }
@@ -43,7 +43,8 @@ enum Role {
     /// Start CMD in a container and wait for it
     Run {
         /// Give CMD our standard input [default: /dev/null]
-        // Docker's users type -ti or -it, so `-t` and `-i` are the same option.
+        // Docker's users type -ti or -it. Here both letters are the same option, so
+        // it may occur twice. CMD gets our terminal, and not a new one.
         #[arg(long = "ti", short = 't', overrides_with = "interactive")]
         #[arg(visible_alias = "it", visible_short_alias = 'i')]
         interactive: bool,

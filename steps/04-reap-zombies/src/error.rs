@@ -14,11 +14,12 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const HINT: &str = "hint: run 'just doctor'; it finds out why";
 
-/// Names the call that failed, as `anyhow`'s trait of this name does.
+/// Names the call that failed and adds the hint. Used like `anyhow`'s `Context`.
 pub trait Context<T> {
     fn context(self, call: impl Display) -> Result<T>;
 }
 
+// std fails with io::Error and nix with Errno. Both convert to io::Error.
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn context(self, call: impl Display) -> Result<T> {
         let named = |error| format!("{call}: {}\n{HINT}", reason(errno(error)));
@@ -45,8 +46,8 @@ pub fn log(line: impl Display) {
 // ANCHOR_END: log
 
 // ANCHOR: exec_failed
-/// Reports why the command didn't start, with a shell's exit status: 127 if it
-/// wasn't found, 126 if it was found but can't be executed.
+/// Reports why the command didn't start, and returns the exit status that a shell
+/// would: 127 if it wasn't found, 126 if it was found but can't be executed.
 pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
     let mut errno = errno(error);
     // EACCES can also mean that a directory in PATH can't be searched.
@@ -58,7 +59,7 @@ pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
 
-/// Looks where execvp(3) looks.
+/// Searches PATH as execvp(3) does: only for a name without a slash.
 fn is_found(command: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(command).exists();

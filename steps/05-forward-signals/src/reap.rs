@@ -1,4 +1,5 @@
-//! Used by `init`: waiting for children, which is PID 1's duty.
+//! Used by `init`: a dead process is a zombie until its parent waits for it, and
+//! PID 1 is the parent of every orphan.
 
 use std::fs;
 use std::process::{Child, ExitCode};
@@ -16,8 +17,8 @@ use crate::run::exit_code;
 /// one SIGCHLD. The others are orphans, whose parent the kernel makes PID 1.
 pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
     loop {
-        // Peek first: WNOWAIT leaves the zombie in place. If we waited for any
-        // child, we could take the command's exit status away from `try_wait`.
+        // Peek first: WNOWAIT leaves the zombie in place. Without it, we could take
+        // the command's exit status away from `try_wait`.
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let dead = waitid(Id::All, peek);
         if let Some(status) = command.try_wait().context("wait")? {
@@ -35,8 +36,9 @@ fn reap(orphan: Option<Pid>) {
     let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
 }
 
-/// If a real-time signal killed an orphan, nix can't decode its status or PID.
-/// So this tries every process except the command, whose status we need.
+/// nix can't describe a death by a real-time signal (34 to 64): instead of the PID,
+/// `waitid` returns an error. So try every process in the container except the
+/// command, whose status we need. Waiting for one that isn't a zombie does nothing.
 fn reap_by_pid(command: Pid) {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

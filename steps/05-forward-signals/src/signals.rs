@@ -21,7 +21,7 @@ pub fn block_signals() -> Result<SigSet> {
     named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
 
-/// Waits for the next signal and takes it.
+/// Waits for the next signal and reads it.
 pub fn next_signal() -> Result<Signal> {
     let named: SigSet = Signal::iterator().collect();
     let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;

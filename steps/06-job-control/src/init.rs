@@ -1,5 +1,5 @@
-//! Run by `run`, in the container: PID 1 of the new PID namespace, which stays;
-//! and its child, until that becomes the command.
+//! Run by `run`, in the container: PID 1 of the new PID namespace, which keeps
+//! running, and its child, until that becomes the command.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -35,12 +35,15 @@ pub fn init(argv: &[OsString]) -> Result<ExitCode> {
 // ANCHOR_END: init
 
 // ANCHOR: mount_proc
-/// Mounts a /proc that shows our PID namespace, where only we can see it.
+/// Mounts a /proc for the container, so that `ps` shows its processes and not the
+/// host's. The host doesn't see this mount.
 fn mount_proc() -> Result<()> {
-    // Our own mount namespace starts as a copy of the host's mounts.
+    // Unlike with CLONE_NEWPID, we move into the new mount namespace ourselves. It
+    // starts as a copy of the host's mounts.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     // On a host with systemd, mounts are shared: what we mount would propagate
-    // to the host. Make every mount in our copy private first.
+    // to the host. So make every mount from / on down private first. This call
+    // changes mounts instead of creating one.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .context("mount(/, MS_REC|MS_PRIVATE)")?;
@@ -51,11 +54,11 @@ fn mount_proc() -> Result<()> {
 // ANCHOR_END: mount_proc
 
 // ANCHOR: spawn_command
-/// Starts the command as our child. We stay PID 1, because the kernel kills
-/// every process in the namespace as soon as PID 1 exits.
+/// Starts the command as our child. We stay PID 1 ourselves, because PID 1 has to
+/// wait for orphans, and an ordinary command doesn't.
 fn spawn_command() -> Result<Child> {
-    // Signals are still blocked in the child, or it could lose one. So it starts
-    // as this program, with the arguments that follow `init` in our own.
+    // Signals stay blocked in the child, because it could lose them otherwise. So it
+    // runs this program again, as `exec` with our arguments, to restore the mask.
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }
@@ -72,7 +75,7 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
 // ANCHOR_END: spawn_command
 
 // ANCHOR: event_loop
-/// Takes one signal after the other until the command exits.
+/// Reads one signal after another until the command exits.
 fn event_loop(mut command: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(command.id().cast_signed());
     release(pid)?;

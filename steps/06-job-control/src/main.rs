@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         log(format!("{}: {error}", env!("CARGO_BIN_NAME")));
-        // 125 means that the step failed, as opposed to the command.
+        // As with `docker run`, 125 means that we failed, and not the command.
         ExitCode::from(125)
     })
 }
@@ -48,7 +48,8 @@ enum Role {
     /// Start CMD in a container and wait for it
     Run {
         /// Give CMD our standard input [default: /dev/null]
-        // Docker's users type -ti or -it, so `-t` and `-i` are the same option.
+        // Docker's users type -ti or -it. Here both letters are the same option, so
+        // it may occur twice. CMD gets our terminal, and not a new one.
         #[arg(long = "ti", short = 't', overrides_with = "interactive")]
         #[arg(visible_alias = "it", visible_short_alias = 'i')]
         interactive: bool,
@@ -56,7 +57,7 @@ enum Role {
         #[arg(value_name = "CMD", trailing_var_arg = true, default_value = "/bin/sh")]
         argv: Vec<OsString>,
     },
-    /// Start CMD in the container as PID 1. Only `run` may start this
+    /// Be PID 1 and start CMD as a child. Only `run` may start this
     Init(Inner),
     /// Become CMD. Only `init` may start this
     Exec(Inner),

@@ -23,14 +23,14 @@ pub fn block_signals() -> Result<SigSet> {
 // ANCHOR_END: signals
 
 // ANCHOR: next_signal
-/// A signal that we took.
+/// A signal that we read.
 pub struct Received {
     pub signal: Signal,
     /// The terminal sent it, so our child got it as well.
     pub from_terminal: bool,
 }
 
-/// Waits for the next signal and takes it.
+/// Waits for the next signal and reads it.
 pub fn next_signal() -> Result<Received> {
     let named: SigSet = Signal::iterator().collect();
     let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;

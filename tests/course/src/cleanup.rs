@@ -1,19 +1,42 @@
 //! Runs a command that starts other people's programs so that nothing is left when it ends, in whatever way.
 
 use std::env;
+use std::io::stdin;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{self, Command, ExitCode};
 
-use harness::{Context, Error, Result, ScratchDir, procfs, shell_status};
+use harness::namespace::{enter_user_namespace, make_mounts_private, map_ids};
+use harness::{Caller, Context, Error, Requirement, Result, ScratchDir, procfs, shell_status};
 use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, getppid};
+use nix::unistd::{Pid, getegid, geteuid, getpgrp, getppid, tcgetpgrp};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// In the environment of the process that works: the PID of the one that cleans up after it.
+/// In the environment of the process that works: the PID of the one that cleans up after it, as it sees it.
 const CLEANED_UP_BY: &str = "COURSE_CLEANED_UP_BY";
+/// In the environment of the first process in a PID namespace: the user that it becomes, or `root`.
+const CONTAINED_AS: &str = "COURSE_CONTAINED_AS";
+/// How much the programs under test can write into their temporary directories.
+const TMPFS: &str = "mode=0755,size=256m,nr_inodes=65536";
+/// How many processes an ordinary user's program can have.
+const PROCESSES: &str = "--nproc=1000";
+
+/// How far the programs under test are kept from everything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Containment {
+    /// Not at all. They see the host's PIDs.
+    None,
+    /// In a PID namespace and a temporary directory of limited size, if that's possible here. `kill -9 -1` doesn't
+    /// reach the process that works, because that's PID 1 there.
+    PidNamespace,
+}
 
 /// Works in a process of its own, with a directory for its temporary files, and waits for it. When the work is
 /// done, or a signal such as Ctrl-C ends the command, everything that the work started is killed, and the
@@ -21,19 +44,32 @@ const CLEANED_UP_BY: &str = "COURSE_CLEANED_UP_BY";
 ///
 /// # Errors
 /// The directory or the process can't be created. The work prints its own errors.
-pub fn with_cleanup(work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode> {
+pub fn with_cleanup(
+    containment: Containment,
+    work: impl FnOnce() -> Result<ExitCode>,
+) -> Result<ExitCode> {
     if env::var(CLEANED_UP_BY).is_ok_and(|pid| pid == getppid().to_string()) {
         // If the other process is killed and can't clean up, we go, and the supervisors see that.
         set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
+        if let Ok(user) = env::var(CONTAINED_AS) {
+            begin_as_pid_1(&user)?;
+        }
         return work();
     }
     let directory = ScratchDir::new("course")?;
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
-    let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGCHLD];
-    let mut signals = Signals::new(signals).context("sigaction")?;
+    let settings = tcgetattr(stdin());
     let mut worker = Command::new("/proc/self/exe");
     worker.args(env::args_os().skip(1));
     worker.env("TMPDIR", directory.path()).env(CLEANED_UP_BY, process::id().to_string());
+    if containment == Containment::PidNamespace
+        && let Some(user) = new_pid_namespace()?
+    {
+        // PID 1's parent is outside, and has no PID inside.
+        worker.env(CONTAINED_AS, user).env(CLEANED_UP_BY, "0");
+    }
+    let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGCHLD];
+    let mut signals = Signals::new(signals).context("sigaction")?;
     let mut worker = worker.spawn().context("start /proc/self/exe")?;
     let ended = signals.forever().find_map(|signal| match signal {
         SIGCHLD => worker.try_wait().map(|status| status.map(shell_status)).transpose(),
@@ -41,11 +77,57 @@ pub fn with_cleanup(work: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode>
     });
     let status = ended.unwrap_or(Ok(1)).context("wait for the work")?;
     kill_descendants()?;
+    // A worker that was killed can't. In the background, we would be stopped for it (SIGTTOU).
+    if let (Ok(settings), true) = (settings, tcgetpgrp(stdin()) == Ok(getpgrp())) {
+        let _ = tcsetattr(stdin(), SetArg::TCSADRAIN, &settings);
+    }
     drop(directory);
     if status == 128 + Signal::SIGKILL as i32 {
         return Err(Error::new("the program under test killed the process that looked at it"));
     }
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
+}
+
+/// Puts the next child into a new PID namespace, if it can mount a /proc there. Returns the user that it should
+/// become. A user namespace can't be left, so this tries first in another process.
+fn new_pid_namespace() -> Result<Option<String>> {
+    if Requirement::RootProcfs.check().is_ok() {
+        unshare(CloneFlags::CLONE_NEWPID).context("unshare(CLONE_NEWPID)")?;
+        return Ok(Some("root".into()));
+    }
+    if geteuid().is_root() || Requirement::procfs(Caller::Rootless).check().is_err() {
+        return Ok(None);
+    }
+    let user = format!("{} {}", geteuid(), getegid());
+    enter_user_namespace(CloneFlags::CLONE_NEWPID)?;
+    Ok(Some(user))
+}
+
+/// Mounts what PID 1 needs. An ordinary user is root of a user namespace until then, and itself again in a second
+/// one after exec.
+fn begin_as_pid_1(user: &str) -> Result<()> {
+    if user == "itself" {
+        return Ok(());
+    }
+    make_mounts_private()?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).context("mount(/proc)")?;
+    let directory = env::temp_dir();
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("course"), &directory, Some("tmpfs"), flags, Some(TMPFS))
+        .context(format!("mount({})", directory.display()))?;
+    let Some((uid, gid)) = user.split_once(' ') else { return Ok(()) };
+    unshare(CloneFlags::CLONE_NEWUSER).context("unshare(CLONE_NEWUSER)")?;
+    map_ids(uid, "0", gid, "0")?;
+    // Only here: in a new user namespace, the kernel doesn't count what else the user runs. It never binds root.
+    let program = env::current_exe().context("readlink(/proc/self/exe)")?;
+    let prlimit = Path::new("/usr/bin/prlimit");
+    let mut itself = Command::new(if prlimit.exists() { prlimit } else { &program });
+    if prlimit.exists() {
+        itself.args([PROCESSES, "--"]).arg(&program);
+    }
+    itself.args(env::args_os().skip(1)).env(CONTAINED_AS, "itself");
+    Err(itself.exec()).context("exec /proc/self/exe")
 }
 
 /// Kills everything below this process, and waits until nothing is left. What one of them starts in its last

@@ -9,6 +9,7 @@ use similar::{ChangeTag, TextDiff};
 
 use crate::sources;
 use crate::step::Step;
+use crate::style::{self, Style};
 use crate::workspace::relative_path;
 
 /// Compares the sources of two steps.
@@ -27,6 +28,18 @@ pub fn between_steps(old: &Step, new: &Step) -> Result<String> {
 /// They can't be read.
 pub fn between_directories(old: &Path, new: &Path) -> Result<String> {
     compare((old, &relative_path(old)), (new, &relative_path(new)))
+}
+
+/// Colors a diff for standard output.
+pub fn paint(diff: &str) -> String {
+    let color = |line: &str| match line.chars().next() {
+        _ if line.starts_with("+++") || line.starts_with("---") => style::paint(Style::Bold, line),
+        Some('+') => style::paint(Style::Good, line),
+        Some('-') => style::paint(Style::Bad, line),
+        Some('@') => style::paint(Style::Faint, line),
+        _ => line.to_owned(),
+    };
+    diff.lines().flat_map(|line| [color(line), "\n".to_owned()]).collect()
 }
 
 /// Returns a unified diff. The head of a hunk names the function it is in, not line numbers.

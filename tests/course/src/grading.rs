@@ -1,24 +1,43 @@
 //! Grades a program by the checks of a step.
 
-use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use harness::{Caller, Context, Error, Program, Requirement, Result};
+use harness::{Caller, Environment, Error, Program, Requirement, Result};
 use serde_json::{Value, json};
 
-use crate::checks::{self, Check, CheckFailure};
+use crate::checks::{Check, CheckFailure};
 use crate::print::truncate;
 use crate::step::Step;
 use crate::workspace::called_as;
 
 /// How one check came out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Grade {
     /// The check.
     pub check: &'static Check,
     /// Why it failed, if it did.
     pub failure: Option<CheckFailure>,
+}
+
+/// Returns how long a program may take for an answer here: the time of 150 starts of a small one, but at least five
+/// seconds, and at most two minutes.
+///
+/// # Errors
+/// Nothing can be started.
+pub fn timeout() -> Result<Duration> {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..3 {
+        let start = Instant::now();
+        Environment::inherited().supervise::<&str>("true", []).output()?;
+        slowest = slowest.max(start.elapsed());
+    }
+    Ok(timeout_for(slowest))
+}
+
+/// Returns the timeout for a machine on which a start takes so long.
+pub fn timeout_for(start: Duration) -> Duration {
+    (150 * start).clamp(Duration::from_secs(5), Duration::from_secs(120))
 }
 
 /// Grades a program for each caller that this machine can have, check by check, as the iterator is asked. The
@@ -28,6 +47,7 @@ pub struct Grade {
 /// This machine can have no caller.
 pub fn grade(
     step: &Step,
+    checks: Vec<&'static Check>,
     program: &Path,
     timeout: Duration,
 ) -> Result<impl Iterator<Item = Grade> + use<>> {
@@ -40,7 +60,7 @@ pub fn grade(
         let message = format!("no step can run on this machine: `{} doctor` says why", called_as());
         return Err(Error::new(message));
     }
-    Ok(checks::for_step(step).into_iter().map(move |check| {
+    Ok(checks.into_iter().map(move |check| {
         let failure = programs.iter().find_map(|program| {
             let mut failure = check.run(program).err()?;
             if programs.len() > 1 && program.caller() == Caller::Rootless {
@@ -61,39 +81,20 @@ pub fn callers(step: &Step) -> Vec<Caller> {
     [Caller::Root, Caller::Rootless].into_iter().filter(can).collect()
 }
 
-/// Renders grades for a script: `{"step", "passed", "total", "behaviours": [{"name", "passed", "tried",
-/// "expected", "seen"}]}`. The last two are cut after some lines.
+/// Renders grades for a script: `{"step", "passed", "total", "checks": [{"name", "passed", "command", "expected",
+/// "actual"}]}`. The last two are cut after some lines.
 pub fn report(step: &Step, grades: &[Grade]) -> Value {
     let passed = grades.iter().filter(|grade| grade.failure.is_none()).count();
-    let behaviours = grades.iter().map(|grade| match &grade.failure {
+    let checks = grades.iter().map(|grade| match &grade.failure {
         None => json!({ "name": grade.check.name, "passed": true }),
         Some(failure) => json!({
             "name": grade.check.name,
             "passed": false,
-            "tried": failure.command,
+            "command": failure.command,
             "expected": truncate(&failure.expected),
-            "seen": truncate(&failure.actual),
+            "actual": truncate(&failure.actual),
         }),
     });
-    let behaviours: Vec<_> = behaviours.collect();
-    json!({ "step": step.to_string(), "passed": passed, "total": grades.len(), "behaviours": behaviours })
-}
-
-/// The file, in the learner's directory, that keeps the last grades.
-const FILE: &str = "checked.json";
-
-/// Keeps a report for [`last_score`].
-///
-/// # Errors
-/// It can't be written.
-pub fn keep(directory: &Path, report: &Value) -> Result<()> {
-    let path = directory.join(FILE);
-    fs::write(&path, report.to_string()).context(format!("write {}", path.display()))
-}
-
-/// Returns how many of how many checks passed when the step was graded last.
-pub fn last_score(directory: &Path) -> Option<(u64, u64)> {
-    let text = fs::read_to_string(directory.join(FILE)).ok()?;
-    let report: Value = serde_json::from_str(&text).ok()?;
-    Some((report["passed"].as_u64()?, report["total"].as_u64()?))
+    let checks: Vec<_> = checks.collect();
+    json!({ "step": step.to_string(), "passed": passed, "total": grades.len(), "checks": checks })
 }

@@ -5,10 +5,11 @@ use std::io::{Write, stderr};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use course::cleanup::with_cleanup;
+use course::cleanup::{Containment, with_cleanup};
 use course::commands;
 use course::print::is_broken_pipe;
 use course::step::Step;
+use course::style::{self, Color};
 use course::workspace::called_as;
 use harness::{Error, Result};
 
@@ -16,6 +17,9 @@ use harness::{Error, Result};
 #[derive(Parser, Debug)]
 #[command(disable_help_subcommand = true)]
 struct Cli {
+    /// When to print in color
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    color: Color,
     #[command(subcommand)]
     command: Command,
 }
@@ -65,13 +69,7 @@ enum Command {
         name: Option<String>,
     },
     /// Begin to write a step yourself, in work/
-    Start {
-        /// Step to write: 02, 2 or 02-init-pid1
-        step: Step,
-        /// Move aside what is there, and begin again
-        #[arg(long)]
-        again: bool,
-    },
+    Start(commands::Start),
     /// Run your step (as root: in private mounts)
     Work {
         /// Step to run: 02, 2 or 02-init-pid1
@@ -82,8 +80,10 @@ enum Command {
     },
     /// Grade your step
     Check(commands::Check),
-    /// Show the next hint for the first check that fails
-    Hint {
+    /// Show the next hint, and those before it
+    Hint(commands::Hint),
+    /// Check your step again on every save
+    Watch {
         /// Step you are writing: 02, 2 or 02-init-pid1
         step: Step,
     },
@@ -123,7 +123,10 @@ fn main() -> ExitCode {
     }
     let matches = Cli::command().bin_name(called_as()).get_matches();
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Error::new(error.to_string()));
-    match cli.and_then(|cli| execute(cli.command)) {
+    match cli.and_then(|cli| {
+        style::choose(cli.color);
+        execute(cli.command)
+    }) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -142,18 +145,27 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Trace { step, args } => commands::trace(&step, &args),
         Command::Slow(options) => commands::slow(&options),
         Command::Break { step, name } => {
-            with_cleanup(|| commands::break_step(&step, name.as_deref()))
+            with_cleanup(Containment::None, || commands::break_step(&step, name.as_deref()))
         }
-        Command::Start { step, again } => commands::start(&step, again),
+        Command::Start(options) => commands::start(&options),
         Command::Work { step, args } => commands::work(&step, &args),
-        Command::Check(options) => with_cleanup(|| commands::check(&options)),
-        Command::Hint { step } => with_cleanup(|| commands::hint(&step)),
+        Command::Check(options) => {
+            with_cleanup(Containment::PidNamespace, || commands::check(&options))
+        }
+        Command::Hint(options) => {
+            with_cleanup(Containment::PidNamespace, || commands::hint(&options))
+        }
+        Command::Watch { step } => {
+            with_cleanup(Containment::PidNamespace, || commands::watch(step))
+        }
         Command::Solution { step } => commands::solution(&step),
         Command::Progress => commands::progress(),
         Command::Doctor { json } => commands::doctor(json),
-        Command::Soak(options) => with_cleanup(|| commands::soak(&options)),
+        Command::Soak(options) => with_cleanup(Containment::None, || commands::soak(&options)),
         Command::Memory => commands::memory(),
-        Command::Test { step } => commands::test(step.as_ref()),
-        Command::TestBreaks { step } => commands::test_breaks(step.as_ref()),
+        Command::Test { step } => with_cleanup(Containment::None, || commands::test(step.as_ref())),
+        Command::TestBreaks { step } => {
+            with_cleanup(Containment::None, || commands::test_breaks(step.as_ref()))
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Write, stdout};
 
 use harness::{Context, Error, Result};
 
+use crate::style::{Style, paint};
+
 /// Prints to standard output.
 ///
 /// # Errors
@@ -12,6 +14,33 @@ pub fn print(text: impl AsRef<str>) -> Result {
     let mut stdout = stdout();
     let written = stdout.write_all(text.as_ref().as_bytes()).and_then(|()| stdout.flush());
     written.context("write to standard output")
+}
+
+/// Writes `text` after `start`, broken between words so that it fits 80 columns. It's indented as far as it begins.
+pub fn wrap(start: &str, text: &str) -> String {
+    let indent = start.chars().count();
+    let (mut wrapped, mut column) = (start.to_owned(), indent);
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        if column > indent && column + 1 + width > 80 {
+            wrapped += &format!("\n{}", " ".repeat(indent));
+            column = indent;
+        } else if column > indent {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped += word;
+        column += width;
+    }
+    wrapped
+}
+
+/// Prints the last line of an answer: what to do next.
+///
+/// # Errors
+/// As for `print`.
+pub fn print_next(text: impl AsRef<str>) -> Result {
+    print(format!("\n{} {}\n", paint(Style::Bold, "Next:"), text.as_ref()))
 }
 
 /// Whether the reader of our output is gone, which ends a command, and is no mistake.

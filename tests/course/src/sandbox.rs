@@ -10,6 +10,7 @@ use nix::unistd::geteuid;
 
 use crate::patch::{Patch, apply};
 use crate::step::Step;
+use crate::style::colors_stderr;
 use crate::workspace::root;
 
 /// The copy. There's one, below the target directory, so that cargo builds what patches have in common once.
@@ -87,7 +88,7 @@ impl Patched<'_> {
     pub fn build(&self) -> Result<PathBuf> {
         let build =
             Build::bin(&self.sandbox.directory, Some(&self.step.package()), &self.step.bin());
-        build.target_dir(&self.sandbox.target).run()
+        build.target_dir(&self.sandbox.target).color(colors_stderr()).run()
     }
 }
 
@@ -144,7 +145,8 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
         let text = fs::read(from).context(format!("read {}", from.display()))?;
         if fs::read(to).ok().as_ref() != Some(&text) {
-            fs::create_dir_all(to.parent().unwrap_or(to)).context("mkdir")?;
+            let parent = to.parent().unwrap_or(to);
+            fs::create_dir_all(parent).context(format!("mkdir({})", parent.display()))?;
             fs::write(to, text).context(format!("write {}", to.display()))?;
         }
         return Ok(());

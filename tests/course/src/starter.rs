@@ -10,43 +10,153 @@ use crate::checks;
 use crate::patch::apply;
 use crate::sandbox::target_dir;
 use crate::sources;
+use crate::state::{State, fingerprint};
 use crate::step::Step;
+use crate::style::colors_stderr;
 use crate::workspace::{called_as, relative_path, root};
 
-/// Lays out a step's starter in `directory`: the sources of the step that the first line of its `start.patch`
-/// names (`From 02-init-pid1`), with that patch applied, and a manifest.
+/// Where a learner's version of a step begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With the sources of the step that the first line of `start.patch` names (`From 02-init-pid1`), and with that
+    /// patch applied.
+    WithStarter,
+    /// With the learner's own version of an earlier step.
+    WithMine,
+}
+
+/// Lays out a step in `directory`: sources and a manifest. What is there already is moved aside if `again` is set;
+/// returns where to. It's all or nothing: everything is written beside `directory`, and renamed at the end.
 ///
 /// # Errors
 /// There's no starter, something is there already, or it can't be written.
-pub fn lay_out(step: &Step, directory: &Path) -> Result<()> {
+pub fn lay_out(
+    step: &Step,
+    directory: &Path,
+    begin: Begin,
+    again: bool,
+) -> Result<Option<PathBuf>> {
     ensure_writable(step)?;
+    let path = relative_path(directory);
+    if directory.exists() && !again {
+        return Err(Error::new(format!("{path} is there already; --again moves it aside first")));
+    }
+    let parent = directory.parent().unwrap_or(directory);
+    let new = parent.join(format!(".{}.new", step.label()));
+    // An earlier start may have been killed.
+    let _ = fs::remove_dir_all(&new);
+    let written = match begin {
+        Begin::WithStarter => write_starter(step, &new),
+        Begin::WithMine => write_copy(&previous(step)?.work_dir()?, &new),
+    };
+    let result = written.and_then(|()| write_manifest(step, &new)).and_then(|()| {
+        let aside = if directory.exists() { Some(move_aside(directory)?) } else { None };
+        fs::rename(&new, directory).context(format!("rename {}", relative_path(&new)))?;
+        Ok(aside)
+    });
+    if result.is_err() {
+        let _ = fs::remove_dir_all(&new);
+    }
+    result
+}
+
+fn move_aside(directory: &Path) -> Result<PathBuf> {
+    let free = |number: &u32| !directory.with_extension(number.to_string()).exists();
+    let number = (1..).find(free).unwrap_or_default();
+    let aside = directory.with_extension(number.to_string());
+    fs::rename(directory, &aside).context(format!("rename {}", relative_path(directory)))?;
+    Ok(aside)
+}
+
+/// Writes a source file, and the directories above it.
+fn write(directory: &Path, name: &str, text: &str) -> Result {
+    let path = directory.join(name);
+    let parent = path.parent().unwrap_or(directory);
+    fs::create_dir_all(parent).context(format!("mkdir {}", relative_path(parent)))?;
+    fs::write(&path, text).context(format!("write {}", relative_path(&path)))
+}
+
+fn write_starter(step: &Step, directory: &Path) -> Result {
     let patch = step.dir()?.join("start.patch");
     let patch = fs::read_to_string(&patch).context(format!("read {}", relative_path(&patch)))?;
     let patch = patch.replace("\r\n", "\n");
     let from = patch.lines().next().and_then(|line| line.strip_prefix("From "));
     let from = from.ok_or_else(|| Error::new("start.patch doesn't begin with `From STEP`"))?;
     let from: Step = from.trim().parse()?;
-    if directory.exists() {
-        let path = relative_path(directory);
-        return Err(Error::new(format!("{path} is there already; --again moves it aside first")));
-    }
-    let write = |name: &str, text: &str| {
-        let path = directory.join("src").join(name);
-        fs::create_dir_all(path.parent().unwrap_or(directory)).context("mkdir")?;
-        fs::write(&path, text).context(format!("write {}", relative_path(&path)))
-    };
+    let source = directory.join("src");
     // The patch was made with the lines that mark where the book cuts, so those go after it.
     for (name, text) in sources::read_with_anchors(&from.dir()?.join("src"))? {
-        write(&name, &text)?;
+        write(&source, &name, &text)?;
     }
-    apply(&patch, directory, &[])?;
-    for (name, text) in sources::read(&directory.join("src"))? {
-        write(&name, &text)?;
+    apply(&patch, directory, &[]).map_err(|error| match error {
+        Error::Message(_) => Error::new(format!(
+            "the starter of step {} doesn't fit steps/{from} as it is now; \
+             `git restore steps` takes your changes there back",
+            step.label()
+        )),
+        other => other,
+    })?;
+    for (name, text) in sources::read(&source)? {
+        write(&source, &name, &text)?;
     }
-    fs::write(directory.join("Cargo.toml"), manifest(step)?).context("write Cargo.toml")?;
-    fs::copy(root()?.join("Cargo.lock"), directory.join("Cargo.lock"))
-        .context("copy Cargo.lock")?;
     Ok(())
+}
+
+fn write_copy(from: &Path, directory: &Path) -> Result {
+    for (name, text) in sources::read_with_anchors(&from.join("src"))? {
+        write(&directory.join("src"), &name, &text)?;
+    }
+    Ok(())
+}
+
+fn write_manifest(step: &Step, directory: &Path) -> Result {
+    write(directory, "Cargo.toml", &manifest(step)?)?;
+    let lock = root()?.join("Cargo.lock");
+    if lock.exists() {
+        let copy = directory.join("Cargo.lock");
+        fs::copy(&lock, &copy).context(format!("copy Cargo.lock to {}", relative_path(&copy)))?;
+    }
+    Ok(())
+}
+
+/// Returns the last step before this one that the learner has begun.
+///
+/// # Errors
+/// There is none.
+pub fn previous(step: &Step) -> Result<Step> {
+    let is_begun = |other: &Step| other < step && other.work_dir().is_ok_and(|path| path.exists());
+    Step::all()?.into_iter().rfind(is_begun).ok_or_else(|| {
+        let (just, label) = (called_as(), step.label());
+        Error::new(format!(
+            "you have no step before {label} yet; `{just} start {label}` has a starter"
+        ))
+    })
+}
+
+/// Lists the steps that the learner can write: those with checks and a starter.
+///
+/// # Errors
+/// The steps can't be listed.
+pub fn steps() -> Result<Vec<Step>> {
+    let has_starter = |step: &Step| step.dir().is_ok_and(|path| path.join("start.patch").exists());
+    let can = |step: &Step| !checks::for_step(step).is_empty() && has_starter(step);
+    Ok(Step::all()?.into_iter().filter(can).collect())
+}
+
+/// Returns where the first TODO is, as a path that a terminal can open: `work/02/src/run.rs:19:5`.
+pub fn first_todo(directory: &Path) -> Option<String> {
+    let found = sources::read(&directory.join("src")).ok()?.into_iter().flat_map(|(name, text)| {
+        let path = relative_path(&directory.join("src").join(name));
+        let find = move |(index, line): (usize, &str)| {
+            let column = line.find("TODO")?;
+            let number =
+                line[column + 4..].trim_start().split(|c: char| !c.is_ascii_digit()).next();
+            let number = number.and_then(|number| number.parse().ok()).unwrap_or(u32::MAX);
+            Some((number, format!("{path}:{}:{}", index + 1, column + 1)))
+        };
+        text.lines().enumerate().filter_map(find).collect::<Vec<_>>()
+    });
+    found.min().map(|(_, place)| place)
 }
 
 /// Returns the manifest of a package like the step's, but in no workspace.
@@ -72,17 +182,38 @@ fn manifest(step: &Step) -> Result<String> {
 /// # Errors
 /// There's none, or it doesn't compile.
 pub fn build(step: &Step, directory: &Path) -> Result<PathBuf> {
+    let sources = fingerprint(directory);
+    prepare_build(step, directory)?.run().map_err(|error| not_compiled(directory, sources, error))
+}
+
+/// Does the same, but returns what cargo prints.
+///
+/// # Errors
+/// There's none, or it doesn't compile; then the message is the compiler's.
+pub fn build_quietly(step: &Step, directory: &Path) -> Result<PathBuf> {
+    let sources = fingerprint(directory);
+    prepare_build(step, directory)?.run_quietly().inspect_err(|_| {
+        let _ = State::keep_broken(directory, sources);
+    })
+}
+
+/// Names the learner's directory, and keeps that these sources don't compile.
+fn not_compiled(directory: &Path, sources: String, error: Error) -> Error {
+    if !matches!(error, Error::Message(_)) {
+        return error;
+    }
+    match State::keep_broken(directory, sources) {
+        Ok(()) => Error::new(format!("{} doesn't compile", relative_path(directory))),
+        Err(error) => error,
+    }
+}
+
+fn prepare_build(step: &Step, directory: &Path) -> Result<Build> {
     ensure_begun(step, directory)?;
-    Build::bin(directory, None, &step.bin())
+    Ok(Build::bin(directory, None, &step.bin())
         .target_dir(&target_dir()?.join("work"))
         .source_prefix(&relative_path(directory))
-        .run()
-        .map_err(|error| match error {
-            Error::Message(_) => {
-                Error::new(format!("{} doesn't compile", relative_path(directory)))
-            }
-            other => other,
-        })
+        .color(colors_stderr()))
 }
 
 /// Checks that there's something to write in this step.

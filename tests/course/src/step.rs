@@ -10,6 +10,7 @@ use harness::probe::Probe;
 use harness::soak::Config;
 use harness::{Context, Error, Result};
 
+use crate::style::colors_stderr;
 use crate::workspace::root;
 
 /// What a machine must allow, and the first step that needs it.
@@ -156,6 +157,6 @@ impl Step {
     /// # Errors
     /// It doesn't compile.
     pub fn build(&self) -> Result<PathBuf> {
-        Build::bin(&root()?, Some(&self.package()), &self.bin()).run()
+        Build::bin(&root()?, Some(&self.package()), &self.bin()).color(colors_stderr()).run()
     }
 }

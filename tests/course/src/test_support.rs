@@ -1,5 +1,7 @@
 //! For tests only: what panics, as `assert!` does.
 
+mod checkout;
+
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
@@ -14,6 +16,8 @@ use harness::{Caller, Program, Requirement};
 use crate::checks;
 use crate::step::Step;
 use crate::workspace::root;
+
+pub use checkout::{Checkout, STEP, course, manifest};
 
 /// Returns the step whose program is at `path`.
 #[track_caller]

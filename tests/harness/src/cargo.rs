@@ -19,6 +19,7 @@ pub struct Build {
     target_dir: Option<PathBuf>,
     release: bool,
     source_prefix: String,
+    color: bool,
 }
 
 impl Build {
@@ -32,6 +33,7 @@ impl Build {
             target_dir: None,
             release: false,
             source_prefix: String::new(),
+            color: false,
         }
     }
 
@@ -61,13 +63,57 @@ impl Build {
         self
     }
 
+    /// Sets whether the compiler's messages have colors.
+    #[must_use]
+    pub fn color(mut self, color: bool) -> Self {
+        self.color = color;
+        self
+    }
+
     /// Runs cargo, whose progress and messages appear on standard error. Returns the executable it names.
     ///
     /// # Errors
     /// Cargo isn't there, or the program doesn't compile.
     pub fn run(&self) -> Result<PathBuf> {
-        let color = stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
-        let format = if color { "json-diagnostic-rendered-ansi" } else { "json" };
+        let mut cargo = self.command();
+        if !stderr().is_terminal() {
+            cargo.arg("--quiet");
+        }
+        let mut child = cargo.spawn().context("start cargo")?;
+        let output = child.stdout.take().ok_or_else(|| Error::new("cargo has no output"))?;
+        let mut executable = None;
+        for line in BufReader::new(output).lines() {
+            let (rendered, found) = self.read(&line.context("read from cargo")?);
+            let _ = stderr().write_all(rendered.as_bytes());
+            executable = found.or(executable);
+        }
+        let status = child.wait().context("wait for cargo")?;
+        match executable {
+            Some(executable) if status.success() => Ok(executable),
+            _ => Err(Error::new(format!("{} doesn't compile", self.target))),
+        }
+    }
+
+    /// Does the same, but prints nothing.
+    ///
+    /// # Errors
+    /// As for [`Build::run`]. If the program doesn't compile, the message is what cargo and the compiler say.
+    pub fn run_quietly(&self) -> Result<PathBuf> {
+        let output = self.command().arg("--quiet").output().context("start cargo")?;
+        let (mut said, mut executable) = (String::new(), None);
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let (rendered, found) = self.read(line);
+            said += &rendered;
+            executable = found.or(executable);
+        }
+        match executable {
+            Some(executable) if output.status.success() => Ok(executable),
+            _ => Err(Error::new(said + &String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let format = if self.color { "json-diagnostic-rendered-ansi" } else { "json" };
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
         // Not only the target: `cargo build --bin` wouldn't build a package's dev-dependencies anyway.
         cargo.args(["build", &format!("--message-format={format}")]);
@@ -81,9 +127,6 @@ impl Build {
         if self.release {
             cargo.arg("--release");
         }
-        if !stderr().is_terminal() {
-            cargo.arg("--quiet");
-        }
         cargo.current_dir(&self.directory).stdin(Stdio::null()).stdout(Stdio::piped());
         // A test of cargo's runs with variables that describe its own package.
         for (name, _) in env::vars_os() {
@@ -91,26 +134,17 @@ impl Build {
                 cargo.env_remove(name);
             }
         }
-        let mut child = cargo.spawn().context("start cargo")?;
-        let output = child.stdout.take().ok_or_else(|| Error::new("cargo has no output"))?;
-        let mut executable = None;
-        for line in BufReader::new(output).lines() {
-            let line = line.context("read from cargo")?;
-            let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
-            if let Some(rendered) = message["message"]["rendered"].as_str() {
-                let _ = stderr().write_all(self.with_prefix(rendered).as_bytes());
-            }
-            let ours = message["target"]["name"] == self.target.as_str()
-                && message["target"]["kind"][0] == self.kind;
-            if let (true, Some(path)) = (ours, message["executable"].as_str()) {
-                executable = Some(PathBuf::from(path));
-            }
-        }
-        let status = child.wait().context("wait for cargo")?;
-        match executable {
-            Some(executable) if status.success() => Ok(executable),
-            _ => Err(Error::new(format!("{} doesn't compile", self.target))),
-        }
+        cargo
+    }
+
+    /// Reads one of cargo's JSON messages: what to show, and the executable if it names ours.
+    fn read(&self, line: &str) -> (String, Option<PathBuf>) {
+        let Ok(message) = serde_json::from_str::<Value>(line) else { return Default::default() };
+        let rendered = message["message"]["rendered"].as_str();
+        let ours = message["target"]["name"] == self.target.as_str()
+            && message["target"]["kind"][0] == self.kind;
+        let executable = message["executable"].as_str().filter(|_| ours).map(PathBuf::from);
+        (rendered.map(|text| self.with_prefix(text)).unwrap_or_default(), executable)
     }
 
     fn with_prefix(&self, rendered: &str) -> String {

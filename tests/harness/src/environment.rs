@@ -23,6 +23,9 @@ pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 /// How long a program may take for an answer, unless it's told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many processes and threads an ordinary user may have in a clean environment, more than before.
+const PROCESSES: u32 = 500;
+
 /// Who calls a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -73,6 +76,11 @@ impl Environment {
     /// Sets how long an answer may take.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
+    }
+
+    /// Returns how many processes more than now the user may have. Only a clean environment has a limit.
+    pub(crate) fn process_limit(&self) -> Option<u32> {
+        self.directory.as_ref().map(|_| PROCESSES)
     }
 
     /// Returns how long an answer may take.

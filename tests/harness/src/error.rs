@@ -55,7 +55,7 @@ impl Display for Error {
             },
             Error::Timeout { wanted, limit, printed } => {
                 let seconds = limit.as_secs_f32();
-                write!(f, "no answer within {seconds} s, so it was killed: {wanted}")?;
+                write!(f, "no answer within {seconds} s; ended: {wanted}")?;
                 if printed.trim().is_empty() {
                     Ok(())
                 } else {

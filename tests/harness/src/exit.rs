@@ -4,6 +4,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::error::{Error, Result};
+
 /// How a program ended, and what it left behind.
 #[derive(Debug, Default)]
 pub struct Exit {
@@ -30,6 +32,15 @@ impl Exit {
                 self.timed_out = words.parse().ok().map(Duration::from_millis);
             }
             _ => {}
+        }
+    }
+
+    /// Passes itself on with what was printed, unless the program was killed for its timeout: a status that we
+    /// caused is none of the program's.
+    pub(crate) fn in_time(self, wanted: &str, printed: String) -> Result<(Self, String)> {
+        match self.timed_out {
+            Some(limit) => Err(Error::Timeout { wanted: wanted.to_owned(), limit, printed }),
+            None => Ok((self, printed)),
         }
     }
 

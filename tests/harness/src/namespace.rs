@@ -18,12 +18,25 @@ pub const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(nix::libc::CL
 /// # Errors
 /// The call that was refused.
 pub fn enter_user_namespace(flags: CloneFlags) -> std::result::Result<(), CallError> {
-    let (uid, gid) = (geteuid(), getegid());
-    let write = |path: &str, call: Call, text: String| fs::write(path, text).map_err(call.failed());
+    let (uid, gid) = (geteuid().to_string(), getegid().to_string());
     unshare(CloneFlags::CLONE_NEWUSER | flags).map_err(Call::UnshareUser.failed())?;
+    map_ids("0", &uid, "0", &gid)
+}
+
+/// Maps one user and one group of the calling process's new user namespace to those outside.
+///
+/// # Errors
+/// The call that was refused.
+pub fn map_ids(
+    uid: &str,
+    outer_uid: &str,
+    gid: &str,
+    outer_gid: &str,
+) -> std::result::Result<(), CallError> {
+    let write = |path: &str, call: Call, text: String| fs::write(path, text).map_err(call.failed());
     write("/proc/self/setgroups", Call::WriteSetgroups, "deny".into())?;
-    write("/proc/self/uid_map", Call::WriteUidMap, format!("0 {uid} 1"))?;
-    write("/proc/self/gid_map", Call::WriteGidMap, format!("0 {gid} 1"))
+    write("/proc/self/uid_map", Call::WriteUidMap, format!("{uid} {outer_uid} 1"))?;
+    write("/proc/self/gid_map", Call::WriteGidMap, format!("{gid} {outer_gid} 1"))
 }
 
 /// Enters a mount namespace that the host doesn't see, and that doesn't see what the host mounts from now on.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::env;
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::sync::OnceLock;
 
@@ -98,6 +100,20 @@ pub fn descendants(pid: i32) -> Result<Vec<Stat>> {
 /// There is no /proc.
 pub fn own_descendants() -> Result<Vec<Stat>> {
     descendants(process::id().cast_signed())
+}
+
+/// Counts the processes and threads of a user.
+///
+/// # Errors
+/// There is no /proc.
+pub(crate) fn tasks_of(uid: u32) -> io::Result<u64> {
+    let tasks = |entry: fs::DirEntry| {
+        let is_process = entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
+        let tasks = is_process.then(|| fs::metadata(entry.path().join("task")).ok())??;
+        // A link for each directory in it, and two for the directory itself.
+        (tasks.uid() == uid).then(|| tasks.nlink().saturating_sub(2))
+    };
+    Ok(fs::read_dir("/proc")?.flatten().filter_map(tasks).sum())
 }
 
 /// Reads a process's arguments. A zombie has none.

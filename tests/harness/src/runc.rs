@@ -38,7 +38,9 @@ pub(crate) fn bundle(program: &Program, args: &[&str]) -> Result<PathBuf> {
     config["process"]["args"] = json!([&[command.as_str()], args].concat());
     let step = program.path().parent().unwrap_or(Path::new("/"));
     let host = ["/bin", "/sbin", "/lib", "/lib64", "/usr"].map(|path| (path, Path::new(path)));
-    let bind = |(at, source): (&str, &Path)| json!({"destination": at, "type": "bind", "source": source, "options": ["rbind", "ro"]});
+    // A user namespace can't give up what the mount of a temporary directory forbids.
+    let options = ["rbind", "ro", "nosuid", "nodev"];
+    let bind = |(at, source): (&str, &Path)| json!({"destination": at, "type": "bind", "source": source, "options": options});
     if let Some(mounts) = config["mounts"].as_array_mut() {
         // A second run of the same program finds them there.
         mounts.retain(|mount| mount["type"] != "bind");

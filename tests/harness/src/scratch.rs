@@ -22,7 +22,7 @@ const PLACES: [&str; 3] = ["/var/tmp", "/dev/shm", "/run"];
 /// A directory that goes when the value goes. Its mode is 0755 whatever the umask is.
 ///
 /// A process that is killed drops nothing, and neither does one that exits with a value in a static. The kernel
-/// unlocks the directory for both, and [`sweep`] removes what nobody has locked.
+/// unlocks the directory for both, and `sweep` removes each one that no process has locked.
 #[derive(Debug)]
 pub struct ScratchDir {
     path: PathBuf,

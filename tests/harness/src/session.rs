@@ -13,7 +13,8 @@ use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::process_tree::ProcessTree;
-use crate::supervisor::{Running, Supervisor, pipes};
+use crate::running::Running;
+use crate::supervisor::{Supervisor, pipes};
 
 /// What becomes of standard error.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -172,13 +173,13 @@ impl Session {
     /// error.
     ///
     /// # Errors
-    /// The supervisor failed, or there was too much output.
+    /// It didn't exit in time, the supervisor failed, or there was too much output.
     pub fn wait(self) -> Result<(Exit, String)> {
         let Session { running, input, errors, timeout, .. } = self;
         let exit = running.wait_with_timeout(timeout)?;
         drop(input);
         let errors = errors.map(Output::finish).transpose()?.unwrap_or_default();
-        Ok((exit, String::from_utf8_lossy(&errors).into_owned()))
+        exit.in_time("the program's exit", String::from_utf8_lossy(&errors).into_owned())
     }
 
     /// Closes the shell's input, so that it exits, and does the same.

@@ -1,36 +1,29 @@
 //! The one way to run a program: below a supervisor, which adopts whatever outlives it.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
-use std::net::Shutdown;
+use std::io::ErrorKind::AddrInUse;
+use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
-use std::process::{self, Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::sleep;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
-use crate::exit::{Captured, Exit};
+use crate::exit::Captured;
 use crate::helper_path::helper_command;
 use crate::output::Output;
-use crate::procfs;
-use crate::scratch::sweep;
+use crate::running::{Reports, Running};
 
 /// How long the helper may take to start, to report what's left after the program, and to exit. It gives orphans
 /// ten seconds itself.
-const GRACE: Duration = Duration::from_secs(30);
-/// How much later than the helper's our own deadline is. The program may have stopped the helper.
-const MARGIN: Duration = Duration::from_secs(2);
-
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// A program to run in a session of its own. For root its mounts are private, so that neither side sees what
 /// the other mounts.
 pub struct Supervisor {
@@ -73,6 +66,9 @@ impl Supervisor {
         supervisor.option("program", program);
         if let Some(uid) = environment.uid() {
             supervisor.option("user", uid.to_string());
+        }
+        if let Some(limit) = environment.process_limit() {
+            supervisor.option("processes", limit.to_string());
         }
         supervisor
     }
@@ -219,10 +215,9 @@ impl Supervisor {
         let stderr = Output::capture(stderr, running.stopper());
         let exit = running.wait()?;
         let (stdout, stderr) = (stdout.finish()?, stderr.finish()?);
-        if let Some(limit) = exit.timed_out {
-            let printed = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
-            return Err(Error::Timeout { wanted, limit, printed });
-        }
+        let printed = || String::from_utf8_lossy(&[&stdout[..], &stderr].concat()).into_owned();
+        let printed = exit.timed_out.map(|_| printed()).unwrap_or_default();
+        let (exit, _) = exit.in_time(&wanted, printed)?;
         Ok(Captured { stdout, stderr, exit })
     }
 }
@@ -232,187 +227,16 @@ pub(crate) fn pipes() -> Result<(PipeReader, PipeWriter)> {
     pipe().context("pipe")
 }
 
-/// Listens on a socket without a place in the filesystem. Its name is unique on this machine.
+/// Listens on a socket without a place in the filesystem. Its name holds for the whole network namespace, where
+/// another process can have our PID, so a number picks it and not the PID.
 fn listen() -> Result<(UnixListener, String)> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("course-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let address = SocketAddr::from_abstract_name(&name).context("a socket's name")?;
-    Ok((UnixListener::bind_addr(&address).context("bind")?, name))
-}
-
-/// A program that runs under a supervisor.
-pub struct Running {
-    helper: Child,
-    control: Option<Reports>,
-    pid: i32,
-    limit: Option<Duration>,
-}
-
-impl Running {
-    /// Returns the PID of the process that was started, as this process sees it.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// Returns what ends the program and everything it started.
-    pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static {
-        let control = self.control.as_ref().and_then(|control| control.stream().try_clone().ok());
-        move || {
-            if let Some(control) = control {
-                let _ = control.shutdown(Shutdown::Write);
-            }
+    loop {
+        let name = format!("course-{:016x}", fastrand::u64(..));
+        let address = SocketAddr::from_abstract_name(&name).context("a socket's name")?;
+        match UnixListener::bind_addr(&address) {
+            Err(error) if error.kind() == AddrInUse => {}
+            listener => return Ok((listener.context("bind")?, name)),
         }
-    }
-
-    /// Waits until the program and everything it started is gone.
-    ///
-    /// # Errors
-    /// The helper didn't report, for example because the program killed it.
-    pub fn wait(self) -> Result<Exit> {
-        let limit = self.limit;
-        self.wait_at_most(limit)
-    }
-
-    /// Does the same, but kills everything when `timeout` has passed.
-    ///
-    /// # Errors
-    /// As for [`Running::wait`].
-    pub fn wait_with_timeout(self, timeout: Duration) -> Result<Exit> {
-        self.wait_at_most(Some(timeout))
-    }
-
-    /// Kills the program and everything it started, and waits for that.
-    ///
-    /// # Errors
-    /// As for [`Running::wait`].
-    pub fn end(self) -> Result<Exit> {
-        self.stopper()();
-        self.wait()
-    }
-
-    /// Waits for the report. Every wait in here has a deadline that no line of the report moves for ever: the
-    /// program may have stopped the helper, or may keep it busy.
-    fn wait_at_most(mut self, limit: Option<Duration>) -> Result<Exit> {
-        let mut control = self.control.take().ok_or_else(|| Error::new("there is no helper"))?;
-        let (mut exit, mut told, mut over) = (Exit::default(), false, false);
-        control.deadline = limit.map(|limit| Instant::now() + limit + MARGIN);
-        let ended = loop {
-            match control.next_line() {
-                Ok(Some(line)) if line == "end" => break Ok(()),
-                Ok(Some(line)) => {
-                    let is_over = line.starts_with("status ") || line.starts_with("timeout ");
-                    if is_over && !over {
-                        control.deadline = Some(Instant::now() + GRACE);
-                        over = true;
-                    }
-                    exit.add(&line);
-                }
-                Ok(None) if !told => {
-                    told = true;
-                    let _ = control.stream().shutdown(Shutdown::Write);
-                    let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
-                    exit.timed_out = exit.timed_out.or(limit);
-                    control.deadline = Some(Instant::now() + GRACE);
-                }
-                Ok(None) => break Err(Error::new("the helper doesn't answer, so it was killed")),
-                Err(error) => break Err(error),
-            }
-        };
-        if ended.is_err() || !self.helper_exits() {
-            self.kill_all();
-        }
-        if ended.is_err() || exit.timed_out.is_some() || !exit.leaked_processes.is_empty() {
-            // What was killed couldn't clean up after itself.
-            sweep();
-        }
-        ended.map(|()| exit)
-    }
-
-    /// Waits for the helper, but not for ever. Returns whether it has exited.
-    fn helper_exits(&mut self) -> bool {
-        let deadline = Instant::now() + GRACE;
-        while let Ok(None) = self.helper.try_wait() {
-            if Instant::now() > deadline {
-                return false;
-            }
-            sleep(Duration::from_millis(1));
-        }
-        true
-    }
-
-    /// Kills the helper and everything below it, which the helper can't do.
-    fn kill_all(&mut self) {
-        if let Ok(None) = self.helper.try_wait() {
-            let pid = self.helper.id().cast_signed();
-            // Stopped, the helper reaps nothing, so the PIDs below it stay its own.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
-            for process in procfs::descendants(pid).unwrap_or_default() {
-                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
-            }
-            let _ = self.helper.kill();
-            self.helper_exits();
-        }
-    }
-}
-
-/// The lines that the helper sends.
-struct Reports {
-    control: BufReader<UnixStream>,
-    deadline: Option<Instant>,
-}
-
-impl Reports {
-    fn new(control: UnixStream) -> Self {
-        Reports { control: BufReader::new(control), deadline: None }
-    }
-
-    fn stream(&self) -> &UnixStream {
-        self.control.get_ref()
-    }
-
-    /// Returns the next line, or nothing if the whole line doesn't come before the deadline.
-    fn next_line(&mut self) -> Result<Option<String>> {
-        use std::io::ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
-        let mut line = Vec::new();
-        loop {
-            let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(None);
-            }
-            self.stream().set_read_timeout(left).context("setsockopt")?;
-            match self.control.fill_buf() {
-                Ok([]) => return Err(Error::new("the program killed its supervisor")),
-                Ok(bytes) => {
-                    let end = bytes.iter().position(|byte| *byte == b'\n');
-                    line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
-                    let read = end.map_or(bytes.len(), |end| end + 1);
-                    self.control.consume(read);
-                    if end.is_some() {
-                        return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
-                    }
-                }
-                Err(error) if error.kind() == ConnectionReset => {
-                    return Err(Error::new("the program killed its supervisor"));
-                }
-                Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => return Ok(None),
-                Err(error) if error.kind() == Interrupted => {}
-                Err(error) => return Err(error).context("read from the helper"),
-            }
-        }
-    }
-}
-
-impl Drop for Running {
-    /// Leaves nothing running, even after an error. The helper kills everything when its socket closes; if it
-    /// can't, because it was killed or stopped, we do.
-    fn drop(&mut self) {
-        if let Some(mut control) = self.control.take() {
-            let _ = control.stream().shutdown(Shutdown::Write);
-            let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
-            control.deadline = Some(Instant::now() + GRACE);
-            while let Ok(Some(_)) = control.next_line() {}
-        }
-        self.kill_all();
     }
 }
 

@@ -15,8 +15,9 @@ use crate::error::{Context, Result};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::process_tree::ProcessTree;
+use crate::running::Running;
 use crate::session::wait_for_tree;
-use crate::supervisor::{Running, Supervisor};
+use crate::supervisor::Supervisor;
 
 /// A terminal and what runs in it.
 pub struct Terminal {
@@ -90,12 +91,12 @@ impl Terminal {
     /// Waits until everything has exited. Returns what appeared since the last [`Terminal::expect`].
     ///
     /// # Errors
-    /// The supervisor failed, or there was too much output.
+    /// It didn't exit in time, the supervisor failed, or there was too much output.
     pub fn end(self) -> Result<(Exit, String)> {
         let Terminal { running, master, slave, output, timeout } = self;
         let exit = running.wait_with_timeout(timeout)?;
         drop((master, slave));
         let rest = output.finish()?;
-        Ok((exit, String::from_utf8_lossy(&rest).into_owned()))
+        exit.in_time("the program's exit", String::from_utf8_lossy(&rest).into_owned())
     }
 }

@@ -50,9 +50,7 @@ impl Transcript {
         let output = Output::capture(reader, running.stopper());
         let exit = running.wait()?;
         let printed = String::from_utf8_lossy(&output.finish()?).into_owned();
-        if let Some(limit) = exit.timed_out {
-            return Err(Error::Timeout { wanted: line, limit, printed });
-        }
+        let (exit, printed) = exit.in_time(&line, printed)?;
         let status = exit.status;
         let text = format!("$ {line}\n{printed}{}", status_line(status));
         Ok((Transcript { text, printed, status }, exit))

@@ -11,7 +11,7 @@ mod signals;
 mod spawning;
 mod terminal;
 
-use harness::Program;
+use harness::{Error, Program, Result};
 
 use crate::step::Step;
 
@@ -142,6 +142,27 @@ pub fn for_step(step: &Step) -> Vec<&'static Check> {
     let is_new = |check: &&Check| check.steps.0 == step.number;
     let (new, old): (Vec<_>, Vec<_>) = CHECKS.iter().filter(applies).partition(is_new);
     [new, old].concat()
+}
+
+/// Finds the checks that a learner means: the one of this name, or those whose names contain it. Spaces, hyphens and
+/// underscores are the same.
+///
+/// # Errors
+/// No check of the step matches; the message has their names.
+pub fn matching(step: &Step, name: &str) -> Result<Vec<&'static Check>> {
+    let wanted = name.to_lowercase().replace([' ', '-'], "_");
+    let checks = for_step(step);
+    if let Some(exact) = checks.iter().find(|check| check.name == wanted) {
+        return Ok(vec![exact]);
+    }
+    let is_meant = |check: &&Check| check.name.contains(&wanted);
+    let found: Vec<_> = checks.iter().copied().filter(is_meant).collect();
+    if found.is_empty() {
+        let names: Vec<_> = checks.iter().map(|check| check.name).collect();
+        let message = format!("{step} has no check {name:?}; it has:\n  {}", names.join("\n  "));
+        return Err(Error::new(message));
+    }
+    Ok(found)
 }
 
 /// Lists the names of all checks.

@@ -30,8 +30,15 @@ impl Display for CheckFailure {
 impl CheckFailure {
     /// Turns an instrument's error into a failure of the program, which gave no answer.
     pub fn no_answer(command: impl Into<String>, error: &Error) -> Self {
-        let (expected, actual) = ("an answer".to_owned(), error.to_string());
-        CheckFailure { command: command.into(), expected, actual }
+        let actual = match error {
+            // The command is shown beside it.
+            Error::Timeout { limit, printed, .. } => {
+                let printed = if printed.trim().is_empty() { "nothing" } else { printed };
+                format!("no answer within {} s; ended; it printed: {printed}", limit.as_secs_f32())
+            }
+            error => error.to_string(),
+        };
+        CheckFailure { command: command.into(), expected: "an answer".to_owned(), actual }
     }
 }
 
@@ -101,7 +108,7 @@ impl RunOutput {
     }
 
     pub(crate) fn has_status(self, expected: i32) -> CheckResult<Self> {
-        let actual = format!("{}; {}", self.status, self.stderr);
+        let actual = format!("exit status {}{}", self.status, self.and_stderr());
         ensure(self.status == expected, &self.command, format!("exit status {expected}"), actual)?;
         Ok(self)
     }
@@ -128,7 +135,8 @@ impl RunOutput {
 
     pub(crate) fn has_stdout(self, expected: &[u8]) -> CheckResult<Self> {
         let text = expected.escape_ascii();
-        let actual = format!("{}{}", self.stdout.escape_ascii(), self.after_output());
+        let stderr = if self.stdout.is_empty() { self.and_stderr() } else { String::new() };
+        let actual = format!("standard output: {}{stderr}", self.stdout.escape_ascii());
         ensure(self.stdout == expected, &self.command, format!("standard output: {text}"), actual)?;
         Ok(self)
     }
@@ -140,9 +148,10 @@ impl RunOutput {
         Ok(self)
     }
 
-    /// Standard error says why there's no output.
-    fn after_output(&self) -> String {
-        if self.stdout.is_empty() { format!("nothing; {}", self.stderr) } else { String::new() }
+    /// Standard error often says why something is missing.
+    fn and_stderr(&self) -> String {
+        let stderr = self.stderr.trim_end();
+        if stderr.is_empty() { String::new() } else { format!("\nstandard error: {stderr}") }
     }
 }
 

@@ -1,13 +1,16 @@
 //! Commands that take a lesson out of a step.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use harness::{Context, Error, Result};
 
+use crate::diff::paint;
 use crate::patch::{Patch, PatchKind};
 use crate::print::print;
 use crate::sandbox::{Sandbox, demonstrate, missing_lines};
 use crate::step::Step;
+use crate::waiting::show_if_slow;
 use crate::workspace::{called_as, root};
 
 /// Lists a step's breaks, or shows what one of them breaks.
@@ -29,11 +32,12 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
     let patch = patches.iter().find(|patch| patch.name == name).ok_or_else(|| {
         Error::new(format!("{step} has no break {name:?}; it has: {}", names.join(", ")))
     })?;
-    print(format!("{}\n\n{}\n", patch.question, patch.diff))?;
-    let before = demonstrate(patch, &step.build()?)?;
+    print(format!("{}\n\n{}\n", patch.question, paint(&patch.diff)))?;
+    let show = |program: PathBuf| show_if_slow("Running it…", || demonstrate(patch, &program));
+    let before = show(step.build()?)?;
     print(format!("As it is:\n\n{before}\n"))?;
     let sandbox = Sandbox::new()?;
-    let after = demonstrate(patch, &sandbox.with(patch)?.build()?)?;
+    let after = show(sandbox.with(patch)?.build()?)?;
     print(format!("Broken:\n\n{after}"))?;
     if let Some(missing) = missing_lines(&before, &after) {
         print(format!("\n{missing}\n"))?;

@@ -53,7 +53,7 @@ pub fn tree(step: &Step, args: Vec<OsString>) -> Result<ExitCode> {
 /// # Errors
 /// The sources can't be read.
 pub fn diff(old: &Step, new: &Step) -> Result<ExitCode> {
-    print(diffs::between_steps(old, new)?)?;
+    print(diffs::paint(&diffs::between_steps(old, new)?))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,15 +1,24 @@
 //! The learner's commands, one function each.
 
 mod breaks;
+mod check;
+mod hint;
 mod look;
 mod run;
 mod slow;
+mod start;
 mod tests;
+mod watch;
 mod work;
 
 pub use breaks::{break_step, test_breaks};
+pub use check::{Check, check};
+pub(crate) use hint::give_hint;
+pub use hint::{Hint, hint};
 pub use look::{diff, doctor, list, memory, tree};
 pub use run::{Soak, run, soak, trace};
 pub use slow::{Slow, slow};
-pub use tests::test;
-pub use work::{Check, check, hint, progress, solution, start, work};
+pub use start::{Start, start};
+pub use tests::{summary, test};
+pub use watch::watch;
+pub use work::{progress, solution, work};

@@ -8,7 +8,7 @@ use clap::Args;
 use harness::Result;
 use nix::sys::signal::Signal;
 
-use crate::cleanup::with_cleanup;
+use crate::cleanup::{Containment, with_cleanup};
 use crate::print::print;
 use crate::slow::screen::{Key, Screen, Settings};
 use crate::slow::{Film, Frame, Scene, explain, text};
@@ -51,7 +51,7 @@ pub fn slow(options: &Slow) -> Result<ExitCode> {
     super::run::explain(&options.step, &options.args, "slow")?;
     // Ctrl-C ends the process that has changed the terminal, and the one that cleans up stays.
     let _settings = Settings::keep();
-    with_cleanup(|| play(options))
+    with_cleanup(Containment::None, || play(options))
 }
 
 fn play(options: &Slow) -> Result<ExitCode> {

@@ -1,5 +1,6 @@
 //! The helper as supervisor: starts a command line, adopts whatever outlives it, and reports what was left.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -19,9 +20,10 @@ use nix::mount::MsFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl::set_child_subreaper;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, setsid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::low_level::pipe::register;
 
@@ -33,6 +35,9 @@ use crate::procfs;
 /// for a busy machine.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// More processes than that aren't stopped before they are killed.
+const MANY: usize = 100_000;
+
 /// What to start, and how.
 #[derive(Default)]
 struct Options {
@@ -40,6 +45,7 @@ struct Options {
     user: Option<u32>,
     scratch_host: bool,
     timeout: Option<Duration>,
+    processes: Option<u64>,
     block: Option<i32>,
     terminal: Option<OsString>,
     wrapped_by: Vec<OsString>,
@@ -63,6 +69,7 @@ impl Options {
                 b"timeout" => {
                     options.timeout = number().map(|ms| Duration::from_millis(ms.into()));
                 }
+                b"processes" => options.processes = number().map(u64::from),
                 b"block" => options.block = number().map(u32::cast_signed),
                 b"terminal" => options.terminal = Some(value),
                 b"wrapped-by" => options.wrapped_by.push(value),
@@ -174,9 +181,22 @@ fn spawn(options: &Options, directory: &Path) -> Result<Child> {
         mask.add(Signal::try_from(signal).context("a signal's number")?);
     }
     mask.thread_block().context("sigprocmask")?;
+    let limit = getrlimit(Resource::RLIMIT_NPROC).context("getrlimit")?;
+    limit_processes(options, limit)?;
     let child = command.spawn().context(format!("start {}", options.program.display()))?;
+    // Ours again. Root may raise the soft limit to the hard one, as everyone may.
+    setrlimit(Resource::RLIMIT_NPROC, limit.0, limit.1).context("setrlimit")?;
     mask.thread_unblock().context("sigprocmask")?;
     Ok(child)
+}
+
+/// Lets the program's user have so many processes and threads more than now: a fork bomb fills that, and not the
+/// machine. The kernel doesn't limit root.
+fn limit_processes(options: &Options, (soft, hard): (u64, u64)) -> Result {
+    let Some(more) = options.processes else { return Ok(()) };
+    let user = options.user.unwrap_or_else(|| geteuid().as_raw());
+    let soft = soft.min(procfs::tasks_of(user).context("read /proc")? + more);
+    setrlimit(Resource::RLIMIT_NPROC, soft, hard).context("setrlimit")
 }
 
 /// Reaps everything until no child is left. What outlives the program, or the timeout, is killed and reported.
@@ -197,7 +217,7 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
             if let (true, false, Some(timeout)) = (late, exited, options.timeout) {
                 report(control, format_args!("timeout {}", timeout.as_millis()));
             }
-            let seen = procfs::own_descendants()?;
+            let seen = stop_descendants()?;
             for process in &seen {
                 report(control, format_args!("process {}", procfs::describe(process)));
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
@@ -215,6 +235,22 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
         }
     }
     Ok(())
+}
+
+/// Stops everything below this process, so that nothing starts another process while it's being killed, and lists
+/// it. A fork bomb fills the table of processes, and is stopped when no new one appears.
+fn stop_descendants() -> Result<Vec<procfs::Stat>> {
+    let mut known = BTreeSet::new();
+    loop {
+        let seen = procfs::own_descendants()?;
+        let new: Vec<_> = seen.iter().filter(|process| known.insert(process.pid)).collect();
+        if new.is_empty() || known.len() > MANY {
+            return Ok(seen);
+        }
+        for process in new {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGSTOP);
+        }
+    }
 }
 
 /// Reaps every dead process. Returns whether others still run.

@@ -1,0 +1,127 @@
+//! The command that grades a learner's step.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use harness::Result;
+use serde_json::json;
+
+use crate::grading::{self, Grade, grade, report};
+use crate::print::{print, print_next};
+use crate::state::{Score, State, fingerprint};
+use crate::step::Step;
+use crate::style::{Style, paint};
+use crate::waiting::{bar, show_if_slow};
+use crate::workspace::{called_as, typed_path};
+use crate::{checks, done, render, starter};
+
+/// What `check` is told.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// Step to check: 02, 2 or 02-init-pid1
+    pub step: Step,
+    /// Check to run, by its name or a part of it [default: all]
+    pub name: Option<String>,
+    /// Grade this program, in whatever language, and build nothing
+    #[arg(long, value_name = "PROGRAM")]
+    pub bin: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Show every failure, in full
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Wait so long for an answer, in seconds [default: 5, and more on a slow machine]
+    #[arg(long)]
+    pub timeout: Option<u64>,
+}
+
+/// Grades the learner's step, or any program.
+///
+/// # Errors
+/// There's nothing to grade, or it doesn't compile.
+pub fn check(options: &Check) -> Result<ExitCode> {
+    let Check { step, json, .. } = options;
+    let own = step.work_dir()?;
+    let checks = match &options.name {
+        Some(name) => checks::matching(step, name)?,
+        None => checks::for_step(step),
+    };
+    // What is saved from now on isn't what is graded.
+    let sources = fingerprint(&own);
+    let program = match &options.bin {
+        Some(program) => super::work::executable(&typed_path(program)),
+        None => starter::build(step, &own),
+    };
+    let program = match program {
+        Err(error) if *json => {
+            let report =
+                json!({ "step": step.to_string(), "passed": 0, "error": error.to_string() });
+            print(format!("{report:#}\n"))?;
+            return Ok(ExitCode::FAILURE);
+        }
+        program => program?,
+    };
+    let timeout = options.timeout.map_or_else(grading::timeout, |s| Ok(Duration::from_secs(s)))?;
+    let total = checks.len();
+    let mut titles = checks.clone().into_iter().map(checks::Check::title);
+    let mut running = grade(step, checks, &program, timeout)?;
+    let mut grades = Vec::new();
+    let mut next = |done| {
+        let line = format!("{}  {}", bar(done, total), titles.next().unwrap_or_default());
+        show_if_slow(&line, || running.next())
+    };
+    while let Some(grade) = next(grades.len()) {
+        if !json {
+            print(render::line(&grade))?;
+        }
+        grades.push(grade);
+    }
+    let report = report(step, &grades);
+    let passed = grades.iter().filter(|grade| grade.failure.is_none()).count();
+    let is_own = options.bin.is_none();
+    if is_own && options.name.is_none() {
+        let score = Score { passed: passed as u64, total: total as u64 };
+        State::keep_score(&own, score, sources)?;
+    }
+    if *json {
+        print(format!("{report:#}\n"))?;
+    } else {
+        print_failures(&grades, options.verbose)?;
+        let style = if passed == total { Style::Good } else { Style::Bold };
+        print(format!("\n{}\n", paint(style, &format!("{passed} of {total} checks passed"))))?;
+        print_end(options, &grades)?;
+    }
+    Ok(if passed == total { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Shows the first failure, or every failure in full.
+fn print_failures(grades: &[Grade], verbose: bool) -> Result {
+    let failed = grades.iter().filter(|grade| grade.failure.is_some());
+    for grade in failed.take(if verbose { usize::MAX } else { 1 }) {
+        print(format!("\n{}", render::failure(grade, verbose)))?;
+    }
+    Ok(())
+}
+
+/// Says what to do next, and what is possible now if everything passed.
+fn print_end(options: &Check, grades: &[Grade]) -> Result {
+    let Check { step, name, bin, .. } = options;
+    let (just, label) = (called_as(), step.label());
+    let failed = grades.iter().find(|grade| grade.failure.is_some());
+    match (failed, bin, name) {
+        (Some(grade), Some(_), _) => {
+            print_next(format!("{just} hint {label} {} --all", grade.check.name))
+        }
+        (Some(grade), None, _) => print_next(format!("{just} hint {label} {}", grade.check.name)),
+        (None, None, Some(_)) => print_next(format!("{just} check {label}, for all checks")),
+        (None, None, None) => {
+            let (message, next) = done::message(step)?;
+            print(format!("\n{message}"))?;
+            print_next(next)
+        }
+        (None, Some(_), _) => print_next(format!("{just} start {label}, to write it in Rust")),
+    }
+}

@@ -1,0 +1,55 @@
+//! The command that begins a learner's own version of a step.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use harness::Result;
+
+use crate::editor;
+use crate::print::{print, print_next};
+use crate::starter::{self, Begin};
+use crate::step::Step;
+use crate::workspace::{called_as, relative_path};
+
+/// What `start` is told.
+#[derive(Args, Debug)]
+pub struct Start {
+    /// Step to write: 02, 2 or 02-init-pid1
+    pub step: Step,
+    /// Move aside what is there, and begin again
+    #[arg(long)]
+    pub again: bool,
+    /// Continue from your own version of the step before
+    #[arg(long)]
+    pub from_mine: bool,
+}
+
+/// Lays out a starter, or a copy of the learner's last step, in `work/`.
+///
+/// # Errors
+/// There's none, or something is there already.
+pub fn start(options: &Start) -> Result<ExitCode> {
+    let Start { step, again, from_mine } = options;
+    let directory = step.work_dir()?;
+    let begin = if *from_mine { Begin::WithMine } else { Begin::WithStarter };
+    let path = relative_path(&directory);
+    if let Some(aside) = starter::lay_out(step, &directory, begin, *again)? {
+        print(format!("{path} is now {}\n", relative_path(&aside)))?;
+    }
+    let (label, just) = (step.label(), called_as());
+    print(format!("{path} is yours. The chapter is book/src/{step}.md.\n"))?;
+    print(format!("`{just} work {label}` runs it, and `{just} check {label}` grades it.\n"))?;
+    if let Some(line) = editor::link_projects()? {
+        print(line)?;
+    }
+    let next = match (starter::first_todo(&directory), begin) {
+        (_, Begin::WithMine) => {
+            let before = starter::previous(step)?.label();
+            format!("{just} diff {before} {label} shows what this step adds; {just} watch {label}")
+        }
+        (Some(place), _) => format!("open {place}, the first TODO, and run {just} watch {label}"),
+        (None, _) => format!("{just} watch {label}"),
+    };
+    print_next(next)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,20 @@
+//! The command that checks a learner's step on every save.
+
+use std::process::ExitCode;
+
+use harness::Result;
+
+use crate::print::print_next;
+use crate::step::Step;
+use crate::watch as watching;
+use crate::workspace::called_as;
+
+/// Watches a step until the learner quits.
+///
+/// # Errors
+/// There's no terminal, or the step isn't begun.
+pub fn watch(step: Step) -> Result<ExitCode> {
+    let step = watching::watch(step)?;
+    print_next(format!("{} watch {}, to go on", called_as(), step.label()))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,90 @@
+//! How grades are shown.
+
+use std::fmt::Write;
+
+use similar::{ChangeTag, TextDiff};
+
+use crate::grading::Grade;
+use crate::print::truncate;
+use crate::style::{Style, paint};
+
+/// Returns the line of one check.
+pub fn line(grade: &Grade) -> String {
+    let mark = match grade.failure {
+        None => paint(Style::Good, "✓"),
+        Some(_) => paint(Style::Bad, "✗"),
+    };
+    format!("{mark} {}\n", grade.check.title())
+}
+
+/// Returns what a failed check expected and what happened, with the difference marked. `in_full` cuts nothing.
+pub fn failure(grade: &Grade, in_full: bool) -> String {
+    let Some(failure) = &grade.failure else { return String::new() };
+    let shorten = |text: &str| {
+        let text = if text.trim().is_empty() { "nothing" } else { text.trim_end() };
+        if in_full { text.to_owned() } else { truncate(text) }
+    };
+    let (expected, actual) = (shorten(&failure.expected), shorten(&failure.actual));
+    let (expected, actual) = mark(&expected, &actual);
+    let mut text =
+        format!("{} {}\n", paint(Style::Bad, "✗"), paint(Style::Bold, &grade.check.title()));
+    let command = shorten(&failure.command).replace('\n', MARGIN);
+    let _ = writeln!(text, "  command:  {command}");
+    let _ = writeln!(text, "  expected: {expected}");
+    let _ = writeln!(text, "  actual:   {actual}");
+    text
+}
+
+/// What is left of a continued line.
+const MARGIN: &str = "\n            ";
+
+/// Marks the difference: in one line with `^` below it, in several lines with `>` in front of those that only one
+/// side has. If one line is expected, what follows the actual one explains it. Texts of different kinds have no marks.
+fn mark(expected: &str, actual: &str) -> (String, String) {
+    if expected.contains('\n') {
+        return mark_lines(expected, actual);
+    }
+    let (first, rest) = actual.split_once('\n').unwrap_or((actual, ""));
+    let rest: String = rest.lines().map(|line| format!("{MARGIN}{line}")).collect();
+    let Some((start, [end, other_end])) = difference(expected, first) else {
+        return (paint(Style::Good, expected), paint(Style::Bad, first) + &rest);
+    };
+    let paint_part = |style, text: &str, end: usize| {
+        let chars: Vec<_> = text.chars().collect();
+        let part = |range: &[char]| range.iter().collect::<String>();
+        part(&chars[..start]) + &paint(style, &part(&chars[start..end])) + &part(&chars[end..])
+    };
+    let carets = paint(Style::Bad, &"^".repeat((other_end - start).max(1)));
+    let below = format!("{MARGIN}{}{carets}", " ".repeat(start));
+    let actual = paint_part(Style::Bad, first, other_end) + &below + &rest;
+    (paint_part(Style::Good, expected, end), actual)
+}
+
+fn mark_lines(expected: &str, actual: &str) -> (String, String) {
+    let diff = TextDiff::from_lines(expected, actual);
+    let side = |left_out: ChangeTag, style: Style| {
+        let changes = diff.iter_all_changes().filter(|change| change.tag() != left_out);
+        let lines = changes.map(|change| {
+            let line = change.value().trim_end_matches('\n');
+            match change.tag() {
+                ChangeTag::Equal => format!("  {line}"),
+                _ => paint(style, &format!("> {line}")),
+            }
+        });
+        lines.collect::<Vec<_>>().join(MARGIN)
+    };
+    (side(ChangeTag::Insert, Style::Good), side(ChangeTag::Delete, Style::Bad))
+}
+
+/// Finds where two lines begin to differ, and where each is the same again. There's nothing to mark if they have
+/// little in common.
+fn difference(one: &str, other: &str) -> Option<(usize, [usize; 2])> {
+    let (one, other): (Vec<_>, Vec<_>) = (one.chars().collect(), other.chars().collect());
+    let same = |(one, other): &(&char, &char)| one == other;
+    let start = one.iter().zip(&other).take_while(same).count();
+    let left = [one.len() - start, other.len() - start];
+    let end = one.iter().rev().zip(other.iter().rev()).take_while(same).count();
+    let end = end.min(left[0]).min(left[1]);
+    let is_close = (start + end) * 3 >= one.len().min(other.len()) && (start > 0 || end > 0);
+    is_close.then(|| (start, [one.len() - end, other.len() - end]))
+}

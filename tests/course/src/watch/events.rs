@@ -1,0 +1,237 @@
+//! What a watched step waits for: keys, saves, signals, and the thread that builds and grades.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write, stdin};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use harness::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use signal_hook::consts::{SIGCONT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::low_level::pipe;
+
+use super::keyboard::read_key;
+use crate::checks;
+use crate::grading::{self, Grade, grade};
+use crate::starter;
+use crate::state::{Score, State, fingerprint};
+use crate::step::Step;
+
+/// An editor saves in several calls. What comes within this time after one belongs to the same save.
+const ONE_SAVE: u8 = 50;
+
+#[derive(Debug)]
+pub(super) enum Event {
+    Key(u8),
+    Saved,
+    Progress(Progress),
+    /// After Ctrl-Z and `fg`.
+    Resumed,
+    Quit,
+}
+
+/// What the thread that builds and grades has to say.
+#[derive(Debug)]
+pub(super) enum Progress {
+    Built { program: PathBuf, total: usize },
+    Graded(Grade),
+    Failed(String),
+    Finished,
+}
+
+pub(super) struct Events {
+    saves: Inotify,
+    directory: PathBuf,
+    woken: UnixStream,
+    wake: UnixStream,
+    resumed: Arc<AtomicBool>,
+    quit: Arc<AtomicBool>,
+    sender: Sender<(u64, Progress)>,
+    progress: Receiver<(u64, Progress)>,
+    /// The number of the round that counts. A thread of another round gives up.
+    round: Arc<AtomicU64>,
+    ready: VecDeque<Event>,
+}
+
+impl Events {
+    /// Waits for what concerns this step.
+    pub(super) fn of(step: &Step) -> Result<Self> {
+        let (woken, wake) = UnixStream::pair().context("socketpair")?;
+        woken.set_nonblocking(true).context("fcntl")?;
+        wake.set_nonblocking(true).context("fcntl")?;
+        let (resumed, quit) = (Arc::default(), Arc::default());
+        for (signal, is_set) in [(SIGCONT, &resumed), (SIGTERM, &quit)] {
+            flag::register(signal, Arc::clone(is_set)).context("sigaction")?;
+            pipe::register(signal, wake.try_clone().context("dup")?).context("sigaction")?;
+        }
+        // If the process that cleans up is killed, we bring back the terminal's settings ourselves.
+        set_pdeathsig(Signal::SIGTERM).context("prctl(PR_SET_PDEATHSIG)")?;
+        let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
+        let saves = Inotify::init(flags).context("inotify_init")?;
+        let (sender, progress) = channel();
+        let events = Events {
+            saves,
+            directory: step.work_dir()?,
+            woken,
+            wake,
+            resumed,
+            quit,
+            sender,
+            progress,
+            round: Arc::default(),
+            ready: VecDeque::new(),
+        };
+        events.watch_directories()?;
+        Ok(events)
+    }
+
+    /// Watches the step's directory and its sources. A directory that is watched already stays so.
+    fn watch_directories(&self) -> Result {
+        let flags = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE;
+        let add = |path: &Path| {
+            let watch = self.saves.add_watch(path, flags);
+            watch.context(format!("inotify_add_watch({})", path.display()))
+        };
+        add(&self.directory)?;
+        let mut below = vec![self.directory.join("src")];
+        while let Some(path) = below.pop() {
+            // It may be gone already.
+            if add(&path).is_ok() {
+                let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+                let paths = entries.map(|entry| entry.path());
+                below.extend(paths.filter(|path| path.is_dir() && !path.is_symlink()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next event.
+    pub(super) fn next(&mut self) -> Result<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
+            }
+            let keyboard = stdin();
+            let mut sources = [
+                PollFd::new(keyboard.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.saves.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut sources, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("poll"),
+            }
+            let [key, saved, woken] = sources.map(|source| source.any().unwrap_or(false));
+            if woken {
+                self.take_in();
+            }
+            if key {
+                self.ready.push_back(read_key().map_or(Event::Quit, Event::Key));
+            }
+            if saved && self.is_save()? {
+                self.watch_directories()?;
+                self.ready.push_back(Event::Saved);
+            }
+        }
+    }
+
+    /// Takes in what the other thread and the signals left.
+    fn take_in(&mut self) {
+        while (&self.woken).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+        if self.quit.load(Ordering::Relaxed) {
+            self.ready.push_back(Event::Quit);
+        }
+        if self.resumed.swap(false, Ordering::Relaxed) {
+            self.ready.push_back(Event::Resumed);
+        }
+        let now = self.round.load(Ordering::Relaxed);
+        let news = self.progress.try_iter().filter(|(round, _)| *round == now);
+        self.ready.extend(news.map(|(_, progress)| Event::Progress(progress)));
+    }
+
+    /// Whether a source was saved, and not only a file that cargo, an editor or we keep beside it. Waits until the
+    /// editor is through with it.
+    fn is_save(&self) -> Result<bool> {
+        let mut saved = false;
+        loop {
+            match self.saves.read_events() {
+                Ok(events) => {
+                    saved |= events.iter().any(|event| {
+                        let is_new = event.mask.contains(AddWatchFlags::IN_ISDIR);
+                        is_new || event.name.as_deref().is_none_or(is_source)
+                    })
+                }
+                Err(Errno::EAGAIN) => {}
+                Err(errno) => return Err(errno).context("read from inotify"),
+            }
+            let mut more = [PollFd::new(self.saves.as_fd(), PollFlags::POLLIN)];
+            let quiet = if saved { PollTimeout::from(ONE_SAVE) } else { PollTimeout::ZERO };
+            if poll(&mut more, quiet).is_ok_and(|ready| ready == 0) {
+                return Ok(saved);
+            }
+        }
+    }
+
+    /// Builds and grades the step as it is now. What an earlier round still has to say is dropped.
+    pub(super) fn begin_round(&mut self, step: &Step) -> Result {
+        let number = self.round.fetch_add(1, Ordering::Relaxed) + 1;
+        self.ready.retain(|event| !matches!(event, Event::Progress(_)));
+        let (round, step) = (Arc::clone(&self.round), step.clone());
+        let (sender, mut wake) = (self.sender.clone(), self.wake.try_clone().context("dup")?);
+        thread::spawn(move || {
+            let mut tell = |progress| {
+                let _ = sender.send((number, progress));
+                // If the socket is full, the other side is about to wake up.
+                let _ = wake.write_all(b".");
+                round.load(Ordering::Relaxed) == number
+            };
+            if let Err(error) = build_and_grade(&step, &mut tell) {
+                tell(Progress::Failed(error.to_string()));
+            }
+            tell(Progress::Finished);
+        });
+        Ok(())
+    }
+}
+
+/// Cargo.lock changes with a build, and so does what is kept about the step.
+fn is_source(name: &OsStr) -> bool {
+    let hidden = name.as_encoded_bytes().starts_with(b".");
+    !hidden && (name == "Cargo.toml" || Path::new(name).extension() == Some(OsStr::new("rs")))
+}
+
+/// Tells what comes out, until that interests nobody any more.
+fn build_and_grade(step: &Step, tell: &mut impl FnMut(Progress) -> bool) -> Result {
+    let directory = step.work_dir()?;
+    let sources = fingerprint(&directory);
+    let program = starter::build_quietly(step, &directory)?;
+    let checks = checks::for_step(step);
+    let total = checks.len();
+    if !tell(Progress::Built { program: program.clone(), total }) {
+        return Ok(());
+    }
+    let mut passed = 0;
+    for grade in grade(step, checks, &program, grading::timeout()?)? {
+        passed += u64::from(grade.failure.is_none());
+        if !tell(Progress::Graded(grade)) {
+            return Ok(());
+        }
+    }
+    State::keep_score(&directory, Score { passed, total: total as u64 }, sources)
+}

@@ -1,0 +1,165 @@
+//! Grades a learner's step on every save, and takes single keys.
+//!
+//! One thread waits in poll(2) for keys, saves, signals and the work of another thread, which builds and grades. At
+//! rest, both sleep. `events` has what it waits for, `keyboard` the terminal's settings, `screen` what it shows.
+
+mod events;
+mod keyboard;
+mod screen;
+
+use std::io::{IsTerminal, stdin};
+use std::path::PathBuf;
+use std::process::Command;
+
+use harness::{Context, Error, Result};
+
+use crate::commands::give_hint;
+use crate::grading::Grade;
+use crate::starter::{self, Begin};
+use crate::step::Step;
+use crate::workspace::{called_as, relative_path};
+use crate::{diff, done};
+use events::{Event, Events, Progress};
+use keyboard::Keyboard;
+use screen::Screen;
+
+/// How far the build and the checks of the sources as they were saved last are.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    /// The program, once it's built.
+    pub(crate) program: Option<PathBuf>,
+    /// How many checks there are.
+    pub(crate) total: usize,
+    /// The checks that are through.
+    pub(crate) grades: Vec<Grade>,
+    /// Why it can't go on: the compiler's messages, for example.
+    pub(crate) error: Option<String>,
+    /// Whether it's at its end.
+    pub(crate) finished: bool,
+}
+
+impl Round {
+    /// Whether every check has passed.
+    pub(crate) fn is_done(&self) -> bool {
+        let all = self.grades.iter().all(|grade| grade.failure.is_none());
+        self.finished && self.error.is_none() && !self.grades.is_empty() && all
+    }
+
+    /// Returns the first check that failed.
+    pub(crate) fn first_failure(&self) -> Option<&Grade> {
+        self.grades.iter().find(|grade| grade.failure.is_some())
+    }
+
+    fn add(&mut self, progress: Progress) {
+        match progress {
+            Progress::Built { program, total } => {
+                (self.program, self.total) = (Some(program), total);
+            }
+            Progress::Graded(grade) => self.grades.push(grade),
+            Progress::Failed(error) => self.error = Some(error),
+            Progress::Finished => self.finished = true,
+        }
+    }
+}
+
+/// Watches a step, and the ones after it, until the learner quits.
+///
+/// # Errors
+/// There's no terminal, or the step isn't begun.
+pub fn watch(step: Step) -> Result<Step> {
+    if !stdin().is_terminal() {
+        let message =
+            format!("watch needs a terminal; `{} check {}` doesn't", called_as(), step.label());
+        return Err(Error::new(message));
+    }
+    starter::ensure_begun(&step, &step.work_dir()?)?;
+    // The first build may take long, so cargo shows its progress. If it fails, the first round says why.
+    let _ = starter::build(&step, &step.work_dir()?);
+    let keyboard = Keyboard::new()?;
+    let mut session =
+        Session { keyboard, events: Events::of(&step)?, step, round: Round::default() };
+    session.run()?;
+    Ok(session.step)
+}
+
+struct Session {
+    step: Step,
+    keyboard: Keyboard,
+    events: Events,
+    round: Round,
+}
+
+impl Session {
+    fn run(&mut self) -> Result {
+        let mut screen = Screen::Checks;
+        self.begin_round()?;
+        loop {
+            screen::show(&self.step, &self.round, &screen)?;
+            match self.events.next()? {
+                Event::Saved => {
+                    screen = Screen::Checks;
+                    self.begin_round()?;
+                }
+                Event::Progress(progress) => self.round.add(progress),
+                Event::Resumed => self.keyboard.apply()?,
+                Event::Quit => return Ok(()),
+                Event::Key(key) => match self.press(key)? {
+                    Some(next) => screen = next,
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn begin_round(&mut self) -> Result {
+        self.round = Round::default();
+        self.events.begin_round(&self.step)
+    }
+
+    /// Returns what to show after a key, or nothing if it's the one to quit.
+    fn press(&mut self, key: u8) -> Result<Option<Screen>> {
+        Ok(Some(match key {
+            b'q' => return Ok(None),
+            b'h' => match self.round.first_failure() {
+                Some(grade) => Screen::Text(give_hint(&self.step, grade.check)?),
+                None => Screen::Checks,
+            },
+            b'a' => Screen::Failures,
+            b'd' => {
+                let (own, finished) = (self.step.work_dir()?, self.step.dir()?);
+                let text = diff::between_directories(&own.join("src"), &finished.join("src"))?;
+                Screen::Text(diff::paint(&text))
+            }
+            b's' => self.slow_motion()?,
+            b'n' if self.round.is_done() => self.next_step()?,
+            _ => Screen::Checks,
+        }))
+    }
+
+    /// Shows the learner's program in slow motion, which has the keyboard meanwhile.
+    fn slow_motion(&mut self) -> Result<Screen> {
+        let Some(program) = &self.round.program else { return Ok(Screen::Checks) };
+        self.keyboard.release();
+        let mut slow = Command::new("/proc/self/exe");
+        slow.args(["slow", &self.step.label(), "--bin"]).arg(program);
+        let status = slow.status().context("start /proc/self/exe");
+        self.keyboard.apply()?;
+        // If it failed, it has said why.
+        Ok(if status?.success() { Screen::Checks } else { Screen::AsItIs })
+    }
+
+    /// Goes on to the next step, and begins it if the learner hasn't yet.
+    fn next_step(&mut self) -> Result<Screen> {
+        let Some(next) = done::next_step(&self.step)? else { return Ok(Screen::Checks) };
+        let directory = next.work_dir()?;
+        if !directory.exists() {
+            starter::lay_out(&next, &directory, Begin::WithStarter, false)?;
+            crate::editor::link_projects()?;
+        }
+        self.events = Events::of(&next)?;
+        self.step = next;
+        self.begin_round()?;
+        let place = starter::first_todo(&directory).unwrap_or_else(|| relative_path(&directory));
+        Ok(Screen::Text(format!("{} is next. Open {place}.\n", self.step)))
+    }
+}

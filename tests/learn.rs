@@ -1,0 +1,373 @@
+//! The learner's hour: begin a step, check it, get a hint, see how far one is, and finish it.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use course::grading::timeout_for;
+use course::test_support::{Checkout, course, manifest, step_program};
+use course::workspace::root;
+use harness::test_support::AssertClean;
+use harness::{Environment, Result, ScratchDir, Supervisor, Terminal, Transcript};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const COURSE: &str = env!("CARGO_BIN_EXE_course");
+
+/// A starter for step 02 of a [`Checkout`]: it takes a line out.
+const START: &str = "From 01-one\n\n--- a/src/main.rs\n+++ b/src/main.rs\n\
+    @@ -3,3 +3,3 @@\n fn main() {\n-    eprintln!(\"said by 01-one\");\n+    // TODO 1: say something.\n\
+    \x20    let args: Vec<_> = std::env::args_os().skip(2).collect();\n";
+
+/// A checkout in which the learner's step 02 exits with 3.
+fn begun() -> Checkout {
+    let checkout = Checkout::new(COURSE);
+    checkout.write("work/02/Cargo.toml", &(manifest("02-two") + "[workspace]\n"));
+    checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(3);\n}\n");
+    checkout.write("steps/02-two/start.patch", START);
+    checkout
+}
+
+/// What `course arg…` prints, on both streams.
+fn said(checkout: &Checkout, args: &[&str]) -> Result<String> {
+    let supervisor = checkout.course(args).without_timeout();
+    Ok(Transcript::run_with_exit(supervisor)?.0.printed)
+}
+
+/// What `course check 02 arg…` says about a script.
+fn graded(script: &str, args: &[&str]) -> Result<String> {
+    let directory = ScratchDir::new("graded")?;
+    let path = directory.path().join("mine").display().to_string();
+    fs::write(&path, script).expect("write the program");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&path, mode).expect("make it executable");
+    let args = [&["check", "02", "--bin", &path], args].concat();
+    let supervisor = course(COURSE, &root()?, &args).without_timeout();
+    Ok(Transcript::run_with_exit(supervisor)?.0.printed)
+}
+
+#[track_caller]
+fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is missing:\n{text}");
+    }
+}
+
+#[test]
+fn start_is_all_or_nothing() -> Result {
+    let checkout = Checkout::new(COURSE);
+    checkout.write("steps/02-two/start.patch", START);
+    checkout.write("steps/01-one/src/main.rs", "fn main() {} // An exercise.\n");
+    let printed = said(&checkout, &["start", "02"])?;
+    assert_has(&printed, &["`git restore steps`"]);
+    let left: Vec<_> = fs::read_dir(checkout.root.join("work")).into_iter().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    // And --again leaves what is there.
+    checkout.write("work/02/src/main.rs", "// Mine.\n");
+    said(&checkout, &["start", "02", "--again"])?;
+    assert!(checkout.root.join("work/02/src/main.rs").exists());
+    Ok(())
+}
+
+#[test]
+fn start_names_the_first_todo() -> Result {
+    let checkout = Checkout::new(COURSE);
+    checkout.write("steps/02-two/start.patch", START);
+    let printed = said(&checkout, &["start", "02"])?;
+    assert_has(&printed, &["\nNext: open work/02/src/main.rs:4:8,"]);
+    Ok(())
+}
+
+#[test]
+fn start_continues_from_own_step() -> Result {
+    let checkout = Checkout::new(COURSE);
+    checkout.write("steps/02-two/start.patch", START);
+    let printed = said(&checkout, &["start", "02", "--from-mine"])?;
+    assert_has(&printed, &["you have no step before 02"]);
+    checkout.write("work/01/src/main.rs", "// Mine.\n");
+    let printed = said(&checkout, &["start", "02", "--from-mine"])?;
+    assert_has(&printed, &["\nNext: cargo course diff 01 02"]);
+    let source = fs::read_to_string(checkout.root.join("work/02/src/main.rs"));
+    assert_eq!(source.expect("a source"), "// Mine.\n");
+    Ok(())
+}
+
+#[test]
+fn rust_analyzer_finds_started_steps() -> Result {
+    let checkout = Checkout::new(COURSE);
+    checkout.write(".gitignore", "/work\n/.vscode\n");
+    checkout.write(".vscode/settings.json", "{ \"editor.tabSize\": 3 }");
+    checkout.write("steps/02-two/start.patch", START);
+    said(&checkout, &["start", "02"])?;
+    let settings = fs::read_to_string(checkout.root.join(".vscode/settings.json"));
+    let settings: serde_json::Value =
+        serde_json::from_str(&settings.expect("settings")).expect("JSON");
+    let projects = serde_json::json!(["Cargo.toml", "work/02/Cargo.toml"]);
+    assert_eq!(settings["rust-analyzer.linkedProjects"], projects);
+    assert_eq!(settings["editor.tabSize"], 3);
+    // Settings with comments are the learner's to change.
+    checkout.write(".vscode/settings.json", "{ // Mine.\n}");
+    let printed = said(&checkout, &["start", "02", "--again"])?;
+    assert_has(&printed, &["rust-analyzer.linkedProjects", "work/02/Cargo.toml"]);
+    Ok(())
+}
+
+#[test]
+fn errors_name_their_path() -> Result {
+    let checkout = Checkout::new(COURSE);
+    checkout.write("steps/02-two/start.patch", START);
+    checkout.write("work", "In the way.\n");
+    let printed = said(&checkout, &["start", "02"])?;
+    assert_has(&printed, &["mkdir work/.02.new/src: Not a directory (ENOTDIR)"]);
+    Ok(())
+}
+
+#[test]
+fn timeout_scales_with_the_machine() {
+    let start = Duration::from_millis;
+    assert_eq!(timeout_for(start(5)), Duration::from_secs(5));
+    assert_eq!(timeout_for(start(100)), Duration::from_secs(15));
+    assert_eq!(timeout_for(start(9000)), Duration::from_secs(120));
+}
+
+#[test]
+fn timeout_is_called_a_timeout() -> Result {
+    let script = "#!/bin/sh\necho up; exec sleep 1000\n";
+    let args = ["container_dies", "--timeout", "1"];
+    let printed = graded(script, &args)?;
+    assert_has(&printed, &["no answer within 1 s; ended"]);
+    assert!(!printed.contains("signal: 9"), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn difference_is_marked() -> Result {
+    let printed = graded("#!/bin/sh\necho why >&2\nexit 12\n", &["exec_failure"])?;
+    let marked = "  expected: exit status 127\n  actual:   exit status 12\n\
+        \x20                         ^\n            standard error: why\n";
+    assert_has(&printed, &[marked]);
+    let script = "#!/bin/sh\nprintf '%s' \"a b\"\n";
+    let printed = graded(script, &["passes_on_exit_status"])?;
+    assert_has(
+        &printed,
+        &["exit status 7\n  actual:   exit status 0\n                        ^\n"],
+    );
+    Ok(())
+}
+
+#[test]
+fn progress_says_that_a_score_is_old() -> Result {
+    let checkout = begun();
+    said(&checkout, &["check", "02"])?;
+    let now = said(&checkout, &["progress"])?;
+    assert_has(&now, &[" of ", " checks\n"]);
+    checkout.write("work/02/src/main.rs", "fn main() {\n    // Changed.\n}\n");
+    assert_has(&said(&checkout, &["progress"])?, &["before your last change"]);
+    checkout.write("work/02/src/main.rs", "fn main() {\n    nonsense\n}\n");
+    let printed = said(&checkout, &["check", "02"])?;
+    assert_has(&printed, &["--> work/02/src/main.rs:2:5\n"]);
+    let printed = said(&checkout, &["progress"])?;
+    assert_has(&printed, &["doesn't compile (before: ", "\nNext: cargo course watch 02\n"]);
+    Ok(())
+}
+
+#[test]
+fn hints_can_be_read_again() -> Result {
+    let checkout = begun();
+    let hint = |args: &[&str]| said(&checkout, &[&["hint", "02"], args].concat());
+    let checked = said(&checkout, &["check", "02"])?;
+    assert!(!checked.contains("/proc/self/exe"), "a check spends no hint:\n{checked}");
+    let next = checked.split("\nNext: cargo course hint 02 ").nth(1).expect("a next action");
+    let name = next.trim();
+    let first = hint(&[])?;
+    assert_has(&first, &["\n  1 of ", "\nNext: change your code, then cargo course check 02"]);
+    assert!(!first.contains("\n  2 of "), "{first}");
+    let second = hint(&[name])?;
+    assert_has(&second, &["\n  1 of ", "\n  2 of "]);
+    let all = hint(&[&name.replace('_', " "), "--all"])?;
+    assert_has(&all, &["\n  1 of ", "\n  2 of ", "cargo course solution 02"]);
+    let hints = all.split("\nNext: ").next().expect("hints");
+    assert!(hints.lines().all(|line| line.chars().count() <= 80), "{all}");
+    assert_has(&hint(&["leak"])?, &["\n  ctrl_c_leaks_nothing\n  hundred_runs_leak_nothing\n"]);
+    assert_has(&hint(&["nonsense"])?, &["has no check", name]);
+    Ok(())
+}
+
+#[test]
+fn check_runs_one_check_by_name() -> Result {
+    let printed = graded("#!/bin/sh\nexit 3\n", &["ctrl_c"])?;
+    assert_has(&printed, &["✗ ctrl c leaks nothing\n", "\n0 of 1 checks passed\n", "\nNext: "]);
+    let printed = graded("#!/bin/sh\nexit 3\n", &["leak", "--verbose"])?;
+    assert_eq!(printed.matches("  expected: ").count(), 3, "{printed}");
+    let printed = graded("#!/bin/sh\nexit 3\n", &["leak"])?;
+    assert_eq!(printed.matches("  expected: ").count(), 1, "{printed}");
+    Ok(())
+}
+
+/// The learner's program becomes the finished step.
+#[test]
+fn finished_step_says_what_is_possible() -> Result {
+    let checkout = begun();
+    let scratch = ScratchDir::new("finished")?;
+    let finished = scratch.path().join("02-init-pid1");
+    fs::copy(step_program(2), &finished).expect("copy the step");
+    let source = format!(
+        "use std::os::unix::process::CommandExt;\nfn main() {{\n\
+         let args: Vec<_> = std::env::args_os().collect();\n\
+         panic!(\"{{}}\", std::process::Command::new({finished:?}).arg0(&args[0]).args(&args[1..]).exec());\n}}\n"
+    );
+    checkout.write("work/02/src/main.rs", &source);
+    let step = |name: &str| checkout.root.join("steps").join(name);
+    fs::rename(step("02-two"), step("02-init-pid1")).expect("rename the step");
+    checkout.write("steps/02-init-pid1/Cargo.toml", &manifest("02-init-pid1"));
+    checkout.write("work/02/Cargo.toml", &(manifest("02-init-pid1") + "[workspace]\n"));
+    checkout.write("steps/03-three/Cargo.toml", &manifest("03-three"));
+    checkout.write("steps/03-three/src/main.rs", "fn main() {}\n");
+    checkout.write("steps/03-three/start.patch", START);
+    let one = said(&checkout, &["check", "02", "passes_on_exit_status"])?;
+    assert_has(&one, &["1 of 1 checks passed\n\nNext: cargo course check 02, for all checks\n"]);
+    let printed = said(&checkout, &["check", "02"])?;
+    let next = "\nNext: cargo course start 03 (or cargo course start 03 --from-mine";
+    assert_has(&printed, &["Step 02 is done.", "\n    cargo course work 02 run ", next]);
+    assert_has(&said(&checkout, &["progress"])?, &["✓ all ", "\nNext: cargo course start 03\n"]);
+    // The last one.
+    fs::remove_dir_all(checkout.root.join("steps/03-three")).expect("remove the step");
+    assert_has(&said(&checkout, &["check", "02"])?, &["All steps are done."]);
+    assert_has(&said(&checkout, &["progress"])?, &["every step is done"]);
+    Ok(())
+}
+
+#[test]
+fn color_is_for_terminals() -> Result {
+    let checkout = begun();
+    let printed = |variables: &[(&str, &str)], args: &[&str]| -> Result<String> {
+        let args = [&["diff", "01", "02"], args].concat();
+        let mut supervisor =
+            Supervisor::new(&Environment::inherited(), Path::new(COURSE), "course", &args);
+        supervisor =
+            supervisor.in_directory(&checkout.root).env("TERM", "xterm").env("NO_COLOR", "");
+        for (name, value) in variables {
+            supervisor = supervisor.env(name, value);
+        }
+        let terminal = Terminal::start(supervisor)?;
+        Ok(terminal.end()?.1)
+    };
+    let green = "\u{1b}[32m+";
+    assert_has(&printed(&[], &[])?, &[green]);
+    for (variables, args) in [
+        (&[("NO_COLOR", "1")] as &[_], &[] as &[&str]),
+        (&[("TERM", "dumb")], &[]),
+        (&[], &["--color", "never"]),
+    ] {
+        assert!(!printed(variables, args)?.contains('\u{1b}'), "{variables:?} {args:?}");
+    }
+    assert_has(&said(&checkout, &["diff", "01", "02", "--color", "always"])?, &[green]);
+    assert!(!said(&checkout, &["diff", "01", "02"])?.contains('\u{1b}'));
+    Ok(())
+}
+
+#[test]
+fn slow_check_shows_a_bar() -> Result {
+    let directory = ScratchDir::new("graded")?;
+    let path = directory.path().join("mine").display().to_string();
+    fs::write(&path, "#!/bin/sh\nexec sleep 1000\n").expect("write the program");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&path, mode).expect("make it executable");
+    let args = ["check", "02", "ctrl_c", "--timeout", "2", "--bin", &path];
+    let supervisor = course(COURSE, &root()?, &args).env("TERM", "xterm").without_timeout();
+    let mut terminal = Terminal::start(supervisor)?;
+    terminal.expect("░ 0 of 1  ctrl c leaks nothing")?;
+    terminal.expect("\r\u{1b}[K✗ ctrl c leaks nothing")?;
+    let (exit, _) = terminal.end()?;
+    exit.assert_clean();
+    Ok(())
+}
+
+/// As an ordinary user only, because the kernel limits no processes of root.
+#[test]
+fn fork_bomb_ends_at_its_limit() -> Result {
+    let script = "#!/bin/sh\n[ $(id -u) != 0 ] || exit 3\nbomb() { bomb | bomb & }; bomb; wait\n";
+    let start = Instant::now();
+    let printed = graded(script, &["ctrl_c", "--timeout", "1"])?;
+    assert_has(&printed, &["0 of 1 checks passed"]);
+    assert!(start.elapsed() < Duration::from_secs(20), "{printed}");
+    // Can this user still start something?
+    let alive = graded("#!/bin/sh\nexit 3\n", &["usage_error", "--timeout", "5"])?;
+    assert_has(&alive, &["actual:   exit status 3"]);
+    Ok(())
+}
+
+/// A shell on a terminal that shows the terminal's settings before and after `course watch 02`.
+fn watching(checkout: &Checkout) -> Result<Terminal> {
+    let script = "stty -g; \"$0\" watch 02; echo \"ended: $?\"; stty -g";
+    let shell = Environment::inherited().supervise("sh", ["-c", script, COURSE]);
+    let target = checkout.root.join("target");
+    let shell = shell.in_directory(&checkout.root).env("CARGO_TARGET_DIR", target);
+    Terminal::start(shell.env("CARGO", env!("CARGO")).env("NO_COLOR", "1").without_timeout())
+}
+
+/// Reads the settings as they were before.
+fn settings(terminal: &mut Terminal) -> Result<String> {
+    Ok(terminal.expect("\n")?.trim().to_owned())
+}
+
+#[test]
+fn watch_checks_again_on_every_save() -> Result {
+    let checkout = begun();
+    let mut terminal = watching(&checkout)?;
+    let before = settings(&mut terminal)?;
+    terminal.expect("✗ run and init report their pids")?;
+    terminal.expect("h hint")?;
+    terminal.send_keys("h")?;
+    terminal.expect("  1 of ")?;
+    terminal.send_keys("h")?;
+    terminal.expect("  2 of ")?;
+    // As editors save: a new file, renamed.
+    let source = checkout.root.join("work/02/src/main.rs");
+    fs::write(source.with_extension("tmp"), "fn main() {\n    nonsense\n}\n").expect("write");
+    fs::rename(source.with_extension("tmp"), &source).expect("rename");
+    terminal.expect("--> work/02/src/main.rs:2:5")?;
+    terminal.expect("q quit")?;
+    checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    terminal.expect("exit status 4")?;
+    terminal.send_keys("d")?;
+    terminal.expect("+++ steps/02-two/src/main.rs")?;
+    terminal.send_keys("a")?;
+    terminal.expect("Enter back")?;
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    let (exit, after) = terminal.end()?;
+    exit.assert_clean();
+    assert_eq!(after.trim(), before);
+    assert_has(&said(&checkout, &["progress"])?, &["02-two"]);
+    Ok(())
+}
+
+/// However it ends, the terminal is as it was, and nothing is left.
+#[test]
+fn watch_brings_the_terminal_back() -> Result {
+    let checkout = begun();
+    checkout.write("work/02/src/main.rs", "fn main() {\n    loop {}\n}\n");
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL, Signal::SIGHUP] {
+        for child in [0, 1] {
+            let mut terminal = watching(&checkout)?;
+            let before = settings(&mut terminal)?;
+            terminal.expect("checking 1 of ")?;
+            // The shell, the process that cleans up, and the one that works.
+            let mut process = terminal.tree()?.root.children.remove(0);
+            for _ in 0..child {
+                process = process.children.remove(0);
+            }
+            kill(Pid::from_raw(process.pids[0]), signal).expect("it runs");
+            terminal.expect("ended: ")?;
+            let after = settings(&mut terminal).and_then(|_| settings(&mut terminal))?;
+            // The shell goes on at once if the process that it waits for is killed. An interactive one brings the
+            // terminal back itself.
+            if (signal, child) != (Signal::SIGKILL, 0) {
+                assert_eq!(after, before, "{signal} to process {child}");
+            }
+            terminal.end()?.0.assert_clean();
+        }
+    }
+    Ok(())
+}
