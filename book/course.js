@@ -125,6 +125,95 @@
     }
 })();
 
+(function slowMotion() {
+    // Turns the frames of slow motion, a folded list, into a player. `data-start` has the start of the call that the
+    // text talks about.
+    function make(tag, properties, ...children) {
+        const made = Object.assign(document.createElement(tag), properties);
+        made.append(...children);
+        return made;
+    }
+
+    for (const player of document.querySelectorAll('.player')) {
+        const folded = player.querySelector('details');
+        const list = folded.querySelector('ol');
+        const frames = Array.from(list.children);
+        const text = (frame, name) => frame.querySelector('.' + name)?.textContent ?? '';
+        const title = make('p', { className: 'player-title' }, ...folded.querySelector('summary').childNodes);
+        const [previous, next] = ['Previous', 'Next'].map(word => make('button', { type: 'button', textContent: word }));
+        const position = make('span', {});
+        const spoken = make('span', { className: 'spoken' });
+        const status = make('p', { className: 'position' }, position, spoken);
+        status.setAttribute('role', 'status');
+        const keys = make('p', { className: 'keys', textContent: 'or the keys ← and →' });
+        const controls = make('div', { className: 'controls' }, previous, status, next, keys);
+        const calls = make('ol', { className: 'calls' }, ...frames.map(frame => {
+            // "3. run (PID HOST_A) calls" becomes "run", but "run returns from" keeps its verb.
+            const who = text(frame, 'doing').replace(/^\d+\. | \(.*\)| calls$/g, '');
+            const button = make('button', { type: 'button' }, who + ' ', make('code', { textContent: text(frame, 'call') }));
+            return make('li', {}, button);
+        }));
+        const buttons = Array.from(calls.querySelectorAll('button'));
+        let current = Math.max(0, frames.findIndex(frame => text(frame, 'call').startsWith(player.dataset.start)));
+
+        function show(index, isNews = true) {
+            current = Math.min(Math.max(index, 0), frames.length - 1);
+            frames.forEach((frame, i) => frame.classList.toggle('current', i === current));
+            buttons.forEach((button, i) => {
+                button.tabIndex = i === current ? 0 : -1; // one stop for the Tab key
+                if (i === current) {
+                    button.setAttribute('aria-current', 'step');
+                } else {
+                    button.removeAttribute('aria-current');
+                }
+            });
+            // A disabled button would lose the focus.
+            previous.setAttribute('aria-disabled', String(current === 0));
+            next.setAttribute('aria-disabled', String(current === frames.length - 1));
+            position.textContent = `${current + 1} of ${frames.length}`;
+            if (isNews) {
+                const words = ['doing', 'call', 'meaning', 'result'].map(name => text(frames[current], name));
+                spoken.textContent = ': ' + words.join(' ');
+            }
+            const { offsetTop, offsetHeight } = buttons[current].parentElement;
+            calls.scrollTop = offsetTop - (calls.clientHeight - offsetHeight) / 2;
+        }
+
+        previous.addEventListener('click', () => show(current - 1));
+        next.addEventListener('click', () => show(current + 1));
+        buttons.forEach((button, index) => button.addEventListener('click', () => show(index)));
+        player.addEventListener('keydown', event => {
+            const inList = calls.contains(event.target);
+            const target = {
+                ArrowLeft: current - 1,
+                ArrowRight: current + 1,
+                Home: 0,
+                End: frames.length - 1,
+                ...inList && { ArrowUp: current - 1, ArrowDown: current + 1 },
+            }[event.key];
+            if (target === undefined || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) {
+                return;
+            }
+            // Elsewhere on the page, these keys turn to the previous and the next chapter.
+            event.preventDefault();
+            event.stopPropagation();
+            show(target);
+            if (inList) {
+                buttons[current].focus({ preventScroll: true });
+            }
+        });
+
+        player.tabIndex = -1; // the keys also work after a click on a picture
+        player.setAttribute('role', 'group');
+        player.setAttribute('aria-label', title.textContent);
+        list.className = 'frames';
+        calls.setAttribute('aria-label', 'Calls');
+        player.classList.add('playing');
+        player.replaceChildren(title, controls, list, calls);
+        show(current, false);
+    }
+})();
+
 (function print() {
     // Opens folded answers in browsers from before 2025, which can't do it in course.css.
     let opened = [];

@@ -210,7 +210,7 @@ fn init_stays_and_command_is_pid_2() -> Result {
         let moments = [("before", &before), ("while the shell runs", &tree)];
         with_snapshot_settings(|| {
             assert_snapshot!("tree", tree.redacted());
-            let caption = "`run`, then `init`, which stays PID 1, and the command below it";
+            let caption = "run, then init, which stays PID 1, and the command below it";
             assert_snapshot!("diagram", diagram(caption, &moments));
         });
     }

@@ -49,6 +49,7 @@ fn step_names_are_consistent() {
         "harness",
         "learn.rs",
         "linux-only",
+        "player.rs",
         "refusals.rs",
         "slow.rs",
         "snapshots",
@@ -123,6 +124,7 @@ fn every_snapshot_has_a_test() -> Result {
     };
     let mut slow: Vec<_> = steps().into_iter().flat_map(frames).collect();
     slow.extend(["03_refused", "05_signal_root", "05_signal_rootless"].map(str::to_owned));
+    let players = ["02", "02_stages", "03", "04", "05"];
     let snapshots = names_in("tests/snapshots");
     assert!(snapshots.len() > diffs.len());
     for file in snapshots {
@@ -134,6 +136,7 @@ fn every_snapshot_has_a_test() -> Result {
                 patches.contains(&patch.to_owned())
             }
             "conventions" => diffs.contains(&snapshot.to_owned()),
+            "player" => players.contains(&name),
             "slow" => slow.contains(&name.to_owned()),
             "refusals" => read("tests/refusals.rs").contains(&format!("=> \"{name}\"")),
             _ => {

@@ -75,12 +75,13 @@ for (const transport of ['file', 'http']) {
     });
 }
 
-/** In the page: returns its text as it is now and as it is in the file. Scripts may only add buttons. */
+/** In the page: returns its text as it is now and as it is in the file. Scripts may only add buttons, and what
+ * controls a player. */
 function texts(file) {
     return [document, new DOMParser().parseFromString(file, 'text/html')].map(page => {
         const main = page.querySelector('main').cloneNode(true);
-        main.querySelectorAll('.buttons').forEach(buttons => buttons.remove());
-        return main.textContent.trim();
+        main.querySelectorAll('.buttons, .controls, .calls').forEach(added => added.remove());
+        return main.textContent.trim().replace(/\s+/g, ' ');
     });
 }
 

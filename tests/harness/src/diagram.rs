@@ -1,5 +1,6 @@
 //! Draws process trees and their namespaces, for the book.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::placeholders::Placeholders;
@@ -32,8 +33,35 @@ pub fn diagram(caption: &str, moments: &[(&str, &ProcessTree)]) -> String {
     text
 }
 
+/// What a picture of one moment points out. Processes go by the names of their PIDs on the host.
+#[derive(Clone, Debug, Default)]
+pub struct Highlights {
+    /// The process that the moment is about.
+    pub caller: String,
+    /// Processes that are new, or changed.
+    pub changed: Vec<String>,
+    /// Processes that are dead, and that the tree still has from an earlier moment.
+    pub gone: Vec<String>,
+    /// A third line for some of the boxes.
+    pub notes: BTreeMap<String, String>,
+}
+
+/// Draws one moment of several as an inline SVG, without a visible heading. The same `placeholders` give a process the
+/// same name in all of them.
+pub fn moment(
+    title: &str,
+    tree: &ProcessTree,
+    highlights: &Highlights,
+    placeholders: &mut Placeholders,
+) -> String {
+    let drawing = Drawing::of(tree, highlights, placeholders);
+    let start = drawing.start(title, 0);
+    format!("{start}{}{}</svg>\n", drawing.frames, drawing.boxes)
+}
+
 struct Drawing<'a> {
     host: &'a Process,
+    highlights: &'a Highlights,
     placeholders: &'a mut Placeholders,
     frames: String,
     boxes: String,
@@ -42,24 +70,10 @@ struct Drawing<'a> {
 }
 
 fn drawing(heading: &str, tree: &ProcessTree, placeholders: &mut Placeholders) -> String {
-    let mut drawing = Drawing {
-        host: &tree.root,
-        placeholders,
-        frames: String::new(),
-        boxes: String::new(),
-        words: Vec::new(),
-        y: 0,
-    };
-    let labels: Vec<_> = KINDS[..2].iter().map(|(_, kind)| format!("{kind}: the host's")).collect();
-    drawing.frame(&tree.root, 0, &labels, false);
-    let height = drawing.y + 1;
-    let Drawing { frames, boxes, words, .. } = drawing;
-    let mut text = format!(
-        "<svg role=\"img\" viewBox=\"0 0 {WIDTH} {}\" xmlns=\"http://www.w3.org/2000/svg\">\n",
-        height + 26
-    );
-    let _ = writeln!(text, "<title>{}</title>", escape(heading));
-    let _ = writeln!(text, "<desc>{}</desc>", escape(&words.join(" ")));
+    let highlights = Highlights::default();
+    let drawing = Drawing::of(tree, &highlights, placeholders);
+    let mut text = drawing.start(heading, 26);
+    let Drawing { frames, boxes, .. } = drawing;
     let _ = writeln!(
         text,
         "<text x=\"{}\" y=\"16\" font-size=\"15\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>",
@@ -68,6 +82,39 @@ fn drawing(heading: &str, tree: &ProcessTree, placeholders: &mut Placeholders) -
     );
     let _ = writeln!(text, "<g transform=\"translate(0 26)\">\n{frames}{boxes}</g>\n</svg>");
     text
+}
+
+impl<'a> Drawing<'a> {
+    fn of(
+        tree: &'a ProcessTree,
+        highlights: &'a Highlights,
+        placeholders: &'a mut Placeholders,
+    ) -> Self {
+        let mut drawing = Drawing {
+            host: &tree.root,
+            highlights,
+            placeholders,
+            frames: String::new(),
+            boxes: String::new(),
+            words: Vec::new(),
+            y: 0,
+        };
+        let kinds = KINDS[..2].iter();
+        let labels: Vec<_> = kinds.map(|(_, kind)| format!("{kind}: the host's")).collect();
+        drawing.frame(&tree.root, 0, &labels, false);
+        drawing
+    }
+
+    /// Returns the start of the SVG, with room for a heading.
+    fn start(&self, title: &str, heading: usize) -> String {
+        format!(
+            "<svg role=\"img\" viewBox=\"0 0 {WIDTH} {}\" xmlns=\"http://www.w3.org/2000/svg\">\n\
+             <title>{}</title>\n<desc>{}</desc>\n",
+            self.y + 1 + heading,
+            escape(title),
+            escape(&self.words.join(" "))
+        )
+    }
 }
 
 impl Drawing<'_> {
@@ -107,11 +154,21 @@ impl Drawing<'_> {
         let x = depth * GAP + 12;
         let width = WIDTH - 2 * depth * GAP - 24;
         let top = self.y;
-        let dash = if process.state == 'Z' { " stroke-dasharray=\"2 3\"" } else { "" };
+        let outside = self.placeholders.name(&process.pids[0].to_string());
+        let Highlights { caller, changed, gone, notes } = self.highlights;
+        let is_gone = gone.contains(&outside);
+        let note = notes.get(&outside).filter(|_| !is_gone);
+        let height = NODE + if note.is_some() { LINE } else { 0 };
+        let dash = if process.state == 'Z' || is_gone { " stroke-dasharray=\"2 3\"" } else { "" };
+        let style = if is_gone || changed.contains(&outside) {
+            "class=\"accent\" fill=\"currentColor\" fill-opacity=\"0.1\" stroke=\"currentColor\" \
+             stroke-width=\"3\""
+        } else {
+            "fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\""
+        };
         let _ = writeln!(
             self.boxes,
-            "<rect x=\"{x}\" y=\"{top}\" width=\"{width}\" height=\"{NODE}\" rx=\"4\" \
-             fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\"{dash}/>"
+            "<rect x=\"{x}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" rx=\"4\" {style}{dash}/>"
         );
         let title = process.display_name();
         let fits = (width - 16) / LETTER;
@@ -120,7 +177,6 @@ impl Drawing<'_> {
         } else {
             title.clone()
         };
-        let outside = self.placeholders.name(&process.pids[0].to_string());
         let mut pids = match process.pids.len() {
             1 => format!("PID {outside}"),
             _ => format!("PID {outside} on the host"),
@@ -130,7 +186,16 @@ impl Drawing<'_> {
                 if level == 0 { "inside".to_owned() } else { format!("{} levels in", level + 1) };
             let _ = write!(pids, ", PID {pid} {where_}");
         }
-        for (line, class, words) in [(22, " class=\"mono\"", &shown), (42, "", &pids)] {
+        if is_gone {
+            pids = format!("PID {outside} is gone");
+        }
+        let bold = if *caller == outside {
+            " class=\"mono\" font-weight=\"bold\""
+        } else {
+            " class=\"mono\""
+        };
+        let third = note.map(|note| (42 + LINE, "", note));
+        for (line, class, words) in [(22, bold, &shown), (42, "", &pids)].into_iter().chain(third) {
             let _ = writeln!(
                 self.boxes,
                 "<text{class} x=\"{}\" y=\"{}\" font-size=\"13\">{}</text>",
@@ -139,8 +204,9 @@ impl Drawing<'_> {
                 escape(words)
             );
         }
-        self.words.push(format!("{title}: {pids}."));
-        self.y += NODE + 8;
+        let third = note.map(|note| format!(" {note}.")).unwrap_or_default();
+        self.words.push(format!("{title}: {pids}.{third}"));
+        self.y += height + 8;
         for child in &process.children {
             self.words.push("Its child:".to_owned());
             let middle = self.child(process, child, depth + 1);
@@ -148,7 +214,7 @@ impl Drawing<'_> {
                 self.boxes,
                 "<path d=\"M{} {} V{middle} H{}\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\"/>",
                 x + 5,
-                top + NODE,
+                top + height,
                 (depth + 1) * GAP + 12
             );
         }

@@ -44,7 +44,7 @@ pub mod tracee;
 mod transcript;
 
 pub use call::{Call, CallError};
-pub use diagram::diagram;
+pub use diagram::{Highlights, diagram, moment};
 pub use environment::{Caller, Environment, SEARCH_PATH, UNPRIVILEGED_UID};
 pub use error::{Context, Error, Result};
 pub use exit::{Captured, Exit, shell_status};

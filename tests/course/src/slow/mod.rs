@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 pub use calls::Described;
 pub use frames::{Film, Frame, Kind};
 pub use pids::Caller;
-pub use render::{lines, text};
+pub use render::{heading, lines, text};
 pub use rows::{Change, Row};
 
 /// What to run in slow motion.

@@ -1,0 +1,151 @@
+//! Slow motion in the page: the frames that course.js turns into a player. Without it they're a list.
+
+use std::collections::BTreeMap;
+
+use course::slow::{Change, Frame, Recording, Scene, heading, record};
+use course::step::Step;
+use course::test_support::programs_for_each_caller;
+use harness::placeholders::Placeholders;
+use harness::{Caller, Highlights, Process, ProcessTree, Result, assert_snapshot, diagram, moment};
+use nix::sys::signal::Signal;
+
+#[test]
+fn player_shows_each_frame() -> Result {
+    let term = Some(Signal::SIGTERM);
+    for (number, command, signal) in [
+        ("02", &["/bin/true"][..], None),
+        ("03", &["/bin/true"], None),
+        ("04", &["/bin/true"], None),
+        ("05", &["/bin/sleep", "100"], term),
+    ] {
+        let step: Step = number.parse()?;
+        // The pictures are an ordinary user's, whichever users this machine has.
+        let mut programs = programs_for_each_caller(step.build()?).into_iter();
+        let Some(program) = programs.find(|program| program.caller() != Caller::Root) else {
+            continue;
+        };
+        let args = ["run"].iter().chain(command).map(Into::into).collect();
+        let mut scene = Scene::new(program.path().to_owned(), &step.bin(), args);
+        (scene.redacted, scene.user) = (true, program.environment().uid());
+        scene.signal = signal;
+        let recording = record(&scene)?;
+        let html = player(&recording);
+        assert_eq!(html.matches("<li class=\"frame\">").count(), recording.frames.len());
+        // A blank line would end the HTML in the middle of a page.
+        assert!(html.lines().all(|line| !line.trim().is_empty()), "{html}");
+        assert_snapshot!(number, html);
+        if number == "02" {
+            assert_snapshot!("02_stages", stages(&recording));
+        }
+    }
+    Ok(())
+}
+
+fn player(recording: &Recording) -> String {
+    let mut placeholders = Placeholders::default();
+    let mut before = None;
+    let mut text = format!(
+        "<details>\n<summary>In slow motion: <code>{}</code></summary>\n<ol>\n",
+        escape(&recording.command_line)
+    );
+    for frame in &recording.frames {
+        let tree = with_the_gone(frame.tree.as_ref(), before.as_ref());
+        text += &frame_in_html(frame, &tree, &mut placeholders);
+        before.clone_from(&frame.tree);
+    }
+    text + "</ol>\n</details>\n"
+}
+
+fn frame_in_html(frame: &Frame, tree: &ProcessTree, placeholders: &mut Placeholders) -> String {
+    let named = |change| {
+        let rows = frame.rows.iter().filter(move |row| row.change == change);
+        rows.map(|row| row.pid.clone()).collect()
+    };
+    let notes: BTreeMap<_, _> = frame
+        .rows
+        .iter()
+        .filter(|row| !row.namespaces.is_empty())
+        .map(|row| (row.pid.clone(), note(&row.namespaces)))
+        .collect();
+    let highlights = Highlights {
+        caller: frame.pid.clone(),
+        changed: named(Change::New),
+        gone: named(Change::Gone),
+        notes,
+    };
+    let title = format!("Frame {}: {} {}", frame.number, heading(frame), frame.described.call);
+    let picture = moment(&title, tree, &highlights, placeholders);
+    for row in &frame.rows {
+        assert!(picture.contains(&format!("PID {}", row.pid)), "the text's names: {picture}");
+    }
+    let paragraphs = [
+        ("doing", format!("{}. {}", frame.number, escape(&heading(frame)))),
+        ("call", code(&frame.described.call)),
+        ("meaning", escape(&frame.described.sentence)),
+        ("result", escape(frame.result.as_deref().unwrap_or_default())),
+    ]
+    .into_iter();
+    let printed =
+        frame.printed.iter().map(|line| ("printed", format!("<samp>{}</samp>", escape(line))));
+    let caption: String = paragraphs
+        .chain(printed)
+        .map(|(class, text)| format!("<p class=\"{class}\">{text}</p>\n"))
+        .collect();
+    format!(
+        "<li class=\"frame\">\n<figure class=\"picture\">\n{picture}\
+         <figcaption>\n{caption}</figcaption>\n</figure>\n</li>\n"
+    )
+}
+
+/// Draws the child of `run` after each program that it becomes.
+fn stages(recording: &Recording) -> String {
+    let after = |call: &str| {
+        let frame = recording.frames.iter().find(|frame| frame.described.call.starts_with(call));
+        frame.and_then(|frame| frame.tree.as_ref()).expect("a frame")
+    };
+    let moments = [
+        ("run creates a child", after("clone")),
+        ("the child becomes init", after("execve(\"/proc/self/exe\"")),
+        ("init becomes the command", after("execve(\"/bin/true\"")),
+    ];
+    diagram("One child runs three programs, and its PIDs stay the same", &moments)
+}
+
+/// Names the namespaces that aren't the host's. A table has parentheses around those of future children.
+fn note(namespaces: &str) -> String {
+    let names = namespaces.split(", ").map(|name| match name.strip_prefix('(') {
+        Some(name) => format!("{} for its children", name.trim_end_matches(')')),
+        None => name.to_owned(),
+    });
+    format!("own namespaces: {}", names.collect::<Vec<_>>().join(", "))
+}
+
+/// Returns a tree that also has the processes which were there `before`.
+fn with_the_gone(now: Option<&ProcessTree>, before: Option<&ProcessTree>) -> ProcessTree {
+    let (Some(now), Some(before)) = (now, before) else {
+        return now.or(before).expect("a process").clone();
+    };
+    let alive: Vec<_> = now.processes().iter().map(|process| process.pids[0]).collect();
+    let mut tree = now.clone();
+    add_gone(&mut tree.root, &before.root, &alive);
+    tree
+}
+
+fn add_gone(now: &mut Process, before: &Process, alive: &[i32]) {
+    for child in &before.children {
+        let same = now.children.iter_mut().find(|process| process.pids[0] == child.pids[0]);
+        if let Some(process) = same {
+            add_gone(process, child, alive);
+        } else if !alive.contains(&child.pids[0]) {
+            now.children.push(child.clone());
+        }
+    }
+}
+
+fn code(text: &str) -> String {
+    format!("<code>{}</code>", escape(text))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
