@@ -43,7 +43,7 @@ trace step *args:
 slow step *args:
     @cargo course slow "$@"
 
-# Remove one idea from a step, and see what breaks: just break 03
+# Remove one idea, and see what breaks: just break 03
 [group('learn')]
 [no-exit-message]
 break step *name:
@@ -55,13 +55,13 @@ break step *name:
 doctor *options:
     @cargo course doctor "$@"
 
-# Create a starter for your own step in work/: just start 02
+# Create a starter in work/: just start 02
 [group('build it yourself')]
 [no-exit-message]
 start step *options:
     @cargo course start "$@"
 
-# Run your step: just work 02, just work 02 run ps -ef
+# Run your step: just work 02 run ps -ef
 [group('build it yourself')]
 [no-exit-message]
 work step *args:
@@ -97,19 +97,19 @@ solution step *options:
 progress *options:
     @cargo course progress "$@"
 
-# Build the book into target/book (needs mdbook@0.5.4)
+# Build the book into target/book (needs mdBook 0.5)
 [group('book')]
 [no-exit-message]
 book:
     @mdbook build book
 
-# Serve the book, and rebuild it on changes: just serve [--open]
+# Serve the book as you edit it: just serve [--open]
 [group('book')]
 [no-exit-message]
 serve *options:
     @mdbook serve book "$@"
 
-# Test the book in a browser (needs node and Chromium)
+# Test the book in a browser (needs Node, Chromium)
 [group('book')]
 [no-exit-message]
 test-book: book
@@ -121,25 +121,25 @@ test-book: book
 test *step:
     @cargo course test "$@"
 
-# Run a step 2,000 times, and kill a third of the runs: just soak [02]
+# Run 2,000 times, kill a third: just soak [02]
 [group('test')]
 [no-exit-message]
 soak *args:
     @cargo course soak "$@"
 
-# Accept or reject changed snapshots (needs cargo-insta)
+# Review changed snapshots (needs cargo-insta)
 [group('test')]
 [no-exit-message]
 review:
     @cargo insta review
 
-# Apply each break, and see which tests fail: just test-breaks 02
+# See which tests a break fails: just test-breaks 02
 [group('test')]
 [no-exit-message]
 test-breaks *step:
     @cargo course test-breaks "$@"
 
-# Test on Debian hosts in QEMU: just test-hosts bookworm
+# Test on Debian in QEMU: just test-hosts bookworm
 [group('test')]
 [no-exit-message]
 test-hosts *args:

@@ -61,14 +61,14 @@ enum Command {
     },
     /// Step through a step's system calls, one at a time
     Slow(commands::Slow),
-    /// Take one lesson out of a step, and show what breaks
+    /// Remove one idea from a step, and see what breaks
     Break {
         /// Step to break: 02, 2 or 02-init-pid1
         step: Step,
         /// Break to show [default: list them]
         name: Option<String>,
     },
-    /// Begin to write a step yourself, in work/
+    /// Create a starter for your own step in work/
     Start(commands::Start),
     /// Run your step (as root: in private mounts)
     Work {
@@ -87,12 +87,12 @@ enum Command {
         /// Step you are writing: 02, 2 or 02-init-pid1
         step: Step,
     },
-    /// Show what is missing from your step
+    /// Show how your step differs from our solution
     Solution {
         /// Step you are writing: 02, 2 or 02-init-pid1
         step: Step,
     },
-    /// Show how far your steps are
+    /// Show how many checks each of your steps passes
     Progress,
     /// Check whether this machine can run the course (exit status 1: not all of it)
     Doctor {
@@ -102,7 +102,7 @@ enum Command {
     },
     /// Run steps many times, kill some, and count what is left
     Soak(commands::Soak),
-    /// Weigh run and init while they wait, and tini
+    /// Compare the memory use of run, init and tini
     Memory,
     /// Run the course's tests, and list what this machine couldn't test
     Test {
