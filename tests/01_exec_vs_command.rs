@@ -20,7 +20,7 @@ fn passes_every_check() {
     assert_checks_pass(cargo_bin!("01-exec-vs-command"));
 }
 
-/// What happens to a server whose wrapper is stopped: the child never hears of it.
+/// A signal to the parent kills only the parent, so a server never learns that its wrapper was stopped.
 #[test]
 fn signal_to_the_wrapper_misses_its_child() -> Result {
     for program in programs() {

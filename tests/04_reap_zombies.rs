@@ -240,7 +240,7 @@ fn makes_the_expected_system_calls() -> Result {
     Ok(())
 }
 
-/// What stays in memory for as long as the container runs.
+/// `init` occupies this memory for as long as the container runs.
 #[test]
 fn init_has_under_1_mib_of_private_memory() -> Result {
     for program in programs() {
@@ -354,7 +354,7 @@ fn reaping_never_takes_the_commands_status() -> Result {
     Ok(())
 }
 
-/// The kernel can't lose a status that nobody else may ask for. If it did, `init` must not wait forever.
+/// Only `init` can collect the command's status. If the status is lost all the same, `init` mustn't wait forever.
 #[test]
 fn lost_status_exits_125_without_hanging() -> Result {
     for program in programs_of_root() {
@@ -464,7 +464,7 @@ fn background_read_stops_instead_of_spinning() -> Result {
     Ok(())
 }
 
-// Where step 04 differs from step 03: posix_spawn instead of execvp.
+// Step 04 uses posix_spawn, and step 03 execvp.
 
 /// execvp(3) gives a file without `#!` to a shell. posix_spawnp(3) doesn't.
 #[test]
