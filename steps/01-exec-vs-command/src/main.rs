@@ -28,8 +28,8 @@ fn spawn_and_wait(argv: &[OsString]) -> ExitCode {
     log(format!("pid: {}", process::id()));
     match Command::new(&argv[0]).args(&argv[1..]).status() {
         Ok(status) => {
-            // If signal N killed the child, it didn't exit with a status, so we exit
-            // with 128 + N, as shells do.
+            // If signal N killed the child, it didn't exit with a status, so we
+            // exit with 128 + N, as shells do.
             let code = status.code().or(status.signal().map(|n| 128 + n));
             ExitCode::from(code.unwrap_or(125) as u8)
         }
@@ -60,6 +60,7 @@ fn demo() -> ExitCode {
 // ANCHOR: cli
 /// Start a program as a child, or become it. Without a subcommand: both
 #[derive(Parser)]
+// clap would add a subcommand `help`, but the option --help is enough.
 #[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
@@ -88,7 +89,7 @@ enum Start {
 /// Writes a line to standard error, because standard output belongs to the program.
 fn log(line: impl Display) {
     // `eprintln!` would panic if it couldn't write, for example to a pipe that no
-    // process reads.
+    // process reads. A single `write_all` also keeps the lines of processes apart.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 // ANCHOR_END: log

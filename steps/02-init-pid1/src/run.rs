@@ -39,8 +39,8 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
 
 // ANCHOR: namespaces
 /// Creates a PID namespace, in which the kernel numbers processes from 1. Our
-/// children will be in this namespace, and they will also have a PID on the host. We
-/// remain in our old PID namespace, because a process never changes its PID.
+/// children will be in this namespace, and they will also have a PID on the host.
+/// We remain in our old PID namespace, because a process never changes its PID.
 fn unshare_pid_namespace() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWPID) {
         // Linux divides root's power into capabilities. Creating a PID namespace
@@ -51,8 +51,8 @@ fn unshare_pid_namespace() -> Result<()> {
 }
 
 /// Creates a user namespace, which has its own user IDs, and a PID namespace in it.
-/// Any user may do that. We then have all capabilities, but they count only in these
-/// namespaces and in others that we create inside.
+/// Any user may do that. We then have all capabilities, but they count only in
+/// these namespaces and in others that we create inside.
 fn unshare_as_user() -> Result<()> {
     // Ask for our IDs first. Inside, both are 65534 until they are mapped.
     let (uid, gid) = (geteuid(), getegid());

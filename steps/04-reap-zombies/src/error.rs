@@ -44,7 +44,7 @@ fn reason(errno: Errno) -> String {
 /// Writes a line to standard error, because standard output belongs to the command.
 pub fn log(line: impl Display) {
     // `eprintln!` would panic if it couldn't write, for example to a pipe that no
-    // process reads.
+    // process reads. A single `write_all` also keeps the lines of processes apart.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 // ANCHOR_END: log

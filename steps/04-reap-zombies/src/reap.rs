@@ -11,9 +11,9 @@ use crate::error::{Context, Result};
 use crate::run::exit_code;
 
 // ANCHOR: reap_zombies
-/// Reaps each child that dies until the command dies, and returns the command's exit
-/// status. Our children include orphans that we didn't start. After that, we exit,
-/// and the kernel kills every process that is left in the container.
+/// Reaps each child that dies until the command dies, and returns the command's
+/// exit status. Our children include orphans that we didn't start. After that, we
+/// exit, and the kernel kills every process that is left in the container.
 pub fn reap_zombies(mut command: Child) -> Result<ExitCode> {
     loop {
         // Peek first: WNOWAIT leaves the dead child a zombie. Without WNOWAIT, this

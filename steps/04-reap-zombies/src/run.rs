@@ -40,9 +40,10 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
 // ANCHOR_END: run
 
 // ANCHOR: sigchld
-/// Returns an error if SIGCHLD is ignored. The kernel sends this signal when a child
-/// dies. If our caller ignores it, then so do `run` and `init`, and the kernel
-/// discards their children's exit statuses. Only `unsafe` code could change that.
+/// Returns an error if SIGCHLD is ignored. The kernel sends this signal when a
+/// child dies. If our caller ignores it, then so do `run` and `init`, and the
+/// kernel discards their children's exit statuses. Only `unsafe` code could change
+/// that.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
@@ -57,8 +58,8 @@ fn ensure_sigchld_not_ignored() -> Result<()> {
 
 // ANCHOR: namespaces
 /// Creates a PID namespace, in which the kernel numbers processes from 1. Our
-/// children will be in this namespace, and they will also have a PID on the host. We
-/// remain in our old PID namespace, because a process never changes its PID.
+/// children will be in this namespace, and they will also have a PID on the host.
+/// We remain in our old PID namespace, because a process never changes its PID.
 fn unshare_pid_namespace() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWPID) {
         // Linux divides root's power into capabilities. Creating a PID namespace
@@ -69,8 +70,8 @@ fn unshare_pid_namespace() -> Result<()> {
 }
 
 /// Creates a user namespace, which has its own user IDs, and a PID namespace in it.
-/// Any user may do that. We then have all capabilities, but they count only in these
-/// namespaces and in others that we create inside.
+/// Any user may do that. We then have all capabilities, but they count only in
+/// these namespaces and in others that we create inside.
 fn unshare_as_user() -> Result<()> {
     // Ask for our IDs first. Inside, both are 65534 until they are mapped.
     let (uid, gid) = (geteuid(), getegid());

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
 // ANCHOR: cli
 /// A container's init. Without a subcommand: run --ti /bin/sh
 #[derive(Parser)]
+// clap would add a subcommand `help`, but the option --help is enough.
 #[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
@@ -49,10 +50,9 @@ enum Role {
     /// Start CMD in a container and wait for it
     Run {
         /// Give CMD our standard input [default: /dev/null]
-        // Users of Docker type -ti or -it, which means -t and -i. Here, -t and -i
-        // are the same option, so it may occur twice. Docker creates a new terminal
-        // for the container, but our CMD uses the terminal that you started `run`
-        // in.
+        // Docker's -ti means -t and -i. Here, both are the same option, so it may
+        // occur twice. And Docker creates a new terminal for the container, but our
+        // CMD uses the terminal in which you started `run`.
         #[arg(long = "ti", short = 't', overrides_with = "interactive")]
         #[arg(visible_alias = "it", visible_short_alias = 'i')]
         interactive: bool,

@@ -14,8 +14,8 @@ use crate::run::exit_code;
 // ANCHOR: reap_zombies
 /// Reaps every dead child, and returns the command's exit status if the command is
 /// one of them. If ten children die while we're busy, we get only one SIGCHLD,
-/// because the kernel doesn't count pending signals. All children except the command
-/// are orphans.
+/// because the kernel doesn't count pending signals. All children except the
+/// command are orphans.
 pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
     loop {
         // Peek first: WNOWAIT leaves the dead child a zombie. Without WNOWAIT, this

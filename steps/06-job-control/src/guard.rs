@@ -26,7 +26,8 @@ pub fn ensure_started_by_run() -> Result<()> {
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap_or("0");
     // The links in /proc/PID/ns name the namespaces of that process, for example
     // `pid:[4026532281]`. Its children are created in the PID namespace that
-    // `pid_for_children` names. For `run`, and only for `run`, that one is ours.
+    // `pid_for_children` names. For `run`, and only for `run`, that one is ours. If
+    // we can't read a link (there is no /proc/0), that's an error, too.
     let theirs = fs::read_link(format!("/proc/{parent}/ns/pid_for_children"));
     match (theirs, fs::read_link("/proc/self/ns/pid")) {
         (Ok(theirs), Ok(ours)) if theirs == ours => Ok(()),

@@ -38,7 +38,8 @@ pub fn next_signal() -> Result<Received> {
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
         // If our standard error is a pipe that no process reads, our messages cause
-        // a SIGPIPE, with our own PID as the sender. It isn't meant for the command.
+        // a SIGPIPE, with our own PID as the sender. It isn't meant for the
+        // command.
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
             let from_terminal = is_from_terminal(signal, info.ssi_code);
@@ -48,8 +49,9 @@ pub fn next_signal() -> Result<Received> {
 }
 
 /// Returns true if the terminal sent the signal. A terminal signals a whole process
-/// group, and the command is in ours, so it gets the signal, too. The code SI_KERNEL
-/// isn't enough, because an alarm(2) sends SIGALRM with this code, but only to us.
+/// group, and the command is in ours, so it gets the signal, too. The code
+/// SI_KERNEL isn't enough, because an alarm(2) sends SIGALRM with this code, but
+/// only to us.
 fn is_from_terminal(signal: Signal, code: i32) -> bool {
     use Signal::*;
     const SI_KERNEL: i32 = 0x80;
@@ -65,8 +67,8 @@ fn is_from_terminal(signal: Signal, code: i32) -> bool {
 // ANCHOR_END: next_signal
 
 // ANCHOR: release
-/// Forwards the signals that came before the child existed, and then makes the child
-/// continue. From now on, the terminal sends its signals to the child, too.
+/// Forwards the signals that came before the child existed, and then makes the
+/// child continue. From now on, the terminal sends its signals to the child, too.
 pub fn release(child: Pid) -> Result<()> {
     let mut early: SigSet = Signal::iterator().collect();
     // Leave SIGCHLD pending for `next_signal`, in case the child is already dead.

@@ -13,7 +13,8 @@ use crate::error::{Context, Result};
 
 // ANCHOR: stop_self
 /// Stops the calling process (`run`), as the signal would have done if it weren't
-/// blocked. The shell that started `run` waits for that before it prints its prompt.
+/// blocked. The shell that started `run` waits for that before it prints its
+/// prompt.
 pub fn stop_self(signal: Signal) -> Result<()> {
     let mask: SigSet = [signal].into_iter().collect();
     raise(signal).and(mask.thread_unblock()).context("raise")?;
@@ -51,9 +52,9 @@ pub fn give_terminal_to(command: Pid) {
 // ANCHOR_END: give_terminal_to
 
 // ANCHOR: reclaim_terminal
-/// Takes the terminal back if the foreground process group no longer exists. A shell
-/// in the container makes its own group the foreground one, and may exit without
-/// changing that back. `run` calls this.
+/// Takes the terminal back if the foreground process group no longer exists. A
+/// shell in the container makes its own group the foreground one, and may exit
+/// without changing that back. `run` calls this.
 pub fn reclaim_terminal() {
     let Ok(terminal) = File::open("/dev/tty") else { return };
     let foreground = tcgetpgrp(&terminal);
