@@ -22,8 +22,8 @@ fn main() -> ExitCode {
 // ANCHOR_END: main
 
 // ANCHOR: command
-/// Starts the program in a child process and waits until the child dies. Until
-/// then, there are two processes.
+/// Starts the program in a child process and waits until the child dies. So there
+/// are two processes, and only the child runs the program.
 fn spawn_and_wait(argv: &[OsString]) -> ExitCode {
     log(format!("pid: {}", process::id()));
     match Command::new(&argv[0]).args(&argv[1..]).status() {
@@ -89,18 +89,21 @@ enum Start {
 /// Writes a line to standard error, because standard output belongs to the program.
 fn log(line: impl Display) {
     // `eprintln!` would panic if it couldn't write, for example to a pipe that no
-    // process reads. A single `write_all` also keeps the lines of processes apart.
+    // process reads. A line is a single write, so that lines of two processes can't
+    // mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 // ANCHOR_END: log
 
 // ANCHOR: exec_failed
-/// Reports why the program didn't start. Exits with the same status as a shell: 127
-/// if the program wasn't found, and 126 if it was found but can't be executed.
+/// Reports why the program didn't start, and returns the same exit status as a
+/// shell: 127 if the program wasn't found, and 126 if it was found but can't be
+/// executed.
 fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
     let mut errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-    // If we may not search a directory in PATH, `exec` fails with EACCES, even if
-    // the program doesn't exist in any directory. A shell exits with 127 then, too.
+    // If PATH contains a directory that we're forbidden to search, `exec` fails
+    // with EACCES even for a program that doesn't exist. A shell then exits with
+    // 127.
     if errno == Errno::EACCES && !is_found(program) {
         errno = Errno::ENOENT;
     }

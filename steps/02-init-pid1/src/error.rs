@@ -20,8 +20,8 @@ pub trait Context<T> {
     fn context(self, call: impl Display) -> Result<T>;
 }
 
-// Functions of std return an io::Error, and functions of nix an Errno, which `into`
-// converts to an io::Error.
+// If a function of std fails, it returns an io::Error. A function of nix returns an
+// Errno, which `into` converts to an io::Error.
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn context(self, call: impl Display) -> Result<T> {
         let named = |error| format!("{call}: {}\n{HINT}", reason(errno(error)));
@@ -44,18 +44,21 @@ fn reason(errno: Errno) -> String {
 /// Writes a line to standard error, because standard output belongs to the command.
 pub fn log(line: impl Display) {
     // `eprintln!` would panic if it couldn't write, for example to a pipe that no
-    // process reads. A single `write_all` also keeps the lines of processes apart.
+    // process reads. A line is a single write, so that lines of two processes can't
+    // mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 // ANCHOR_END: log
 
 // ANCHOR: exec_failed
-/// Reports why the command didn't start. Exits with the same status as a shell: 127
-/// if the command wasn't found, and 126 if it was found but can't be executed.
+/// Reports why the command didn't start, and returns the same exit status as a
+/// shell: 127 if the command wasn't found, and 126 if it was found but can't be
+/// executed.
 pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
     let mut errno = errno(error);
-    // If we may not search a directory in PATH, `exec` fails with EACCES, even if
-    // the command doesn't exist in any directory. A shell exits with 127 then, too.
+    // If PATH contains a directory that we're forbidden to search, `exec` fails
+    // with EACCES even for a command that doesn't exist. A shell then exits with
+    // 127.
     if errno == Errno::EACCES && !is_found(command) {
         errno = Errno::ENOENT;
     }

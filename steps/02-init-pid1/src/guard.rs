@@ -21,11 +21,11 @@ pub fn ensure_started_by_run() -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
     // If `run` died before that call, we have another parent now. getppid() can't
     // tell, because it returns 0 for every parent outside our PID namespace. But
-    // /proc is still the host's, so /proc/self/status has our parent's PID there.
+    // /proc is still the host's, so /proc/self/status has our parent's host PID.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap_or("0");
-    // The links in /proc/PID/ns name the namespaces of that process, for example
-    // `pid:[4026532281]`. Its children are created in the PID namespace that
+    // The links in /proc/PID/ns name the namespaces of a process, for example
+    // `pid:[4026532281]`. The process creates its children in the namespace that
     // `pid_for_children` names. For `run`, and only for `run`, that one is ours. If
     // we can't read a link (there is no /proc/0), that's an error, too.
     let theirs = fs::read_link(format!("/proc/{parent}/ns/pid_for_children"));

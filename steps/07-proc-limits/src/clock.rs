@@ -23,8 +23,9 @@ pub fn reset_boottime() -> Result<()> {
         }
         result => result.context("unshare(CLONE_NEWTIME)")?,
     }
-    // Round down to whole seconds. If the container's clock would be negative, the
-    // kernel fails with ERANGE.
+    // Round down to whole seconds, so that the container's clock starts at zero or
+    // above. With an offset that makes the clock negative, the write fails
+    // (ERANGE).
     let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).context("clock_gettime")?.tv_sec();
     // If `run` itself runs in a container, its clock may already have an offset.
     // The file shows that offset until we write to it, and our line replaces it. So
