@@ -89,7 +89,8 @@ pub(super) fn uncovered_proc(facts: &Facts, why: impl Into<String>) -> Cause {
 pub(super) fn writable_proc(facts: &Facts, why: &str) -> Cause {
     match facts.place {
         Place::Host => {
-            let risk = "Programs can then write to files in /proc, if their user may write to them.";
+            let risk =
+                "Programs can then write to files in /proc, if their user may write to them.";
             Cause::new(why, "sudo mount -o remount,bind,rw /proc", risk)
         }
         _ => allow(facts, why),
