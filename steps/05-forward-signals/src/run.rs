@@ -16,7 +16,8 @@ use crate::signals::{block_signals, close_inherited_fds, next_signal, open_null}
 
 // ANCHOR: run
 pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
-    // Block signals before we print our PID, because then you can send us signals.
+    // Block signals before we print our PID, because from then on you can send us
+    // signals.
     let old_mask = block_signals()?;
     log(format!("run PID: {}", process::id()));
     ensure_sigchld_not_ignored()?;
@@ -67,7 +68,7 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 fn stop_self(signal: Signal) -> Result<()> {
     let mask: SigSet = [signal].into_iter().collect();
     raise(signal).and(mask.thread_unblock()).context("raise")?;
-    // The process stopped in that line, and a SIGCONT resumed it. The SIGCONT is
+    // We stopped in the line above, and a SIGCONT resumed us. That SIGCONT is
     // pending now, so it's the next signal that we read and forward.
     mask.thread_block().context("sigprocmask")
 }

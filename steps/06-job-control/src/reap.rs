@@ -1,5 +1,6 @@
 //! Used by `init` to reap zombies. A dead process is a zombie until its parent
-//! waits for it, and the kernel makes PID 1 the parent of orphans.
+//! waits for it. If its parent dies first, a process is an orphan, and the kernel
+//! makes PID 1 its parent.
 
 use std::fs;
 use std::process::{Child, ExitCode};
@@ -34,9 +35,10 @@ pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
     }
 }
 
-/// Reaps an orphan if it is dead. We ignore the result, because we don't need an
-/// orphan's exit status. If `orphan` were None, `waitpid` would reap any child, but
-/// `waitid` always gives us the PID of a dead child.
+/// Reaps an orphan if it is dead, and returns at once otherwise (WNOHANG). We
+/// ignore the result, because we don't need an orphan's exit status. If `orphan`
+/// were None, `waitpid` would reap any child, but `waitid` always gives us a dead
+/// child's PID.
 fn reap(orphan: Option<Pid>) {
     let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
 }

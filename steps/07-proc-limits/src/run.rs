@@ -20,7 +20,8 @@ use crate::terminal::{reclaim_terminal, stop_self};
 
 // ANCHOR: run
 pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
-    // Block signals before we print our PID, because then you can send us signals.
+    // Block signals before we print our PID, because from then on you can send us
+    // signals.
     let old_mask = block_signals()?;
     log(format!("run PID: {}", process::id()));
     ensure_sigchld_not_ignored()?;
@@ -65,8 +66,8 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
         }
         if from_terminal {
             // The terminal also sent this signal to the command. If that stopped
-            // the command, `init` sent us SIGTSTP, but the kernel discarded it if
-            // this signal was SIGTSTP, too, and still pending. So make `init` check
+            // the command, `init` sent us a SIGTSTP, too. The kernel discarded it
+            // if the terminal's SIGTSTP was still pending. So make `init` check
             // again.
             let _ = kill(pid, Signal::SIGCHLD);
             continue;

@@ -1,5 +1,5 @@
 //! Used by `run` and `init` to stop and to share the terminal, as a shell expects
-//! from its jobs.
+//! of its jobs.
 
 use std::fs::File;
 use std::io::Read;
@@ -18,7 +18,7 @@ use crate::error::{Context, Result};
 pub fn stop_self(signal: Signal) -> Result<()> {
     let mask: SigSet = [signal].into_iter().collect();
     raise(signal).and(mask.thread_unblock()).context("raise")?;
-    // The process stopped in that line, and a SIGCONT resumed it. The SIGCONT is
+    // We stopped in the line above, and a SIGCONT resumed us. That SIGCONT is
     // pending now, so it's the next signal that we read and forward.
     mask.thread_block().context("sigprocmask")
 }
