@@ -81,7 +81,8 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
 
 // ANCHOR: event_loop
 /// Reads one signal after another until the command dies. SIGCHLD tells us to look
-/// for dead children, and the command gets every other signal.
+/// for dead children, and the command gets every other signal. As in `supervise`,
+/// errors of `kill` don't matter.
 fn event_loop(mut command: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(command.id().cast_signed());
     loop {

@@ -10,8 +10,8 @@ use crate::error::{Context, Result};
 
 // ANCHOR: guard
 /// Returns an error unless we are PID 1 and our parent creates its children in our
-/// PID namespace, as `run` does. Otherwise, if you typed `init sh`, sh would run
-/// outside a container. Also makes us die when `run` dies.
+/// PID namespace, as `run` does. Without this check, `init sh` in your shell would
+/// start sh outside a container. Also makes us die when `run` dies.
 pub fn ensure_started_by_run() -> Result<()> {
     // `run` starts us as the first process of a PID namespace, so our PID is 1.
     if process::id() != 1 {
@@ -29,8 +29,8 @@ pub fn ensure_started_by_run() -> Result<()> {
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap_or("0");
     // The links in /proc/PID/ns name the namespaces of a process, for example
     // `pid:[4026532281]`. A process creates its children in the namespace that
-    // `pid_for_children` names. Of the possible parents, only `run` creates them in
-    // ours.
+    // `pid_for_children` names. `run` creates them in ours, but the process that
+    // adopts us if `run` dies doesn't.
     let theirs = fs::read_link(format!("/proc/{parent}/ns/pid_for_children"));
     match (theirs, fs::read_link("/proc/self/ns/pid")) {
         (Ok(theirs), Ok(ours)) if theirs == ours => Ok(()),

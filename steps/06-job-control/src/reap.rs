@@ -43,8 +43,8 @@ pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
 /// signal, nix's `waitpid` returns an error too, but by then the kernel has reaped
 /// the orphan.
 fn reap(orphan: Option<Pid>) {
-    // None would mean any child, even the command. But both callers pass a PID,
-    // because `waitid` always names the dead child.
+    // None would mean any child, even the command. But `orphan` is never None,
+    // because both callers have found a PID.
     let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
 }
 
