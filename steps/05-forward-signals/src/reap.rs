@@ -38,10 +38,9 @@ pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
     }
 }
 
-/// Reaps an orphan if it is dead, and returns at once otherwise (WNOHANG). We
-/// ignore the result, because we don't need the exit status. After a real-time
-/// signal, nix's `waitpid` returns an error too, but by then the kernel has reaped
-/// the orphan.
+/// Reaps an orphan if it is dead, and returns at once otherwise (WNOHANG). We don't
+/// need the result. If a real-time signal killed the orphan, nix's `waitpid` fails,
+/// as `waitid` does, but by then the kernel has already reaped the orphan.
 fn reap(orphan: Option<Pid>) {
     // None would mean any child, even the command. But `orphan` is never None,
     // because both callers have found a PID.

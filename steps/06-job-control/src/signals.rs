@@ -54,7 +54,7 @@ pub fn next_signal() -> Result<Received> {
 /// only to us.
 fn is_from_terminal(signal: Signal, code: i32) -> bool {
     use Signal::*;
-    // The kernel itself sent the signal (sigaction(2)).
+    // This code means that the kernel itself sent the signal (sigaction(2)).
     const SI_KERNEL: i32 = 0x80;
     let from_terminal = match signal {
         SIGINT | SIGQUIT | SIGTSTP | SIGTTIN | SIGTTOU | SIGWINCH => true,

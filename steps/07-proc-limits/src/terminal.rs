@@ -57,9 +57,9 @@ pub fn give_terminal_to(command: Pid) {
 /// without changing that back. `run` calls this.
 pub fn reclaim_terminal() {
     let Ok(terminal) = File::open("/dev/tty") else { return };
-    // With None, killpg sends no signal. It fails with ESRCH if the group doesn't
-    // exist.
     let foreground = tcgetpgrp(&terminal);
+    // With None, killpg sends no signal, but fails if the group doesn't exist
+    // (ESRCH).
     if foreground.is_ok_and(|group| killpg(group, None) == Err(Errno::ESRCH)) {
         let _ = tcsetpgrp(&terminal, getpgrp());
     }
