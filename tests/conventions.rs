@@ -152,11 +152,37 @@ fn every_snapshot_has_a_test() -> Result {
 fn every_check_has_hints() {
     let checks: Vec<_> = checks::names().collect();
     for check in &checks {
-        assert!(!hints::for_check(check).is_empty(), "{check}");
+        let hints = hints::for_check(check);
+        assert!(!hints.is_empty(), "{check}");
+        assert!(!hints.concat().contains('#'), "{check}: a comment is no hint: {hints:?}");
         assert!(check.len() <= 45, "{check}");
     }
     for section in hints::sections() {
         assert!(checks.contains(&section), "hints.txt: {section} is no check");
+    }
+}
+
+/// A part of `.ci/run` that no job runs would be forgotten.
+#[test]
+fn every_part_of_ci_has_a_job() {
+    let script = read(".ci/run");
+    let parts = script.lines().filter_map(|line| {
+        let list = line.strip_prefix("everything=(").or(line.strip_prefix("on_request=("))?;
+        list.strip_suffix(')')
+    });
+    let parts: Vec<_> = parts.flat_map(str::split_whitespace).collect();
+    assert!(parts.len() > 10, "two lists: {parts:?}");
+    let jobs = read(".github/workflows/ci.yml") + &read(".github/workflows/book.yml");
+    let run = jobs.lines().filter_map(|line| {
+        let (_, parts) = line.split_once("parts: ").or(line.split_once("bash .ci/run "))?;
+        Some(parts.split(['}', ',', '$']).next()?.split_whitespace())
+    });
+    let run: BTreeSet<_> = run.flatten().collect();
+    for part in &parts {
+        assert!(run.contains(part), "no job runs `bash .ci/run {part}`");
+    }
+    for part in run {
+        assert!(parts.contains(&part), "a job runs {part}, and .ci/run has no such part");
     }
 }
 

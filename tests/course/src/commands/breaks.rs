@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use harness::{Context, Error, Result};
+use harness::{Context, Error, Requirement, Result};
 
 use crate::diff::paint;
 use crate::patch::{Patch, PatchKind};
@@ -48,8 +48,13 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
 /// Runs the tests that apply each break and see which tests fail.
 ///
 /// # Errors
-/// Cargo doesn't start.
+/// This machine can't run the tests as root and as an ordinary user, or cargo doesn't start.
 pub fn test_breaks(step: Option<&Step>) -> Result<ExitCode> {
+    // Some breaks fail only root's tests or only an ordinary user's.
+    for requirement in [Requirement::Root, Requirement::Userns] {
+        let refused = |reason| Error::new(format!("test-breaks needs {requirement}: {reason}"));
+        requirement.check().map_err(refused)?;
+    }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.args(["test", "--package", "course", "--test", "breaks", "--"]);
     cargo.args(["--nocapture", "--test-threads=1"]).current_dir(root()?);
