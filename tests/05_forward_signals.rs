@@ -683,8 +683,11 @@ fn run_and_init_keep_no_file_open() -> Result {
             let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("open files");
             let mut files: Vec<_> = entries
                 .map(|entry| entry.expect("an open file").path())
-                .map(|path| (path.file_name().unwrap().to_owned(), fs::read_link(&path).unwrap()))
-                .map(|(number, target)| format!("{} {}", number.display(), target.display()))
+                .map(|path| {
+                    let number = path.file_name().expect("a number");
+                    let target = fs::read_link(&path).expect("a link");
+                    format!("{} {}", number.display(), target.display())
+                })
                 .filter(|file| !file.ends_with(" anon_inode:[signalfd]"))
                 .collect();
             files.sort();

@@ -192,7 +192,7 @@ fn no_output_or_code_is_typed() {
                 match info.as_str() {
                     // Commands for the reader.
                     "sh" => {
-                        assert!(!regex(r"^[$#] ").is_match(line), "{place}: is this a transcript?")
+                        assert!(!regex(r"^[$#] ").is_match(line), "{place}: is this a transcript?");
                     }
                     "console" | "text" | "diff" | "rust" => assert!(!typed, "{place}: typed"),
                     _ => panic!("{place}: unexpected language {info}"),

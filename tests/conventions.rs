@@ -118,9 +118,12 @@ fn every_snapshot_has_a_test() -> Result {
         }
     }
     // Without a container, the frames are the same for every caller.
-    let frames = |step: Step| match step.has_container() {
-        true => ["root", "rootless"].map(|caller| format!("{}_{caller}", step.label())).to_vec(),
-        false => vec![step.label()],
+    let frames = |step: Step| {
+        if step.has_container() {
+            ["root", "rootless"].map(|caller| format!("{}_{caller}", step.label())).to_vec()
+        } else {
+            vec![step.label()]
+        }
     };
     let mut slow: Vec<_> = steps().into_iter().flat_map(frames).collect();
     slow.extend(["03_refused", "05_signal_root", "05_signal_rootless"].map(str::to_owned));
@@ -219,7 +222,7 @@ fn harness_and_course_files_are_short() {
 /// An error looks the same in every step.
 #[test]
 fn steps_with_a_container_share_error_rs() {
-    let steps: Vec<_> = steps().into_iter().filter(|step| step.has_container()).collect();
+    let steps: Vec<_> = steps().into_iter().filter(Step::has_container).collect();
     let error = read(&format!("steps/{}/src/error.rs", steps[0]));
     for step in &steps[1..] {
         assert_eq!(read(&format!("steps/{step}/src/error.rs")), error, "{step}");
@@ -235,7 +238,7 @@ fn a_step_adds_few_lines() {
         let [old, new] = [number - 1, number].map(|number| {
             steps.iter().find(|step| step.number == number).expect("a step of this number")
         });
-        let diff = course::diff::between_steps(old, new).expect("the sources");
+        let diff = diff::between_steps(old, new).expect("the sources");
         let added = diff.lines().filter(|line| line.starts_with('+') && !line.starts_with("+++"));
         let code = added.map(|line| line[1..].trim()).filter(|line| !line.is_empty());
         let count = code.filter(|line| !line.starts_with("//")).count();

@@ -77,7 +77,7 @@ impl Call {
 }
 
 impl Display for Call {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let text = Call::ALL.iter().find(|(call, _)| call == self).map_or("", |(_, text)| text);
         f.write_str(text)
     }
@@ -107,7 +107,7 @@ impl CallError {
 }
 
 impl Display for CallError {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} ({:?})", self.call, self.errno.desc(), self.errno)
     }
 }

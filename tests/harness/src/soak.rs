@@ -131,7 +131,7 @@ struct Outcome {
 }
 
 impl Display for Outcome {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let [run, init, both] = self.killed;
         write!(f, "killed: run {run}, init {init}, both {both}")?;
         self.unexpected.iter().chain(&self.left).try_for_each(|line| write!(f, "\n{line}"))

@@ -22,7 +22,7 @@ pub struct CheckFailure {
 pub type CheckResult<T = ()> = Result<T, CheckFailure>;
 
 impl Display for CheckFailure {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}\nexpected: {}\nactual:   {}", self.command, self.expected, self.actual)
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn explain(step: &Step, args: &[OsString], verb: &str) -> Result {
         return Err(Error::new(message + &typed(&rest())));
     }
     // Docker's options come before the command, with or without our subcommand in front.
-    let options = if words.first().is_some_and(|word| *word == subcommand) { 1 } else { 0 };
+    let options = usize::from(words.first().is_some_and(|word| *word == subcommand));
     let mut ours = Vec::new();
     let mut dockers = None;
     let mut index = options;

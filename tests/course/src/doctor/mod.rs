@@ -192,7 +192,7 @@ fn lent_helper(caller: Caller) -> harness::Result<Program> {
 }
 
 /// Tries something in a child process, as a step does.
-fn try_probe(caller: Caller, probe: Probe) -> std::result::Result<(), Refusal> {
+fn try_probe(caller: Caller, probe: Probe) -> Result<(), Refusal> {
     // We are our own helper. In a directory that the other user may be in.
     let mut helper = Command::new("/proc/self/exe");
     helper.arg("as").args(probe.args_like_step()).current_dir("/").stdin(Stdio::inherit());
