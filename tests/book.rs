@@ -373,14 +373,32 @@ fn readme_shows_what_tests_saw() {
     }
 }
 
+/// Returns the fragments that link to a page's headings.
+fn fragments(page: &str) -> BTreeSet<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let words = |line: &str| line.trim_start_matches('#').trim().to_lowercase();
+    let is_kept = |letter: &char| letter.is_alphanumeric() || " -_".contains(*letter);
+    let kept = |line: &str| words(line).chars().filter(is_kept).collect::<String>();
+    headings.map(|line| kept(line).replace(' ', "-")).collect()
+}
+
 #[test]
-fn documents_link_to_files_that_exist() {
+fn documents_link_to_places_that_exist() {
     for document in DOCUMENTS {
         let directory = root().join(Path::new(document).parent().expect("a directory"));
         for link in read(document).split("](").skip(1) {
-            let target = link.split([')', '#']).next().expect("a target");
-            let local = !target.is_empty() && !target.contains("://");
-            assert!(!local || directory.join(target).exists(), "{document}: {target}");
+            let target = link.split(')').next().expect("a target");
+            // On GitHub, the second leads from a file's page to the repository's issues.
+            if target.contains("://") || target.starts_with("../../issues/") {
+                continue;
+            }
+            let (path, fragment) = target.split_once('#').unwrap_or((target, ""));
+            let file = if path.is_empty() { root().join(document) } else { directory.join(path) };
+            assert!(file.exists(), "{document}: {target}");
+            if !fragment.is_empty() {
+                let page = fs::read_to_string(&file).expect("a page");
+                assert!(fragments(&page).contains(fragment), "{document}: {target}: no heading");
+            }
         }
     }
 }

@@ -165,6 +165,19 @@ fn every_check_has_hints() {
     }
 }
 
+#[test]
+fn changelog_has_this_version_and_its_date() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = \""));
+    let version = version.expect("the version of the packages").trim_end_matches('"');
+    let changelog = read("CHANGELOG.md");
+    let headings: Vec<_> =
+        changelog.lines().filter_map(|line| line.strip_prefix("## ")).take(2).collect();
+    let date = headings[1].strip_prefix(&format!("{version} - ")).unwrap_or_default();
+    assert_eq!(headings[0], "Unreleased");
+    assert_eq!(date.split('-').map(str::len).collect::<Vec<_>>(), [4, 2, 2], "{headings:?}");
+}
+
 /// A part of `.ci/run` that no job runs would be forgotten.
 #[test]
 fn every_part_of_ci_has_a_job() {
