@@ -159,6 +159,17 @@ fn corrects_the_command_line_of_docker() -> Result {
     Ok(())
 }
 
+/// Some breaks fail only root's tests.
+#[test]
+fn test_breaks_needs_root() -> Result {
+    let caller = program(COURSE, Caller::Rootless);
+    let test_breaks = caller.supervise(["test-breaks", "02"]).in_directory(&root()?);
+    let (said, exit) = Transcript::run_with_exit(test_breaks)?;
+    assert_eq!(exit.assert_clean().status.code(), Some(1), "{}", said.text);
+    assert!(said.text.contains("course: test-breaks needs root: unshare("), "{}", said.text);
+    Ok(())
+}
+
 /// What is left of a break may be no line at all.
 #[test]
 fn break_says_which_lines_are_missing() {
