@@ -70,8 +70,12 @@ fn three_dead_orphans(program: &Program, settled: impl Fn(&ProcessTree) -> bool)
     }
     shell.wait_for_tree(settled)?;
     let ps = "ps -e -H -o stat,args";
+    // The second letter is an N below nice(1).
+    let shown = ["R", "S", "Z"].iter().fold(shell.run(ps)?, |shown, state| {
+        shown.replace(&format!("\n{state}N "), &format!("\n{state}  "))
+    });
     // On a busy machine, `ps` can look before the shell that created it waits for it.
-    let shown = shell.run(ps)?.replace("\nR      sh\n", "\nS      sh\n");
+    let shown = shown.replace("\nR      sh\n", "\nS      sh\n");
     typed += &format!("# {ps}\n{shown}\n");
     let run = format!("run PID: {}", shell.pid());
     let (exit, said) = shell.end()?;
