@@ -273,7 +273,7 @@ fn missing_command_is_named() -> Result {
 #[test]
 fn unsearchable_path_directory_is_not_found() -> Result {
     // Only root can create a directory that no ordinary user may search, and that isn't theirs.
-    if !Requirement::Root.is_met_or_skip() || !require_tools(&["setpriv"]) {
+    if !Requirement::Caller(Caller::Root).is_met_or_skip() || !require_tools(&["setpriv"]) {
         return Ok(());
     }
     for program in programs() {

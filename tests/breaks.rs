@@ -19,7 +19,8 @@ use harness::{Context, Environment, Error, Requirement, Result, ScratchDir, Supe
 const TIMEOUT: Duration = Duration::from_secs(8);
 
 fn can_test() -> bool {
-    Requirement::Root.is_met_or_skip() && Requirement::Userns.is_met_or_skip()
+    Requirement::Caller(Caller::Root).is_met_or_skip()
+        && Requirement::Caller(Caller::Rootless).is_met_or_skip()
 }
 
 /// The steps to break. COURSE_STEP limits them to one.

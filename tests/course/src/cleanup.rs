@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::{self, Command, ExitCode};
 
 use harness::namespace::{enter_user_namespace, make_mounts_private, map_ids};
-use harness::{Caller, Context, Error, Requirement, Result, ScratchDir, procfs, shell_status};
+use harness::{
+    Caller, Context, Error, Requirement, Result, ScratchDir, exit_code, procfs, shell_status,
+};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -86,17 +88,17 @@ pub fn with_cleanup(
     if status == 128 + Signal::SIGKILL as i32 {
         return Err(Error::new("the program under test killed the process that looked at it"));
     }
-    Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
+    Ok(exit_code(status))
 }
 
 /// Puts the next child into a new PID namespace, if it can mount a /proc there. Returns the user that it should
 /// become. A user namespace can't be left, so this tries first in another process.
 fn new_pid_namespace() -> Result<Option<String>> {
-    if Requirement::RootProcfs.check().is_ok() {
+    if Requirement::Procfs(Caller::Root).check().is_ok() {
         unshare(CloneFlags::CLONE_NEWPID).context("unshare(CLONE_NEWPID)")?;
         return Ok(Some("root".into()));
     }
-    if geteuid().is_root() || Requirement::procfs(Caller::Rootless).check().is_err() {
+    if geteuid().is_root() || Requirement::Procfs(Caller::Rootless).check().is_err() {
         return Ok(None);
     }
     let user = format!("{} {}", geteuid(), getegid());

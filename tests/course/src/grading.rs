@@ -75,8 +75,8 @@ pub fn grade(
 /// Lists the callers for which this machine can run the step.
 pub fn callers(step: &Step) -> Vec<Caller> {
     let can = |caller: &Caller| {
-        let procfs = || !step.mounts_procfs() || Requirement::procfs(*caller).check().is_ok();
-        Requirement::caller(*caller).check().is_ok() && procfs()
+        let procfs = || !step.mounts_procfs() || Requirement::Procfs(*caller).check().is_ok();
+        Requirement::Caller(*caller).check().is_ok() && procfs()
     };
     [Caller::Root, Caller::Rootless].into_iter().filter(can).collect()
 }

@@ -36,8 +36,8 @@ pub fn programs_for_each_caller(path: impl AsRef<Path>) -> Vec<Program> {
     let step = path.file_name().and_then(|name| name.to_str()?.parse::<Step>().ok());
     let mounts = step.is_some_and(|step| step.mounts_procfs());
     let can = |caller: &Caller| {
-        let procfs = || !mounts || Requirement::procfs(*caller).is_met_or_skip();
-        Requirement::caller(*caller).is_met_or_skip() && procfs()
+        let procfs = || !mounts || Requirement::Procfs(*caller).is_met_or_skip();
+        Requirement::Caller(*caller).is_met_or_skip() && procfs()
     };
     let callers = [Caller::Root, Caller::Rootless].into_iter().filter(can);
     callers.map(|caller| program(path, caller)).collect()

@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const PROCESSES: u32 = 500;
 
 /// Who calls a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Caller {
     /// A user with CAP_SYS_ADMIN.
     Root,

@@ -148,7 +148,7 @@ pub(super) fn killed_runs_leak_nothing(program: &Program) -> CheckResult {
 /// # Errors
 /// Something is left, or a run had an exit status that it may not have.
 pub fn soak(program: &Program, config: Config) -> CheckResult {
-    let needs = [Requirement::Userns, Requirement::Tool("setpriv")];
+    let needs = [Requirement::Caller(Caller::Rootless), Requirement::Tool("setpriv")];
     if needs.into_iter().any(|need| need.check().is_err()) {
         return Ok(());
     }
