@@ -43,11 +43,11 @@ mod trace;
 pub mod tracee;
 mod transcript;
 
-pub use call::{Call, CallError};
+pub use call::{Call, CallError, CallResult};
 pub use diagram::{Highlights, diagram, moment};
 pub use environment::{Caller, Environment, SEARCH_PATH, UNPRIVILEGED_UID};
 pub use error::{Context, Error, Result};
-pub use exit::{Captured, Exit, shell_status};
+pub use exit::{Captured, Exit, exit_code, shell_status};
 pub use helper_path::helper_path;
 pub use output::OUTPUT_LIMIT;
 pub use process_tree::{Process, ProcessTree};

@@ -9,11 +9,11 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::call::{Call, CallError};
+use crate::call::{Call, CallError, CallResult};
 use crate::environment::Caller;
 use crate::error::{Context, Error, Result};
 use crate::helper_path::helper_command;
-use crate::namespace::{CLONE_NEWTIME, enter_user_namespace};
+use crate::namespace::{CLONE_NEWTIME, enter_private_mounts, enter_user_namespace};
 
 /// Something that a machine may allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub(crate) fn main(args: &[OsString]) -> Result<bool> {
     }
 }
 
-fn attempt(privilege: &str, probe: Probe) -> std::result::Result<bool, CallError> {
+fn attempt(privilege: &str, probe: Probe) -> CallResult<bool> {
     match (privilege, probe) {
         (_, Filter) => {
             return unshare(CloneFlags::empty())
@@ -118,7 +118,7 @@ fn attempt(privilege: &str, probe: Probe) -> std::result::Result<bool, CallError
         _ => enter_user_namespace(CloneFlags::CLONE_NEWPID)?,
     }
     match probe {
-        Mounts => private_mounts()?,
+        Mounts => enter_private_mounts()?,
         Time => time_namespace()?,
         _ => {}
     }
@@ -132,26 +132,19 @@ fn attempt(privilege: &str, probe: Probe) -> std::result::Result<bool, CallError
     Ok(status.success())
 }
 
-fn private_mounts() -> std::result::Result<(), CallError> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(Call::UnshareMount.failed())?;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
-        .map_err(Call::MountPrivate.failed())
-}
-
 /// No programs, devices or set-user-ID bits from there.
 fn restrictive() -> MsFlags {
     MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC
 }
 
-fn mount_procfs() -> std::result::Result<(), CallError> {
-    private_mounts()?;
+fn mount_procfs() -> CallResult {
+    enter_private_mounts()?;
     mount(Some("proc"), "/proc", Some("proc"), restrictive(), None::<&str>)
         .map_err(Call::MountProc.failed())
 }
 
 /// Mounts as the last step does, on paths that every procfs has.
-fn mount_masks() -> std::result::Result<(), CallError> {
+fn mount_masks() -> CallResult {
     mount_procfs()?;
     let (bind, read_only) = (MsFlags::MS_BIND, restrictive() | MsFlags::MS_RDONLY);
     mount(Some("/dev/null"), "/proc/uptime", None::<&str>, bind, None::<&str>)
@@ -167,7 +160,7 @@ fn mount_masks() -> std::result::Result<(), CallError> {
 
 /// Creates a time namespace for the children, and sets its clock to what it is. That needs the same privilege
 /// as any other time.
-fn time_namespace() -> std::result::Result<(), CallError> {
+fn time_namespace() -> CallResult {
     unshare(CLONE_NEWTIME).map_err(Call::UnshareTime.failed())?;
     let offsets =
         fs::read("/proc/self/timens_offsets").map_err(Call::WriteTimensOffsets.failed())?;

@@ -5,11 +5,10 @@
 //! be created only if none is left.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -69,44 +68,34 @@ impl Config {
     /// # Errors
     /// There's no helper.
     pub fn args(&self) -> Vec<OsString> {
-        let mut args = vec!["soak-one".into(), format!("runs={}", self.runs).into()];
-        args.push(format!("jobs={}", self.jobs).into());
-        args.push(format!("seed={}", self.seed).into());
-        args.push(format!("patience={}", self.patience.as_secs()).into());
-        args.extend(self.short.iter().map(|words| format!("short={words}").into()));
-        args.extend(self.long.iter().map(|words| format!("long={words}").into()));
-        let mut program = OsString::from("program=");
-        program.push(&self.program);
-        args.push(program);
+        let numbers = [self.runs.into(), self.jobs.into(), self.seed, self.patience.as_secs()];
+        let mut args: Vec<OsString> = vec!["soak-one".into(), self.program.clone().into()];
+        args.extend(numbers.map(|number| number.to_string().into()));
+        args.push(self.long.clone().unwrap_or_default().into());
+        args.extend(self.short.iter().map(OsString::from));
         args
     }
 
-    fn parse(args: &[OsString]) -> Result<Self> {
-        let mut config = Config { jobs: 1, patience: Duration::from_secs(10), ..Config::default() };
-        for arg in args {
-            let mut halves = arg.as_bytes().splitn(2, |byte| *byte == b'=');
-            let name = halves.next().unwrap_or_default();
-            let value = OsStr::from_bytes(halves.next().unwrap_or_default());
-            let text = value.to_string_lossy();
-            let number = || text.parse().map_err(|_| Error::new(format!("soak-one: {text}")));
-            match name {
-                b"program" => config.program = value.into(),
-                b"runs" => config.runs = u32::try_from(number()?).unwrap_or(u32::MAX),
-                b"jobs" => config.jobs = u32::try_from(number()?).unwrap_or(u32::MAX),
-                b"seed" => config.seed = number()?,
-                b"patience" => config.patience = Duration::from_secs(number()?),
-                b"short" => config.short.push(text.into_owned()),
-                b"long" => config.long = Some(text.into_owned()),
-                _ => return Err(Error::new(format!("soak-one: {}", arg.display()))),
-            }
-        }
-        Ok(config)
+    fn parse(args: &[OsString]) -> Option<Self> {
+        let [program, numbers @ .., long] = args.get(..6)? else { return None };
+        let numbers: Option<Vec<u64>> = numbers.iter().map(|n| n.to_str()?.parse().ok()).collect();
+        let [runs, jobs, seed, patience] = numbers?[..] else { return None };
+        Some(Config {
+            program: program.into(),
+            short: args[6..].iter().map(|words| words.to_string_lossy().into_owned()).collect(),
+            long: Some(long.to_string_lossy().into_owned()).filter(|words| !words.is_empty()),
+            runs: runs.try_into().ok()?,
+            jobs: jobs.try_into().ok()?,
+            seed,
+            patience: Duration::from_secs(patience),
+        })
     }
 }
 
 /// The helper's side: soaks, prints the outcome, and fails if it isn't clean.
 pub(crate) fn main(args: &[OsString]) -> Result<ExitCode> {
-    let outcome = soak(&Config::parse(args)?)?;
+    let config = Config::parse(args).ok_or_else(|| Error::new(format!("soak-one: {args:?}")))?;
+    let outcome = soak(&config)?;
     let _ = writeln!(io::stdout(), "{outcome}");
     let clean = outcome.unexpected.is_empty() && outcome.left.is_empty();
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })

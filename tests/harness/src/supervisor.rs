@@ -180,6 +180,7 @@ impl Supervisor {
             control: None,
             pid: 0,
             limit: self.timeout,
+            answer_timeout: self.answer_timeout,
         };
         // What the helper got is its own now. A pipe ends only when no one has it open.
         drop(helper);

@@ -1,8 +1,9 @@
 //! Commands that take a lesson out of a step.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use harness::cargo::cargo;
 use harness::{Context, Error, Result};
 
 use crate::diff::paint;
@@ -50,7 +51,7 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
 /// # Errors
 /// Cargo doesn't start.
 pub fn test_breaks(step: Option<&Step>) -> Result<ExitCode> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut cargo = cargo();
     cargo.args(["test", "--package", "course", "--test", "breaks", "--"]);
     cargo.args(["--nocapture", "--test-threads=1"]).current_dir(root()?);
     if let Some(step) = step {

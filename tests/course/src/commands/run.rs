@@ -7,7 +7,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use harness::{Context, Environment, Error, Requirement, Result, Supervisor, helper_path, pass_on};
+use harness::{
+    Context, Environment, Error, Requirement, Result, Supervisor, exit_code, helper_path, pass_on,
+};
 
 use crate::print::print;
 use crate::step::Step;
@@ -90,7 +92,7 @@ pub fn trace(step: &Step, args: &[OsString]) -> Result<ExitCode> {
     // If our reader goes (`| head`), strace would wait for a container that it can't end.
     pass_on(calls, stdout())?;
     let exit = running.end()?;
-    Ok(ExitCode::from(u8::try_from(exit.shell_status()).unwrap_or(u8::MAX)))
+    Ok(exit_code(exit.shell_status()))
 }
 
 /// What `soak` is told.

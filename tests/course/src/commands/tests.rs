@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use harness::cargo::cargo;
 use harness::{Context, Result, ScratchDir};
 use nix::unistd::geteuid;
 
@@ -18,7 +19,7 @@ use crate::workspace::root;
 pub fn test(step: Option<&Step>) -> Result<ExitCode> {
     let directory = ScratchDir::new("course")?;
     let skips = directory.path().join("skips");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut cargo = cargo();
     cargo.arg("test").current_dir(root()?).env("COURSE_SKIPS", &skips);
     if let Some(step) = step {
         cargo.args(["--package", &step.package()]);
