@@ -12,6 +12,7 @@
 //! An instrument returns an [`Error`] if it has no answer. Only `test_support` panics, as `assert!` does.
 
 mod call;
+mod caller;
 pub mod cargo;
 mod diagram;
 mod environment;
@@ -44,8 +45,9 @@ pub mod tracee;
 mod transcript;
 
 pub use call::{Call, CallError, CallResult};
+pub use caller::{Caller, UNPRIVILEGED_UID};
 pub use diagram::{Highlights, diagram, moment};
-pub use environment::{Caller, Environment, SEARCH_PATH, UNPRIVILEGED_UID};
+pub use environment::{Environment, SEARCH_PATH};
 pub use error::{Context, Error, Result};
 pub use exit::{Captured, Exit, exit_code, shell_status};
 pub use helper_path::helper_path;

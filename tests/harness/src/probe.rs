@@ -10,7 +10,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::call::{Call, CallError, CallResult};
-use crate::environment::Caller;
+use crate::caller::Caller;
 use crate::error::{Context, Error, Result};
 use crate::helper_path::helper_command;
 use crate::namespace::{CLONE_NEWTIME, enter_private_mounts, enter_user_namespace};

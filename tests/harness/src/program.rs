@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::environment::{Caller, Environment};
+use crate::caller::Caller;
+use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::session::Session;
 use crate::supervisor::Supervisor;

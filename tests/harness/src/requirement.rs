@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Mutex;
 
-use crate::environment::{Caller, SEARCH_PATH};
+use crate::caller::Caller;
+use crate::environment::SEARCH_PATH;
 use crate::error::{Error, Result};
 use crate::helper_path::helper_path;
 use crate::probe::Probe;

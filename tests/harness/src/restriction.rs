@@ -1,6 +1,6 @@
 //! Places where the kernel refuses something, made for a single run.
 
-use crate::environment::Caller;
+use crate::caller::Caller;
 use crate::error::Result;
 use crate::program::Program;
 use crate::requirement::Requirement;

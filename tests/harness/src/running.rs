@@ -15,7 +15,10 @@ use crate::exit::Exit;
 use crate::process_tree::ProcessTree;
 use crate::procfs;
 use crate::scratch::sweep;
-use crate::supervisor::GRACE;
+
+/// How long the helper may take to start, to report what's left after the program, and to exit. It gives orphans
+/// ten seconds itself.
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
 /// How much later than the helper's our own deadline is. The program may have stopped the helper.
 const MARGIN: Duration = Duration::from_secs(2);

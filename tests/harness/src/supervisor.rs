@@ -19,11 +19,8 @@ use crate::error::{Context, Error, Result};
 use crate::exit::Captured;
 use crate::helper_path::helper_command;
 use crate::output::Output;
-use crate::running::{Reports, Running};
+use crate::running::{GRACE, Reports, Running};
 
-/// How long the helper may take to start, to report what's left after the program, and to exit. It gives orphans
-/// ten seconds itself.
-pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// A program to run in a session of its own. For root its mounts are private, so that neither side sees what
 /// the other mounts.
 pub struct Supervisor {

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use crate::step::NEEDS;
-use causes::Cause;
+use advice::Cause;
 use facts::{Facts, SETUID, is_mapped};
 
 /// What a finding means.
@@ -144,7 +144,7 @@ fn probe_as(caller: Caller, facts: &Facts) -> Vec<Finding> {
         }
         let (found, cause) = match &refusal {
             Refusal::Call(error) => (error.to_string(), causes::find(facts, caller, *error)),
-            Refusal::Other(message) => (message.clone(), causes::unknown()),
+            Refusal::Other(message) => (message.clone(), advice::unknown()),
         };
         let spawn = matches!(refusal, Refusal::Call(error) if error.call == Call::Spawn);
         let first = if spawn { 1 } else { first_step(probe) };

@@ -5,8 +5,7 @@ use std::fs;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::advice::{HARMLESS, OTHER_KERNEL};
-use super::causes::Cause;
+use super::advice::{Cause, HARMLESS, OTHER_KERNEL};
 use super::facts::{Facts, Place, sysctl};
 use super::{Finding, Verdict};
 

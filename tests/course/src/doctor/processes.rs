@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use harness::{Call, CallError};
 use nix::errno::Errno;
 
-use super::causes::Cause;
+use super::advice::Cause;
 use super::facts::{Facts, Place};
 
 const LESS: &str = "A program that keeps creating processes can then slow down the machine.";
