@@ -237,8 +237,7 @@ fn tolerates_closed_stderr() -> Result {
             ("exec nosuch", "2>/dev/full", 127),
         ] {
             let line = format!("exec \"$0\" {args} {streams}");
-            let path = program.path().to_string_lossy();
-            let shell = program.environment().supervise("sh", ["-c", &line, &path]);
+            let shell = program.script(&line);
             assert_eq!(Transcript::run(shell)?.status.code(), Some(status), "{line}");
         }
     }

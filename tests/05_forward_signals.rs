@@ -360,9 +360,8 @@ fn orphaned_process_group_ignores_sigtstp() -> Result {
         return Ok(());
     }
     for program in programs() {
-        let path = program.path().to_string_lossy();
-        let args = ["--wait", &path, "run", "sh", "-c", &listener()];
-        let session = Session::ready(program.environment().supervise("setsid", args), "ready")?;
+        let run = program.supervise(["run", "sh", "-c", &listener()]);
+        let session = Session::ready(run.wrapped_by(&["setsid", "--wait"]), "ready")?;
         let [run, ..] = pids(&session.tree()?, 1);
         send(run, Signal::SIGTSTP);
         assert_eq!(session.next_line()?, "TSTP");
@@ -468,11 +467,9 @@ fn timeout_signals_the_commands_group() -> Result {
         return Ok(());
     }
     for program in programs() {
-        let path = program.path().to_string_lossy();
         let script = "trap 'echo TERM; exit 7' TERM; echo ready; sleep 1000 & wait";
-        let args = ["1000", &path, "run", "sh", "-c", script];
-        let timeout = program.environment().supervise("timeout", args);
-        let session = Session::ready(timeout, "ready")?;
+        let run = program.supervise(["run", "sh", "-c", script]);
+        let session = Session::ready(run.wrapped_by(&["timeout", "1000"]), "ready")?;
         let all = pids(&session.tree()?, 1);
         let group = |pid| Stat::of(pid).map(|stat| stat.pgrp);
         assert_eq!(all.map(group), [Some(session.pid()); 3]);
@@ -511,10 +508,9 @@ fn script_cannot_read_the_terminal_afterwards() -> Result {
         return Ok(());
     }
     for program in programs() {
-        let path = program.path().to_string_lossy();
         let bash = format!("PS1='{PROMPT}' \"$0\" run --ti bash --norc --noediting -i");
         let line = format!("{bash}; read line; echo \"got ($line)\"");
-        let shell = program.environment().supervise("sh", ["-c", &line, &path]);
+        let shell = program.script(&line);
         let mut terminal = Terminal::start(shell)?;
         terminal.expect(PROMPT)?;
         terminal.send_keys("exit\r")?;
@@ -564,9 +560,8 @@ fn pid_1_drops_real_time_signals() -> Result {
 #[test]
 fn blocked_real_time_signal_stays_pending() -> Result {
     for program in programs() {
-        let path = program.path().to_string_lossy();
-        let args = ["--block-signal=RTMIN", &path, "run", "sh", "-c", &listener()];
-        let session = Session::ready(program.environment().supervise("env", args), "ready")?;
+        let run = program.supervise(["run", "sh", "-c", &listener()]);
+        let session = Session::ready(run.wrapped_by(&["env", "--block-signal=RTMIN"]), "ready")?;
         send_number(&program, session.pid(), 34);
         session.signal(Signal::SIGUSR1)?;
         assert_eq!(session.next_line()?, "USR1");
@@ -674,8 +669,7 @@ fn pipe_ends_when_the_command_closes_it() -> Result {
 fn run_and_init_keep_no_file_open() -> Result {
     for program in programs() {
         let line = "exec 7</etc 8>&1; exec \"$0\" run --ti sh";
-        let path = program.path().to_string_lossy();
-        let shell = program.environment().supervise("sh", ["-c", line, &path]);
+        let shell = program.script(line);
         let mut shell = Session::start(shell)?;
         assert_eq!(shell.run("readlink /proc/self/fd/7")?, "/etc", "the command has it");
         let [run, init, _] = pids(&shell.tree()?, 0);
@@ -728,10 +722,8 @@ fn own_sigpipe_is_not_forwarded() -> Result {
 #[test]
 fn ignored_sigchld_is_refused() -> Result {
     for program in programs() {
-        let path = program.path().to_string_lossy();
         let run = |option: &str| {
-            let args = [option, &path, "run", "sh", "-c", "exit 7"];
-            program.environment().supervise("env", args).output()
+            program.supervise(["run", "sh", "-c", "exit 7"]).wrapped_by(&["env", option]).output()
         };
         let refused = run("--ignore-signal=CHLD")?;
         assert_eq!(refused.exit.assert_clean().status.code(), Some(125));
@@ -750,10 +742,9 @@ fn refused_signalfd_is_one_error() -> Result {
         return Ok(());
     }
     for program in programs() {
-        let path = program.path().to_string_lossy();
-        let strace = ["-f", "-o", "/dev/null", "-e", "inject=signalfd,signalfd4:error=ENOSYS"];
-        let args = [&strace[..], &[&path, "run", "--ti", "true"]].concat();
-        let refused = program.environment().supervise("strace", args).output()?;
+        let inject = "inject=signalfd,signalfd4:error=ENOSYS";
+        let strace = ["strace", "-f", "-o", "/dev/null", "-e", inject];
+        let refused = program.supervise(["run", "--ti", "true"]).wrapped_by(&strace).output()?;
         assert_eq!(refused.exit.assert_clean().status.code(), Some(125));
         let error = "05-forward-signals: signalfd: Function not implemented (ENOSYS)\n\
             hint: run 'just doctor'; it finds out why\n";

@@ -263,8 +263,7 @@ fn one_ctrl_c_interrupts_once() -> Result {
 /// Starts `run` in a terminal whose output stands still, as after Ctrl-S. So `run` has printed nothing yet.
 fn start_with_output_stopped(program: &Program) -> Result<Terminal> {
     let line = "read go; exec \"$0\" run sleep 1000";
-    let path = program.path().to_string_lossy();
-    let mut terminal = Terminal::start(program.environment().supervise("sh", ["-c", line, &path]))?;
+    let mut terminal = Terminal::start(program.script(line))?;
     terminal.send_keys(&format!("{CTRL_S}\r"))?;
     let pid = terminal.pid();
     terminal.wait_for_tree(|_| has(pid, "SigBlk", SIGINT))?;
@@ -840,8 +839,7 @@ fn signal_to_group_arrives_three_times() -> Result {
 fn kill_0_inside_reaches_group_outside() -> Result {
     for program in programs() {
         let script = "trap 'echo outside' TERM; \"$0\" run sh -c 'kill -TERM 0; sleep 1000'; :";
-        let path = program.path().to_string_lossy();
-        let outside = program.environment().supervise("sh", ["-c", script, &path]);
+        let outside = program.script(script);
         let transcript = Transcript::run(outside)?;
         assert!(transcript.printed.ends_with("\noutside\n"), "{}", transcript.text);
     }

@@ -2,13 +2,14 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
+use std::iter;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use harness::cargo::Build;
 use harness::probe::Probe;
 use harness::soak::Config;
-use harness::{Context, Error, Result};
+use harness::{Caller, Context, Error, Requirement, Result};
 
 use crate::style::colors_stderr;
 use crate::workspace::root;
@@ -110,6 +111,12 @@ impl Step {
     /// Whether it mounts a procfs.
     pub fn mounts_procfs(&self) -> bool {
         NEEDS.contains(&(Probe::Procfs, self.number)) || self.number > 3
+    }
+
+    /// Returns what a machine must allow so that this caller can run it.
+    pub fn requirements(&self, caller: Caller) -> Vec<Requirement> {
+        let procfs = self.mounts_procfs().then_some(Requirement::Procfs(caller));
+        iter::once(Requirement::Caller(caller)).chain(procfs).collect()
     }
 
     /// Returns its subcommands. The first is the one that a learner most likely means.

@@ -34,11 +34,11 @@ pub fn step_at(path: impl AsRef<Path>) -> Step {
 pub fn programs_for_each_caller(path: impl AsRef<Path>) -> Vec<Program> {
     let path = path.as_ref();
     let step = path.file_name().and_then(|name| name.to_str()?.parse::<Step>().ok());
-    let mounts = step.is_some_and(|step| step.mounts_procfs());
-    let can = |caller: &Caller| {
-        let procfs = || !mounts || Requirement::Procfs(*caller).is_met_or_skip();
-        Requirement::Caller(*caller).is_met_or_skip() && procfs()
+    let needs = |caller| match &step {
+        Some(step) => step.requirements(caller),
+        None => vec![Requirement::Caller(caller)],
     };
+    let can = |caller: &Caller| needs(*caller).iter().all(|need| need.is_met_or_skip());
     let callers = [Caller::Root, Caller::Rootless].into_iter().filter(can);
     callers.map(|caller| program(path, caller)).collect()
 }

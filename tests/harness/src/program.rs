@@ -97,6 +97,12 @@ impl Program {
         Supervisor::new(&self.environment, &self.path, &self.name, args)
     }
 
+    /// Prepares a shell script, in which `"$0"` is the program, to be run under a supervisor.
+    pub fn script(&self, script: &str) -> Supervisor {
+        let args = ["-c".as_ref(), script.as_ref(), self.path.as_os_str()];
+        self.environment.supervise("sh", args)
+    }
+
     /// Runs `name arg…` to its end without input.
     ///
     /// # Errors

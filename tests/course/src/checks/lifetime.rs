@@ -1,7 +1,5 @@
 //! How a container ends, and what it leaves behind: nothing.
 
-use std::ffi::OsStr;
-
 use harness::soak::Config;
 use harness::{Caller, Program, Requirement, Supervisor, Transcript, helper_path};
 use nix::sys::signal::{Signal, kill};
@@ -16,10 +14,14 @@ fn ensure_refuses(program: &Program, supervisor: Supervisor, reason: &str) -> Ch
     let (transcript, exit) = run.map_err(during(&command))?;
     let (status, printed) = (exit.shell_status(), &transcript.printed);
     ensure(status == 125, &command, "exit status 125", format!("{status}: {printed}"))?;
-    let line = format!("{}: init: {reason}", program.name());
-    ensure(printed.contains(&line), &command, line, printed)?;
-    ensure(!printed.contains("unreached"), &command, "the command doesn't run", printed)?;
+    ensure_refused(program, &command, printed, reason)?;
     ensure_clean(&command, &exit)
+}
+
+fn ensure_refused(program: &Program, command: &str, printed: &str, reason: &str) -> CheckResult {
+    let line = format!("{}: init: {reason}", program.name());
+    ensure(printed.contains(&line), command, line, printed)?;
+    ensure(!printed.contains("unreached"), command, "the command doesn't run", printed)
 }
 
 /// On the host, `init` isn't PID 1.
@@ -35,29 +37,19 @@ pub(super) fn init_refuses_other_parents(program: &Program) -> CheckResult {
     let reason = "our parent isn't run";
     // A PID namespace with its own /proc, as a container engine creates it.
     let engine = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
-    let inside =
-        [program.path().as_os_str(), "init".as_ref(), "echo".as_ref(), "unreached".as_ref()];
-    let args = engine.iter().map(OsStr::new).chain(inside);
+    let path = program.path().to_string_lossy();
+    let args = [&engine[..], &[&path, "init", "echo", "unreached"]].concat();
     ensure_refuses(program, program.environment().supervise("unshare", args), reason)?;
     // PID 1 outlives the process that created its namespace, as if `run` had been killed too early.
     let script = "dir=$(mktemp -d); cd \"$dir\"; mkfifo up go; \
         unshare $1 --pid --fork \
             sh -c 'echo >up; read _ <go; exec \"$0\" init echo unreached' \"$0\" & \
         read _ <up; kill -KILL $!; wait $!; echo >go; cd /; rm -r \"$dir\"";
-    let path = program.path().to_string_lossy();
     let user = if program.caller() == Caller::Root { "" } else { "--user --map-root-user" };
     let orphan = program.environment().supervise("sh", ["-c", script, &path, user]);
-    let name = program.name();
-    let command = format!("{name} init, after its parent has died");
+    let command = format!("{} init, after its parent has died", program.name());
     let (transcript, exit) = Transcript::run_with_exit(orphan).map_err(during(&command))?;
-    let line = format!("{name}: init: {reason}");
-    ensure(transcript.printed.contains(&line), &command, line, &transcript.printed)?;
-    ensure(
-        !transcript.printed.contains("unreached"),
-        &command,
-        "the command doesn't run",
-        "it runs",
-    )?;
+    ensure_refused(program, &command, &transcript.printed, reason)?;
     ensure_clean(&command, &exit)
 }
 
@@ -116,12 +108,11 @@ pub(super) fn ctrl_c_leaks_nothing(program: &Program) -> CheckResult {
 
 /// A hundred runs on a host with a shared `/` leave no process, mount or file. Two callers do half each.
 pub(super) fn hundred_runs_leak_nothing(program: &Program) -> CheckResult {
-    let path = program.path().to_string_lossy();
     let runs = if geteuid().is_root() { 50 } else { 100 };
     let line = format!(
         "n=0; while [ $n -lt {runs} ]; do \"$0\" run true || exit; n=$((n+1)); done 2>/dev/null"
     );
-    let shell = program.environment().supervise("sh", ["-c", &line, &path]).on_scratch_host();
+    let shell = program.script(&line).on_scratch_host();
     let files = || std::fs::read_dir(program.directory()).map(Iterator::count).unwrap_or_default();
     let before = files();
     let command = format!("{runs} times: {} run true", program.name());

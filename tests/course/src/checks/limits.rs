@@ -78,12 +78,12 @@ pub(super) fn refuses_false_dev_null(program: &Program) -> CheckResult {
     }
     let as_root: &[&str] =
         if program.caller() == Caller::Root { &[] } else { &["--user", "--map-root-user"] };
-    let script = "echo words >text; mount --bind text /dev/null && exec \"$0\" run cat /proc/keys";
-    let path = program.path().to_string_lossy();
-    let args = [as_root, &["--mount", "sh", "-c", script, &path]].concat();
+    let script = "echo words >text; mount --bind text /dev/null && exec \"$@\"";
+    let host = [&["unshare"], as_root, &["--mount", "sh", "-c", script, "sh"]].concat();
     let command =
         format!("{} run cat /proc/keys, if /dev/null is a file with text", program.name());
-    let output = RunOutput::of(command, program.environment().supervise("unshare", args))?;
+    let run = program.supervise(["run", "cat", "/proc/keys"]).wrapped_by(&host);
+    let output = RunOutput::of(command, run)?;
     output.has_status(125)?.has_stdout(b"")?;
     Ok(())
 }

@@ -46,8 +46,7 @@ pub(super) fn ensure_new_namespace(
 ) -> CheckResult {
     let link = format!("/proc/self/ns/{kind}");
     let script = format!("readlink {link}; \"$0\" run readlink {link}; exit $?");
-    let path = program.path().to_string_lossy();
-    let shell = program.environment().supervise("sh", ["-c", &script, &path]);
+    let shell = program.script(&script);
     let command = format!("{} run readlink {link}", program.name());
     let output = RunOutput::of(&command, shell.wrapped_by(wrapped_by))?.has_status(0)?;
     let links = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -31,10 +31,9 @@ pub(super) fn ps_shows_only_the_container(program: &Program) -> CheckResult {
 
 /// The container has its own /proc, and the host keeps its own.
 pub(super) fn host_proc_is_unharmed(program: &Program) -> CheckResult {
-    let path = program.path().to_string_lossy();
     // The last command isn't `ps`, because some shells would become it.
     let script = "\"$0\" run readlink /proc/self && ps -o comm= -p $$; :";
-    let shell = program.environment().supervise("sh", ["-c", script, &path]).on_scratch_host();
+    let shell = program.script(script).on_scratch_host();
     let run = command_line(program, &["run", "readlink", "/proc/self"]);
     let command = format!("{run}, and then `ps` on the host, whose `/` is shared");
     let (transcript, exit) = Transcript::run_with_exit(shell).map_err(during(&command))?;

@@ -176,8 +176,7 @@ pub(super) fn pipe_closed_by_command_is_closed(program: &Program) -> CheckResult
     );
     let quoted = format!("'{command}'");
     let args = ["run", "sh", "-c", &quoted, ">out 8>&1 & cat out"];
-    let path = program.path().to_string_lossy();
-    let shell = program.environment().supervise("sh", ["-c", &script, &path]);
+    let shell = program.script(&script);
     RunOutput::of(command_line(program, &args), shell)?.has_stdout(b"words\n")?;
     Ok(())
 }

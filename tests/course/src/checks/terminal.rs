@@ -62,9 +62,7 @@ pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
 pub(super) fn early_ctrl_c_reaches_command(program: &Program) -> CheckResult {
     let command = format!("{} run sleep 1000, and Ctrl-C at once", program.name());
     let during = during(&command);
-    let path = program.path().to_string_lossy();
-    let script = ["-c", "read go; exec \"$0\" run sleep 1000", &path];
-    let shell = program.environment().supervise("sh", script);
+    let shell = program.script("read go; exec \"$0\" run sleep 1000");
     let mut terminal = Terminal::start(shell).map_err(&during)?;
     terminal.send_keys(&format!("{CTRL_S}\r")).map_err(&during)?;
     let pid = terminal.pid();
@@ -139,9 +137,8 @@ pub(super) fn script_reads_terminal_after_run(program: &Program) -> CheckResult 
     let run = "run --ti bash --norc -ic true; read line; echo got $line";
     let command = format!("sh -c '{} {run}'", program.name());
     let during = during(&command);
-    let path = program.path().to_string_lossy();
     let script = format!("\"$0\" {run}");
-    let shell = program.environment().supervise("sh", ["-c", &script, &path]);
+    let shell = program.script(&script);
     let mut terminal = Terminal::start(shell).map_err(&during)?;
     terminal.send_keys("a line\r").map_err(&during)?;
     let (exit, printed) = terminal.end().map_err(&during)?;

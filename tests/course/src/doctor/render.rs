@@ -5,9 +5,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::{Report, Verdict};
+use crate::print::{WIDTH, wrap};
 
-/// The widest line.
-const WIDTH: usize = 80;
 /// How far what belongs to a finding is indented.
 const INDENT: usize = 9;
 
@@ -33,16 +32,16 @@ impl Report {
                 let _ = writeln!(text, "{}", line.trim_end());
             } else {
                 let _ = writeln!(text, "{verdict:<8} {}", finding.check);
-                wrap(&mut text, "", &finding.needed_for);
+                add(&mut text, "", &finding.needed_for);
             }
             if let Some(found) = &finding.found {
-                wrap(&mut text, "", found);
+                add(&mut text, "", found);
             }
             if let Some(cause) = &finding.cause {
-                wrap(&mut text, "why:  ", &cause.why);
+                add(&mut text, "why:  ", &cause.why);
                 let mark = if cause.tried { "" } else { " (not tried by us)" };
-                wrap(&mut text, "fix:  ", &format!("{}{mark}", cause.fix));
-                wrap(&mut text, "risk: ", cause.risk);
+                add(&mut text, "fix:  ", &format!("{}{mark}", cause.fix));
+                add(&mut text, "risk: ", cause.risk);
             }
         }
         let failing =
@@ -84,21 +83,7 @@ impl Report {
 }
 
 /// Adds words below a finding, after `head`, in lines that fit.
-fn wrap(text: &mut String, head: &str, words: &str) {
-    let mut line = format!("{:INDENT$}{head}", "");
-    let start = line.chars().count();
-    let mut length = start;
-    for word in words.split_whitespace() {
-        if length > start && length + 1 + word.chars().count() > WIDTH {
-            let _ = writeln!(text, "{}", line.trim_end());
-            line = " ".repeat(start);
-            length = start;
-        }
-        if length > start {
-            line.push(' ');
-        }
-        line += word;
-        length = line.chars().count();
-    }
-    let _ = writeln!(text, "{}", line.trim_end());
+fn add(text: &mut String, head: &str, words: &str) {
+    let words = wrap(&format!("{:INDENT$}{head}", ""), words);
+    let _ = writeln!(text, "{}", words.trim_end());
 }
