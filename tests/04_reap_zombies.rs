@@ -373,26 +373,6 @@ fn lost_status_exits_125_without_hanging() -> Result {
     Ok(())
 }
 
-/// The kernel discards the statuses of a process that ignores SIGCHLD. Without a refusal, `init` would wait for
-/// the `sleep`, and then report a failure.
-#[test]
-fn ignored_sigchld_is_refused() -> Result {
-    for program in programs() {
-        let name = program.name();
-        let env = |option: &str, script: &str| {
-            let args = [option, name, "run", "sh", "-c", script];
-            Transcript::run(program.environment().supervise("env", args))
-        };
-        let refused = env("--ignore-signal=CHLD", "sleep 1000 & exit 7")?;
-        assert_eq!(refused.status.code(), Some(125), "{}", refused.text);
-        let lines: Vec<_> = refused.printed.lines().skip(1).collect();
-        let way_out = "start this with env --default-signal=CHLD";
-        assert_eq!(lines, [format!("{name}: run: SIGCHLD is ignored: {way_out}")]);
-        assert_eq!(env("--default-signal=CHLD", "exit 7")?.status.code(), Some(7));
-    }
-    Ok(())
-}
-
 /// The kernel reaps for a parent that ignores SIGCHLD. Not through `env` before the shell, which may reset it.
 #[test]
 fn ignoring_sigchld_leaves_no_zombies() -> Result {
@@ -410,17 +390,6 @@ fn ignoring_sigchld_leaves_no_zombies() -> Result {
 }
 
 // The end.
-
-/// As soon as PID 1 exits, the kernel kills every other process in the namespace.
-#[test]
-fn orphans_die_when_command_exits() -> Result {
-    for program in programs() {
-        // A transcript that leaves a process behind is an error.
-        let transcript = program.transcript(["run", "sh", "-c", "(sleep 1000 &); exit 7"])?;
-        assert_eq!(transcript.status.code(), Some(7), "{}", transcript.text);
-    }
-    Ok(())
-}
 
 fn everything_dies_with_the_parent(program: &Program, prefix: &[&str]) -> Result {
     let args = [prefix, &["sh", "-c", "sleep 1000 & echo ready; wait"]].concat();

@@ -2,11 +2,6 @@
 //! starts as it would without the two above it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, pipe};
-use std::process::Stdio;
-use std::sync::mpsc::channel;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
@@ -226,36 +221,6 @@ fn pending_signals_arrive_later_and_once() -> Result {
         heard.sort_unstable_by_key(|name| names.iter().position(|sent| sent == name));
         assert_eq!(heard, names);
         assert_eq!(session.wait()?.0.assert_clean().status.code(), Some(42));
-    }
-    Ok(())
-}
-
-/// From the moment on in which its PID can be read, now a little earlier, now a little later: while `run`
-/// creates namespaces, while `init` starts, while it starts the command. A signal that is lost would leave the
-/// command running. One that isn't blocked would kill `run`, which has to exit with the command's status.
-#[test]
-fn loses_no_signal_while_it_starts() -> Result {
-    for program in programs() {
-        for round in 0..60 {
-            let signal = if round % 2 == 0 { Signal::SIGTERM } else { Signal::SIGUSR1 };
-            let mut run = program.command(["run", "sleep", "1000"]);
-            let mut run = run.stderr(Stdio::piped()).spawn().expect("start the step");
-            let mut printed = BufReader::new(run.stderr.take().expect("a pipe"));
-            let mut line = String::new();
-            printed.read_line(&mut line).expect("read the first line");
-            assert!(line.starts_with("run PID: "), "{line}");
-            thread::sleep(Duration::from_micros(round * 150));
-            let pid = run.id().cast_signed();
-            send(pid, signal);
-            let (sender, exited) = channel();
-            thread::spawn(move || sender.send(run.wait()));
-            let status = exited.recv_timeout(program.timeout()).unwrap_or_else(|_| {
-                send(pid, Signal::SIGKILL);
-                panic!("{signal}, {round} times 150 µs after the PID, is lost");
-            });
-            let status = status.expect("wait for the step");
-            assert_eq!(status.code(), Some(128 + signal as i32), "{signal}, {round}: {status}");
-        }
     }
     Ok(())
 }
@@ -649,22 +614,6 @@ fn reaps_orphans_that_die_together() -> Result {
 
 // Files.
 
-/// A reader sees EOF when the command closes its file, although `run` and `init` are still there.
-#[test]
-fn pipe_ends_when_the_command_closes_it() -> Result {
-    for program in programs() {
-        let script = "echo words; exec >&- 8>&-; exec sleep 1000";
-        let run = format!("{} run sh -c '{script}' 2>/dev/null >out 8>&1 &", program.name());
-        let lines = ["mkfifo out", &run, "cat out", "kill $!; wait $! 2>/dev/null"];
-        let shell = program.environment().supervise::<&str>("sh", []);
-        let (seen, exit) = Transcript::type_lines(shell, &lines)?;
-        exit.assert_clean();
-        assert!(seen.text.contains("$ cat out\nwords\n$ kill"), "{}", seen.text);
-        assert!(seen.text.ends_with("\n[exit status 143]\n"), "{}", seen.text);
-    }
-    Ok(())
-}
-
 #[test]
 fn run_and_init_keep_no_file_open() -> Result {
     for program in programs() {
@@ -689,51 +638,7 @@ fn run_and_init_keep_no_file_open() -> Result {
     Ok(())
 }
 
-/// `run` and `init` write to a pipe that has no reader, and the kernel sends them SIGPIPE for it. The command
-/// prints the signals that it gets. SIGURG is forwarded after SIGPIPE would have been. If the line is broken, only
-/// some runs fail, because the `exec` stage discards a SIGPIPE that comes early.
-#[test]
-fn own_sigpipe_is_not_forwarded() -> Result {
-    for program in programs() {
-        let (reader, writer) = pipe().expect("a pipe");
-        drop(reader);
-        let (printed, stdout) = pipe().expect("a pipe");
-        let run = program.supervise(["run", "sh", "-c", &listener()]);
-        let running = run.start(Stdio::null(), stdout.into(), writer.into())?;
-        let mut lines = BufReader::new(printed).lines().map_while(std::io::Result::ok);
-        assert_eq!(lines.next().as_deref(), Some("ready"));
-        let init = ProcessTree::of(running.pid())?.root.children[0].pids[0];
-        let deadline = Instant::now() + program.timeout();
-        while [running.pid(), init].iter().any(|pid| is_pending(*pid, Signal::SIGPIPE)) {
-            assert!(Instant::now() < deadline, "SIGPIPE is still pending");
-            thread::sleep(Duration::from_millis(1));
-        }
-        send(running.pid(), Signal::SIGURG);
-        assert_eq!(lines.next().as_deref(), Some("URG"));
-        send(running.pid(), Signal::SIGUSR2);
-        assert_eq!(lines.next().as_deref(), Some("USR2"));
-        assert_eq!(running.wait()?.assert_clean().status.code(), Some(42));
-    }
-    Ok(())
-}
-
 // Failures: one error, and always the same.
-
-#[test]
-fn ignored_sigchld_is_refused() -> Result {
-    for program in programs() {
-        let run = |option: &str| {
-            program.supervise(["run", "sh", "-c", "exit 7"]).wrapped_by(&["env", option]).output()
-        };
-        let refused = run("--ignore-signal=CHLD")?;
-        assert_eq!(refused.exit.assert_clean().status.code(), Some(125));
-        let fix = "run: SIGCHLD is ignored: start this with env --default-signal=CHLD\n";
-        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(stderr.ends_with(fix), "{stderr}");
-        assert_eq!(run("--default-signal=CHLD")?.exit.assert_clean().status.code(), Some(7));
-    }
-    Ok(())
-}
 
 /// Before the container starts, because standard error is /dev/null afterwards.
 #[test]
