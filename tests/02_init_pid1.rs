@@ -6,7 +6,7 @@ use std::process;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller};
-use harness::test_support::{AssertClean, Skip, require_tools};
+use harness::test_support::{AssertClean, Skip, require_tools, with_tools};
 use harness::{
     Caller, Exit, ProcessTree, Program, Requirement, Result, Session, Supervisor, Terminal,
     Transcript, assert_snapshot, diagram,
@@ -188,10 +188,7 @@ fn proc_shows_the_hosts_pids() -> Result {
 /// `ps` runs as PID 1 here, so that it finds itself on every host: see the next test.
 #[test]
 fn ps_lists_the_hosts_processes() -> Result {
-    if !require_tools(&["ps"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps"], programs()) {
         let shell = program.session(["run", "--ti", "/bin/sh"])?;
         let pid = shell.pid().to_string();
         let ps = |column: &str, pid: &str| run(&program, &["ps", "-o", column, "-p", pid]);
@@ -206,10 +203,7 @@ fn ps_lists_the_hosts_processes() -> Result {
 /// `ps` looks itself up first, by the PID that it has inside. A host as small as this one has no such PID.
 #[test]
 fn process_may_not_find_itself_in_the_hosts_proc() -> Result {
-    if !require_tools(&["ps", "unshare"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps", "unshare"], programs()) {
         let host = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
         let args = [&host[..], &["/bin/sh"]].concat();
         let mut host = Session::start(program.environment().supervise("unshare", args))?;
@@ -305,10 +299,7 @@ fn container_ends_with_pid_1() -> Result {
 #[test]
 fn dead_pid_1_allows_no_more_processes() -> Result {
     // Other shells don't say why they can't fork.
-    if !require_tools(&["bash", "unshare"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["bash", "unshare"], programs()) {
         let options: &[&str] = match program.caller() {
             Caller::Root => &["--pid"],
             Caller::Rootless => &["--user", "--map-root-user", "--pid"],
@@ -429,10 +420,7 @@ fn cpu_ticks(pid: i32) -> u64 {
 /// control would take it from the job. A script doesn't, so it reads from the background.
 #[test]
 fn script_cannot_read_the_terminal_afterwards() -> Result {
-    if !require_tools(&["bash"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["bash"], programs()) {
         let script = |command: &str| {
             format!("02-init-pid1 run --ti {command}; head -n 1 2>/dev/null; echo \"head: $?\"")
         };
@@ -465,9 +453,6 @@ fn script_cannot_read_the_terminal_afterwards() -> Result {
 /// For an ordinary user there are more calls: the one that fails, and the user namespace.
 #[test]
 fn makes_the_expected_system_calls() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
     let lesson = [
         r"^(execve|clone3?|v?fork|unshare|prctl\(PR_SET_PDEATHSIG|wait4|exit_group)\b",
         r"^write\(.*/(setgroups|uid_map|gid_map)>",
@@ -475,7 +460,7 @@ fn makes_the_expected_system_calls() -> Result {
         r"^openat.*/proc/self/status",
         r"^getpid",
     ];
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let [run, init] = trace.by_process()?;
         let tries = run.iter().filter(|call| call.starts_with("unshare(")).count();

@@ -5,7 +5,7 @@ use std::process;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller};
-use harness::test_support::{AssertClean, require_tools};
+use harness::test_support::{AssertClean, require_tools, with_tools};
 use harness::{
     ProcessTree, Program, Result, Session, Supervisor, Transcript, assert_snapshot, diagram,
 };
@@ -36,10 +36,7 @@ fn passes_every_check() {
 
 #[test]
 fn ps_lists_only_the_container() -> Result {
-    if !require_tools(&["ps"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps"], programs()) {
         let (ps, exit) = Transcript::type_lines(shell(&program), &["ps -e -o pid,ppid,args"])?;
         exit.assert_clean();
         assert_eq!(ps.captures(r"(?m)^ +(\d+) ")?, [1, 2], "{}", ps.text);
@@ -109,10 +106,7 @@ fn new_procfs_covers_the_hosts() -> Result {
 /// The host's own /proc, on a host whose `/` is shared, as systemd makes it.
 #[test]
 fn host_keeps_its_proc() -> Result {
-    if !require_tools(&["ps"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps"], programs()) {
         let host = program.environment().supervise::<&str>("sh", []).on_scratch_host();
         let lines = ["03-proc-mount run true", "ps -o comm= -p $$"];
         let (host, exit) = Transcript::type_lines(host, &lines)?;
@@ -214,10 +208,7 @@ fn mounts_by_the_command_stay_inside() -> Result {
 /// On the host, `init` would mount over the host's /proc. It makes no such call.
 #[test]
 fn init_on_the_host_changes_no_mount() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = "--trace=unshare,mount,umount2,setns,mount_setattr,move_mount,open_tree,fsopen";
         let args = ["--quiet=all", "--output=calls", trace, "03-proc-mount", "init", "true"];
         let host = program.environment().supervise("strace", args).on_scratch_host();
@@ -232,10 +223,7 @@ fn init_on_the_host_changes_no_mount() -> Result {
 /// The kernel makes PID 1 the parent of every orphan. `sleep` never waits for one, so a dead orphan stays.
 #[test]
 fn dead_orphan_stays_a_zombie() -> Result {
-    if !require_tools(&["setsid"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["setsid"], programs()) {
         // The orphan lives until someone writes to the pipe, and that is after PID 1 became `sleep`.
         Transcript::run(program.environment().supervise("mkfifo", ["pipe"]))?;
         let script = "echo ready; setsid --fork cat pipe; exec sleep 1000";
@@ -279,10 +267,7 @@ fn memory_and_uptime_are_the_hosts() -> Result {
 /// The lines of the first exercise: the mistake, the repair, and the step in place of the mistake.
 #[test]
 fn reader_can_create_a_scratch_host() -> Result {
-    if !require_tools(&["ps", "unshare", "mount"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps", "unshare", "mount"], programs()) {
         let script = format!(
             "{CONTAINER} sh -c 'mount -t proc proc /proc'; ps; umount /proc; ps -o comm= -p $$; \
             03-proc-mount run true 2>/dev/null; ps -o comm= -p $$; :"
@@ -297,15 +282,12 @@ fn reader_can_create_a_scratch_host() -> Result {
 
 #[test]
 fn makes_the_expected_system_calls() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
     let lesson = [
         r"^(execve|clone3?|v?fork|mount|wait4|exit_group)\(",
         r"^prctl\(PR_SET_PDEATHSIG",
         r"^unshare\(CLONE_NEWNS\)",
     ];
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let [run, init] = trace.by_process()?;
         let expected =

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, require_tools, with_snapshot_settings};
+use harness::test_support::{AssertClean, require_tools, with_snapshot_settings, with_tools};
 use harness::{
     Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, diagram, procfs,
     shell_status,
@@ -221,10 +221,7 @@ fn init_stays_and_command_is_pid_2() -> Result {
 #[test]
 fn makes_the_expected_system_calls() -> Result {
     let lesson = [r"^(execve|clone3?|v?fork|waitid|wait4|exit_group)\("];
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let calls = trace.by_process()?.map(|calls: Vec<&str>| {
             let names = calls.into_iter().filter_map(|call| call.split('(').next());
@@ -409,10 +406,7 @@ fn command_dies_with_run() -> Result {
 /// was PID 1 itself, and its read restarted forever.
 #[test]
 fn background_read_stops_instead_of_spinning() -> Result {
-    if !require_tools(&["bash"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["bash"], programs()) {
         let bash = program.environment().supervise("bash", ["--norc", "--noediting", "-i"]);
         let mut terminal = Terminal::start(bash.env("PS1", "what next? "))?;
         terminal.expect("what next? ")?;
@@ -497,10 +491,7 @@ const CLEANS_UP: &str = "trap \"echo cleaned up; exit 42\" TERM; sleep 1000 & wa
 /// The three steps of `docker stop`: SIGTERM to PID 1, some time, SIGKILL.
 #[test]
 fn sigterm_to_init_never_reaches_the_command() -> Result {
-    if !require_tools(&["ps"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps"], programs()) {
         let mut shell =
             Session::start(program.environment().supervise("sh", ["-c", "exec sh 2>&1"]))?;
         let start = format!("{} run sh -c '{CLEANS_UP}' &", program.name());

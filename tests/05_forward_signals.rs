@@ -6,7 +6,7 @@ use std::fs;
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
 use harness::procfs::{Stat, signal_mask};
-use harness::test_support::{AssertClean, require_tools};
+use harness::test_support::{AssertClean, with_tools};
 use harness::{
     Caller, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
 };
@@ -193,10 +193,7 @@ fn keeps_sigchld_to_itself() -> Result {
 fn pending_signals_arrive_later_and_once() -> Result {
     use Signal::{SIGALRM, SIGHUP, SIGPROF, SIGTERM, SIGUSR1, SIGVTALRM};
     // Not every shell runs the traps of all signals that arrive together.
-    if !require_tools(&["dash"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["dash"], programs()) {
         let dash = program.supervise(["run", "dash", "-c", &listener()]);
         let session = Session::ready(dash, "ready")?;
         let [run, init, _] = pids(&session.tree()?, 0);
@@ -264,10 +261,7 @@ fn passes_tinis_signal_test() -> Result {
 /// Step 03 creates the namespaces, and tini is PID 1. So if the two ever differ, we see it.
 #[test]
 fn tini_passes_the_same_test() -> Result {
-    if !require_tools(&["tini"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["tini"], programs()) {
         let step_03 = step(3, program.caller())?;
         signals_to_pid_1_kill_the_command(&step_03, &["run", "--ti", "tini", "--"])?;
     }
@@ -321,10 +315,7 @@ fn sigcont_discards_a_pending_sigtstp() -> Result {
 /// No process could continue `run` here, so the kernel doesn't stop it, and it goes on forwarding.
 #[test]
 fn orphaned_process_group_ignores_sigtstp() -> Result {
-    if !require_tools(&["setsid"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["setsid"], programs()) {
         let run = program.supervise(["run", "sh", "-c", &listener()]);
         let session = Session::ready(run.wrapped_by(&["setsid", "--wait"]), "ready")?;
         let [run, ..] = pids(&session.tree()?, 1);
@@ -359,10 +350,7 @@ fn wait_until_it_sleeps(terminal: &Terminal) -> Result<[i32; 3]> {
 
 #[test]
 fn ctrl_z_and_fg_stop_and_continue_the_command() -> Result {
-    if !require_tools(&["bash"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["bash"], programs()) {
         let mut terminal = bash(&program)?;
         terminal.send_keys(&format!("{} run sleep 1000\r", program.name()))?;
         let all = wait_until_it_sleeps(&terminal)?;
@@ -428,10 +416,7 @@ fn group_signal_goes_to_all_three_processes() -> Result {
 /// The command is in the group that `timeout` signals.
 #[test]
 fn timeout_signals_the_commands_group() -> Result {
-    if !require_tools(&["timeout"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["timeout"], programs()) {
         let script = "trap 'echo TERM; exit 7' TERM; echo ready; sleep 1000 & wait";
         let run = program.supervise(["run", "sh", "-c", script]);
         let session = Session::ready(run.wrapped_by(&["timeout", "1000"]), "ready")?;
@@ -448,10 +433,7 @@ fn timeout_signals_the_commands_group() -> Result {
 /// The inner shell stops itself. `run` isn't told, so neither is the shell that waits for `run`.
 #[test]
 fn suspend_inside_does_not_stop_run() -> Result {
-    if !require_tools(&["bash"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["bash"], programs()) {
         let mut terminal = bash(&program)?;
         terminal.send_keys(&format!("{} run --ti bash --norc --noediting\r", program.name()))?;
         terminal.expect(PROMPT)?;
@@ -469,10 +451,7 @@ fn suspend_inside_does_not_stop_run() -> Result {
 /// The inner shell moved the terminal to its own process group, and can't name the group that had it before.
 #[test]
 fn script_cannot_read_the_terminal_afterwards() -> Result {
-    if !require_tools(&["bash"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["bash"], programs()) {
         let bash = format!("PS1='{PROMPT}' \"$0\" run --ti bash --norc --noediting -i");
         let line = format!("{bash}; read line; echo \"got ($line)\"");
         let shell = program.script(&line);
@@ -570,10 +549,7 @@ fn command_keeps_mask_and_ignored_signals() -> Result {
 /// that signal is lost there.
 #[test]
 fn exec_stage_takes_pending_signals_but_sigpipe() -> Result {
-    if !require_tools(&["bash"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["bash"], programs()) {
         let path = program.path().to_string_lossy();
         for (signal, status) in [("USR1", 128 + Signal::SIGUSR1 as i32), ("PIPE", 0)] {
             let block = format!("--block-signal={signal}");
@@ -643,10 +619,7 @@ fn run_and_init_keep_no_file_open() -> Result {
 /// Before the container starts, because standard error is /dev/null afterwards.
 #[test]
 fn refused_signalfd_is_one_error() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let inject = "inject=signalfd,signalfd4:error=ENOSYS";
         let strace = ["strace", "-f", "-o", "/dev/null", "-e", inject];
         let refused = program.supervise(["run", "--ti", "true"]).wrapped_by(&strace).output()?;
@@ -699,10 +672,7 @@ fn makes_the_expected_system_calls() -> Result {
         // The library blocks others for a moment, while it creates a child.
         r"^rt_sigprocmask\(SIG_(UN)?BLOCK, \[HUP INT ",
     ];
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let text = trace.grouped_by_process().redacted()?;
         // strace puts spaces before a result that comes late.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, require_tools};
+use harness::test_support::{AssertClean, require_tools, with_tools};
 use harness::{
     Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot, procfs,
 };
@@ -309,10 +309,7 @@ fn ctrl_c_before_command_exists_isnt_lost() -> Result {
 /// could get a signal by itself that its parent counts as early.
 #[test]
 fn command_waits_for_release() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let slow = "--inject=signalfd4:delay_enter=100000";
         let strace = ["strace", "-f", "--trace=execve,kill,signalfd4", slow, "--output=calls"];
         let run = program.supervise(["run", "/bin/true"]).wrapped_by(&strace);
@@ -776,10 +773,7 @@ fn tostop_stops_background_jobs_only() -> Result {
 /// terminal, and dies.
 #[test]
 fn hangup_reaches_command_of_session_leader() -> Result {
-    if !require_tools(&["script"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["script"], programs()) {
         let trap = "trap \"echo hung up >heard; exit\" HUP; sleep 1000 & echo ready; wait";
         let leader = format!("exec {} run sh -c '{trap}'", program.name());
         let script = program.environment().supervise("script", ["-qc", &leader, "/dev/null"]);
@@ -796,10 +790,7 @@ fn hangup_reaches_command_of_session_leader() -> Result {
 /// `perl -e 'alarm …; exec …'` is an old way to limit a program's time. exec keeps the alarm, a child hasn't got it.
 #[test]
 fn alarm_reaches_command() -> Result {
-    if !require_tools(&["perl"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["perl"], programs()) {
         let alarm = ["perl", "-e", "alarm 2; exec @ARGV"];
         let trap = "trap 'exit 7' ALRM; sleep 1000 & wait";
         let run = program.supervise(["run", "sh", "-c", trap]).wrapped_by(&alarm);
@@ -866,14 +857,11 @@ fn real_time_signal_kills_run() -> Result {
 /// What is new since step 05. `run`, `init` and PID 2 are busy at the same time, so it's one after the other.
 #[test]
 fn makes_the_expected_system_calls() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
     let lesson = [
         r"^(execve|clone3?|v?fork|rt_sigtimedwait|kill|signalfd4|exit_group)\(",
         r#"^openat\(.*"/dev/tty""#,
     ];
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let text = trace.grouped_by_process().redacted()?;
         // strace puts spaces before a result that comes late.
@@ -894,10 +882,7 @@ fn makes_the_expected_system_calls() -> Result {
 /// S2: kernels without CONFIG_PROC_CHILDREN don't have /proc/PID/task/TID/children.
 #[test]
 fn never_opens_proc_children() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let strace = ["strace", "--follow-forks", "--trace=open,openat", "--output=calls"];
         let run = program.supervise(["run", "true"]);
         let terminal = Terminal::start(run.wrapped_by(&strace))?;
