@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller};
+use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
 use harness::test_support::{AssertClean, require_tools, with_tools};
 use harness::{
     Caller, Environment, ProcessTree, Program, Result, Session, Transcript, assert_snapshot,
@@ -76,11 +76,12 @@ fn command_runs_two_processes() -> Result {
         let (exit, stderr) = shell.end()?;
         exit.assert_clean();
         assert_eq!(stderr, format!("pid: {}\n", parent.pids[0]));
-        let before = tree.before(["01-exec-vs-command", "command", "/bin/sh"]);
-        let moments = [("before", &before), ("while the shell runs", &tree)];
         assert_snapshot!("command_tree", tree.redacted());
         let caption = "command: a second process, with its own PID";
-        assert_snapshot!("command_diagram", diagram(caption, &moments));
+        assert_snapshot!(
+            "command_diagram",
+            shell_diagram(caption, &tree, &["01-exec-vs-command", "command", "/bin/sh"])
+        );
     }
     Ok(())
 }

@@ -5,11 +5,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::process;
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller};
+use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
 use harness::test_support::{AssertClean, Skip, require_tools, with_tools};
 use harness::{
     Caller, Exit, ProcessTree, Program, Requirement, Result, Session, Supervisor, Terminal,
-    Transcript, assert_snapshot, diagram,
+    Transcript, assert_snapshot,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -123,11 +123,12 @@ fn command_has_one_pid_inside_and_one_outside() -> Result {
         // This /proc is the host's, and shows both PIDs.
         assert_eq!(shell.run("grep NSpid /proc/self/status | wc -w")?, "3");
         shell.end()?.0.assert_clean();
-        let before = tree.before(["02-init-pid1", "run", "--ti", "/bin/sh"]);
-        let moments = [("before", &before), ("while the shell runs", &tree)];
         assert_snapshot!("tree", tree.redacted());
         let caption = "run, and the command: one process with two PIDs";
-        assert_snapshot!("diagram", diagram(caption, &moments));
+        assert_snapshot!(
+            "diagram",
+            shell_diagram(caption, &tree, &["02-init-pid1", "run", "--ti", "/bin/sh"])
+        );
     }
     Ok(())
 }

@@ -4,11 +4,9 @@ use std::fs;
 use std::process;
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller};
-use harness::test_support::{AssertClean, require_tools, with_tools};
-use harness::{
-    ProcessTree, Program, Result, Session, Supervisor, Transcript, assert_snapshot, diagram,
-};
+use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
+use harness::test_support::{AssertClean, with_tools};
+use harness::{ProcessTree, Program, Result, Session, Supervisor, Transcript, assert_snapshot};
 use nix::sys::signal::Signal;
 
 fn programs() -> Vec<Program> {
@@ -71,11 +69,12 @@ fn command_has_its_own_mount_namespace() -> Result {
         let seen = shell.run("readlink /proc/self/ns/mnt")?;
         assert_eq!(seen, format!("mnt:[{}]", command.namespaces["mnt"]));
         shell.end()?.0.assert_clean();
-        let before = tree.before(["03-proc-mount", "run", "--ti", "/bin/sh"]);
-        let moments = [("before", &before), ("while the shell runs", &tree)];
         assert_snapshot!("tree", tree.redacted());
         let caption = "run, and the command with its own mounts";
-        assert_snapshot!("diagram", diagram(caption, &moments));
+        assert_snapshot!(
+            "diagram",
+            shell_diagram(caption, &tree, &["03-proc-mount", "run", "--ti", "/bin/sh"])
+        );
     }
     Ok(())
 }
@@ -118,8 +117,8 @@ fn host_keeps_its_proc() -> Result {
 }
 
 /// A scratch host has a root, whichever caller creates it.
-fn any_program() -> Option<Program> {
-    programs().into_iter().next()
+fn any_program(tools: &[&'static str]) -> Option<Program> {
+    with_tools(tools, programs()).next()
 }
 
 const CONTAINER: &str = "unshare --mount --propagation unchanged --pid --fork";
@@ -127,10 +126,7 @@ const CONTAINER: &str = "unshare --mount --propagation unchanged --pid --fork";
 /// Without the private mount, the container's procfs appears on the host and outlives the container.
 #[test]
 fn shared_mount_damages_the_hosts_proc() -> Result {
-    let Some(program) = any_program() else { return Ok(()) };
-    if !require_tools(&["ps", "unshare", "mount"]) {
-        return Ok(());
-    }
+    let Some(program) = any_program(&["ps", "unshare", "mount"]) else { return Ok(()) };
     let host = program.environment().supervise::<&str>("sh", []).on_scratch_host();
     let mistake = format!("{CONTAINER} sh -c 'mount -t proc proc /proc; echo $$'");
     let lines = [&mistake, "ps", "umount /proc", "ps -o comm= -p $$"];
@@ -146,10 +142,7 @@ fn shared_mount_damages_the_hosts_proc() -> Result {
 /// The host's `ps` fails as soon as the mount is there, and not only after the container.
 #[test]
 fn shared_mount_damages_the_host_at_once() -> Result {
-    let Some(program) = any_program() else { return Ok(()) };
-    if !require_tools(&["ps", "unshare", "mount"]) {
-        return Ok(());
-    }
+    let Some(program) = any_program(&["ps", "unshare", "mount"]) else { return Ok(()) };
     let script = format!(
         "mkfifo up go; {CONTAINER} sh -c 'mount -t proc proc /proc; echo >up; read _ <go' & \
         read _ <up; ps; echo >go; wait; umount /proc; rm up go"
@@ -163,10 +156,7 @@ fn shared_mount_damages_the_host_at_once() -> Result {
 /// `/` is private then, but /proc is a separate mount and still shared.
 #[test]
 fn private_without_rec_still_leaks() -> Result {
-    let Some(program) = any_program() else { return Ok(()) };
-    if !require_tools(&["unshare", "mount"]) {
-        return Ok(());
-    }
+    let Some(program) = any_program(&["unshare", "mount"]) else { return Ok(()) };
     let script = format!("{CONTAINER} sh -c 'mount --make-private /; mount -t proc proc /proc'");
     let host = program.environment().supervise("sh", ["-c", &script]).on_scratch_host();
     let (_, exit) = Transcript::run_with_exit(host)?;
@@ -178,10 +168,7 @@ fn private_without_rec_still_leaks() -> Result {
 /// In a mount namespace of another user namespace, the kernel turns shared copies into slaves.
 #[test]
 fn rootless_mounts_never_reach_the_host() -> Result {
-    let Some(program) = any_program() else { return Ok(()) };
-    if !require_tools(&["unshare", "mount"]) {
-        return Ok(());
-    }
+    let Some(program) = any_program(&["unshare", "mount"]) else { return Ok(()) };
     let script = "mount -t tmpfs none /mnt; grep -c ' /mnt ' /proc/self/mountinfo";
     let options = ["--user", "--map-root-user", "--mount", "--propagation", "unchanged"];
     let args = [&options[..], &["sh", "-c", script]].concat();

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, require_tools, with_snapshot_settings, with_tools};
-use harness::{
-    Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, diagram, procfs,
-    shell_status,
+use course::test_support::{
+    assert_checks_pass, programs_for_each_caller, shell_diagram, step_program,
 };
-use insta::assert_snapshot;
+use harness::test_support::{AssertClean, require_tools, with_tools};
+use harness::{
+    Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
+    procfs, shell_status,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -88,7 +89,7 @@ fn step_03_collects_zombies() -> Result {
     for program in programs_03().iter().filter(|program| timeout_stays(program)) {
         let text = three_dead_orphans(program, |tree| zombies(tree) == 3)?;
         assert!(text.ends_with(&"Z      [sleep] <defunct>\n".repeat(3)), "{text}");
-        with_snapshot_settings(|| assert_snapshot!("zombies_under_step_03", text));
+        assert_snapshot!("zombies_under_step_03", text);
     }
     Ok(())
 }
@@ -102,18 +103,23 @@ fn init_leaves_no_zombies() -> Result {
         // `run`, `init`, `timeout` and the shell.
         let text = three_dead_orphans(program, |tree| tree.processes().len() == 4)?;
         assert!(!text.contains("defunct"), "{text}");
-        with_snapshot_settings(|| assert_snapshot!("no_zombies", text));
+        assert_snapshot!("no_zombies", text);
     }
     Ok(())
+}
+
+fn with_zombie(program: &Program) -> Result<(Session, ProcessTree)> {
+    let mut shell = program.session([&["run", "--ti"], &TIMEOUT[..]].concat())?;
+    shell.run("(sleep 0 &)")?;
+    let tree = shell.wait_for_tree(|tree| zombies(tree) == 1)?;
+    Ok((shell, tree))
 }
 
 /// Nothing runs any more, so there's nothing that a signal could kill.
 #[test]
 fn zombie_survives_sigkill() -> Result {
     for program in programs_03().iter().filter(|program| timeout_stays(program)) {
-        let mut shell = program.session([&["run", "--ti"], &TIMEOUT[..]].concat())?;
-        shell.run("(sleep 0 &)")?;
-        let tree = shell.wait_for_tree(|tree| zombies(tree) == 1)?;
+        let (mut shell, tree) = with_zombie(program)?;
         let zombie = tree.processes().into_iter().find(|process| process.state == 'Z').cloned();
         let zombie = zombie.expect("there is one");
         let kill = format!("kill -KILL {}", zombie.pids[1]);
@@ -130,9 +136,7 @@ fn zombie_survives_sigkill() -> Result {
 #[test]
 fn zombie_has_a_pid_but_no_memory() -> Result {
     for program in programs_03().iter().filter(|program| timeout_stays(program)) {
-        let mut shell = program.session([&["run", "--ti"], &TIMEOUT[..]].concat())?;
-        shell.run("(sleep 0 &)")?;
-        let tree = shell.wait_for_tree(|tree| zombies(tree) == 1)?;
+        let (shell, tree) = with_zombie(program)?;
         for process in tree.processes() {
             let is_zombie = process.state == 'Z';
             let memory = procfs::status_field(process.pids[0], "VmSize");
@@ -206,13 +210,10 @@ fn init_stays_and_command_is_pid_2() -> Result {
         assert_eq!(init.namespaces, command.namespaces);
         assert_eq!(shell.run("echo $$ $PPID")?, "2 1");
         shell.end()?.0.assert_clean();
-        let before = tree.before(["04-reap-zombies", "run", "--ti", "/bin/sh"]);
-        let moments = [("before", &before), ("while the shell runs", &tree)];
-        with_snapshot_settings(|| {
-            assert_snapshot!("tree", tree.redacted());
-            let caption = "run, then init, which stays PID 1, and the command below it";
-            assert_snapshot!("diagram", diagram(caption, &moments));
-        });
+        assert_snapshot!("tree", tree.redacted());
+        let caption = "run, then init, which stays PID 1, and the command below it";
+        let argv = ["04-reap-zombies", "run", "--ti", "/bin/sh"];
+        assert_snapshot!("diagram", shell_diagram(caption, &tree, &argv));
     }
     Ok(())
 }
@@ -232,7 +233,7 @@ fn makes_the_expected_system_calls() -> Result {
         assert_eq!(init, ["execve", "clone", "waitid", "wait4", "exit_group"]);
         assert_eq!(command, ["execve", "exit_group"]);
         let text = trace.grouped_by_process().redacted()?;
-        with_snapshot_settings(|| assert_snapshot!("trace", text));
+        assert_snapshot!("trace", text);
     }
     Ok(())
 }
@@ -512,7 +513,7 @@ fn sigterm_to_init_never_reaches_the_command() -> Result {
         assert!(text.ends_with("\n[exit status 137]\n"), "{text}");
         let run = text.lines().find_map(|line| line.strip_prefix("run PID: ")).expect("its PID");
         let text = text.replace(run, "HOST_A");
-        with_snapshot_settings(|| assert_snapshot!("stopped_like_docker", text));
+        assert_snapshot!("stopped_like_docker", text);
     }
     Ok(())
 }

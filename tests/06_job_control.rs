@@ -103,6 +103,13 @@ fn expect_status(terminal: &mut Terminal, status: i32) -> Result {
     Ok(())
 }
 
+/// Presses Ctrl-C while `sleep` runs in the foreground.
+fn interrupt_sleep(terminal: &mut Terminal) -> Result {
+    expect_in_foreground(terminal, "sleep")?;
+    terminal.send_keys(CTRL_C)?;
+    expect_status(terminal, 130)
+}
+
 /// Waits for the states of everything below the shell: `run`, `init`, the command, its children. S sleeps, T is
 /// stopped. PID 1 never stops: nothing in its namespace can do that, and it blocks what a terminal sends.
 fn expect_states(terminal: &Terminal, states: &str) -> Result<ProcessTree> {
@@ -365,9 +372,7 @@ fn ctrl_z_stops_job_and_fg_resumes_it() -> Result {
                     }
                 }
             }
-            expect_in_foreground(terminal, "sleep")?;
-            terminal.send_keys(CTRL_C)?;
-            expect_status(terminal, 130)?;
+            interrupt_sleep(terminal)?;
         }
         Ok(())
     })
@@ -405,9 +410,7 @@ fn stop_signal_to_run_stops_command_and_run() -> Result {
                 expect_states(terminal, "SSS")?;
                 expect_settled(terminal)?;
             }
-            expect_in_foreground(terminal, "sleep")?;
-            terminal.send_keys(CTRL_C)?;
-            expect_status(terminal, 130)?;
+            interrupt_sleep(terminal)?;
         }
         Ok(())
     })
@@ -470,9 +473,7 @@ fn init_reports_stop_as_long_as_it_lasts() -> Result {
         terminal.wait_for_tree(|_| has(run, "ShdPnd", SIGTSTP))?;
         enter(terminal, "fg")?;
         expect_states(terminal, "SSS")?;
-        expect_in_foreground(terminal, "sleep")?;
-        terminal.send_keys(CTRL_C)?;
-        expect_status(terminal, 130)
+        interrupt_sleep(terminal)
     })
 }
 
@@ -546,9 +547,7 @@ fn shell_inside_has_job_control() -> Result {
             // A SIGCONT without `fg` leaves the terminal to the job that has it.
             send(terminal.tree()?.root.children[0].pids[0], SIGCONT);
             expect_settled(terminal)?;
-            expect_in_foreground(terminal, "sleep")?;
-            terminal.send_keys(CTRL_C)?;
-            expect_status(terminal, 130)?;
+            interrupt_sleep(terminal)?;
             enter(terminal, "exit 7")?;
             // dash wants to give the terminal back to the process group that had it, which has no PID inside.
             let is_dash = inside.name == "dash";

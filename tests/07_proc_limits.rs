@@ -9,10 +9,12 @@ use std::thread;
 use std::time::Instant;
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
+use course::test_support::{
+    assert_checks_pass, programs_for_each_caller, shell_diagram, step_program,
+};
 use harness::test_support::{AssertClean, require_tools, with_tools};
 use harness::{
-    Caller, Program, Result, Session, Supervisor, Transcript, assert_snapshot, diagram, helper_path,
+    Caller, Program, Result, Session, Supervisor, Transcript, assert_snapshot, helper_path,
 };
 
 fn programs() -> Vec<Program> {
@@ -444,10 +446,11 @@ fn init_has_own_pid_mount_and_time_namespace() -> Result {
             assert_eq!(init.namespaces[kind], command.namespaces[kind], "{kind}");
         }
         shell.end()?.0.assert_clean();
-        let before = tree.before(["07-proc-limits", "run", "--ti", "/bin/sh"]);
-        let moments = [("before", &before), ("while the shell runs", &tree)];
         let caption = "PID 1 and the command have their own PIDs, mounts and uptime";
-        assert_snapshot!("diagram", diagram(caption, &moments));
+        assert_snapshot!(
+            "diagram",
+            shell_diagram(caption, &tree, &["07-proc-limits", "run", "--ti", "/bin/sh"])
+        );
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::test_support::Skip;
-use harness::{Caller, Program, Requirement};
+use harness::{Caller, ProcessTree, Program, Requirement, diagram};
 
 use crate::checks;
 use crate::step::Step;
@@ -51,6 +51,12 @@ pub fn program(path: impl AsRef<Path>, caller: Caller) -> Program {
         Some(seconds) => program.with_timeout(Duration::from_secs(seconds)),
         None => program,
     }
+}
+
+/// Draws a tree before the process at the top started anything, as `argv`, and now.
+pub fn shell_diagram(caption: &str, tree: &ProcessTree, argv: &[&str]) -> String {
+    let before = tree.before(argv.iter().copied());
+    diagram(caption, &[("before", &before), ("while the shell runs", tree)])
 }
 
 /// Builds the step with this number. A step's own test has its program already.

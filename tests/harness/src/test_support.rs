@@ -58,8 +58,11 @@ pub fn require_tools(tools: &[&'static str]) -> bool {
 
 /// Returns the programs if these tools are installed. If not, the test is skipped.
 #[track_caller]
-pub fn with_tools(tools: &[&'static str], programs: Vec<Program>) -> Vec<Program> {
-    if require_tools(tools) { programs } else { Vec::new() }
+pub fn with_tools(
+    tools: &[&'static str],
+    programs: impl IntoIterator<Item = Program>,
+) -> impl Iterator<Item = Program> {
+    require_tools(tools).then_some(programs).into_iter().flatten()
 }
 
 /// Asserts that a text is as in its snapshot, with a header of three lines, because the book shows a snapshot from
