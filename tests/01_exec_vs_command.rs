@@ -78,10 +78,8 @@ fn command_runs_two_processes() -> Result {
         assert_eq!(stderr, format!("pid: {}\n", parent.pids[0]));
         assert_snapshot!("command_tree", tree.redacted());
         let caption = "command: a second process, with its own PID";
-        assert_snapshot!(
-            "command_diagram",
-            shell_diagram(caption, &tree, &["01-exec-vs-command", "command", "/bin/sh"])
-        );
+        let argv = ["01-exec-vs-command", "command", "/bin/sh"];
+        assert_snapshot!("command_diagram", shell_diagram(caption, &tree, &argv));
     }
     Ok(())
 }

@@ -125,10 +125,8 @@ fn command_has_one_pid_inside_and_one_outside() -> Result {
         shell.end()?.0.assert_clean();
         assert_snapshot!("tree", tree.redacted());
         let caption = "run, and the command: one process with two PIDs";
-        assert_snapshot!(
-            "diagram",
-            shell_diagram(caption, &tree, &["02-init-pid1", "run", "--ti", "/bin/sh"])
-        );
+        let argv = ["02-init-pid1", "run", "--ti", "/bin/sh"];
+        assert_snapshot!("diagram", shell_diagram(caption, &tree, &argv));
     }
     Ok(())
 }

@@ -71,10 +71,8 @@ fn command_has_its_own_mount_namespace() -> Result {
         shell.end()?.0.assert_clean();
         assert_snapshot!("tree", tree.redacted());
         let caption = "run, and the command with its own mounts";
-        assert_snapshot!(
-            "diagram",
-            shell_diagram(caption, &tree, &["03-proc-mount", "run", "--ti", "/bin/sh"])
-        );
+        let argv = ["03-proc-mount", "run", "--ti", "/bin/sh"];
+        assert_snapshot!("diagram", shell_diagram(caption, &tree, &argv));
     }
     Ok(())
 }

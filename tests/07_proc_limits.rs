@@ -447,10 +447,8 @@ fn init_has_own_pid_mount_and_time_namespace() -> Result {
         }
         shell.end()?.0.assert_clean();
         let caption = "PID 1 and the command have their own PIDs, mounts and uptime";
-        assert_snapshot!(
-            "diagram",
-            shell_diagram(caption, &tree, &["07-proc-limits", "run", "--ti", "/bin/sh"])
-        );
+        let argv = ["07-proc-limits", "run", "--ti", "/bin/sh"];
+        assert_snapshot!("diagram", shell_diagram(caption, &tree, &argv));
     }
     Ok(())
 }

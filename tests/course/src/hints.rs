@@ -3,16 +3,14 @@
 use harness::Result;
 
 use crate::checks::Check;
-use crate::print::wrap;
+use crate::print::{section, wrap};
 use crate::state::State;
 use crate::step::Step;
 use crate::style::{Style, paint};
 
 /// Returns the hints for a check.
 pub fn for_check(name: &str) -> Vec<String> {
-    let head = format!("[{name}]");
-    let mut lines = include_str!("../hints.txt").lines().skip_while(|line| *line != head).skip(1);
-    let section: Vec<_> = lines.by_ref().take_while(|line| !line.starts_with('[')).collect();
+    let section: Vec<_> = section(include_str!("../hints.txt"), name).collect();
     let paragraphs = section.split(|line| line.is_empty());
     paragraphs.filter(|lines| !lines.is_empty()).map(|lines| lines.join(" ")).collect()
 }

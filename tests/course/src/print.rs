@@ -38,6 +38,13 @@ pub fn wrap(start: &str, text: &str) -> String {
     wrapped
 }
 
+/// Returns the lines below `[name]` in a text with such sections.
+pub fn section<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let head = format!("[{name}]");
+    let lines = text.lines().skip_while(move |line| *line != head).skip(1);
+    lines.take_while(|line| !line.starts_with('['))
+}
+
 /// Prints the last line of an answer: what to do next.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use harness::soak::Config;
 use harness::{Caller, Context, Error, Requirement, Result};
 
 use crate::style::colors_stderr;
-use crate::workspace::root;
+use crate::workspace::{called_as, root};
 
 /// What a machine must allow, and the first step that needs it.
 pub const NEEDS: [(Probe, u32); 5] =
@@ -70,6 +70,11 @@ impl Step {
     /// Returns the number as learners write it: `02`.
     pub fn label(&self) -> String {
         format!("{:02}", self.number)
+    }
+
+    /// Returns what a learner types for a recipe with this step: `just check 02`.
+    pub fn recipe(&self, name: &str) -> String {
+        format!("{} {name} {}", called_as(), self.label())
     }
 
     /// Returns its directory.
@@ -140,9 +145,8 @@ impl Step {
 
     /// Returns the command lines that show its point and exit at once.
     pub fn examples(&self) -> Vec<[&'static str; 2]> {
-        let [first, second] = self.subcommands();
-        let both = [[first, "/bin/true"], [second, "/bin/true"]];
-        if self.has_container() { vec![self.example()] } else { both.into() }
+        let count = if self.has_container() { 1 } else { 2 };
+        self.subcommands()[..count].iter().map(|subcommand| [*subcommand, "/bin/true"]).collect()
     }
 
     /// Returns what to soak it with. The first step promises nothing about what it leaves when it's killed.

@@ -54,7 +54,7 @@ pub use helper_path::helper_path;
 pub use output::OUTPUT_LIMIT;
 pub use process_tree::{Process, ProcessTree};
 pub use program::Program;
-pub use requirement::Requirement;
+pub use requirement::{Requirement, is_in_path};
 pub use restriction::Restriction;
 pub use running::Running;
 pub use scratch::ScratchDir;

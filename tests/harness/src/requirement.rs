@@ -1,8 +1,12 @@
 //! What a machine must be able to do for a test.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Mutex;
+
+use nix::unistd::{AccessFlags, access};
 
 use crate::caller::Caller;
 use crate::environment::SEARCH_PATH;
@@ -64,6 +68,13 @@ fn probe(caller: Caller, probe: Probe) -> Result {
 }
 
 fn find_tool(program: &str) -> Result {
-    let found = std::env::split_paths(SEARCH_PATH).any(|place| place.join(program).is_file());
+    let found = is_in_path(program, SEARCH_PATH.as_ref());
     if found { Ok(()) } else { Err(Error::new(format!("{program} isn't installed"))) }
+}
+
+/// Looks for a program in the directories of `path`. It isn't started, because it may be what's broken.
+pub fn is_in_path(program: &str, path: &OsStr) -> bool {
+    env::split_paths(path)
+        .map(|directory| directory.join(program))
+        .any(|file| file.is_file() && access(&file, AccessFlags::X_OK).is_ok())
 }

@@ -99,12 +99,6 @@ impl Session {
         Ok(line.trim_end_matches('\n').to_owned())
     }
 
-    /// Waits for the next line, but no longer than `timeout`.
-    pub fn next_line_timeout(&self, timeout: Duration) -> Option<String> {
-        let line = self.output.read_until("\n", "a line", timeout).ok()?;
-        Some(line.trim_end_matches('\n').to_owned())
-    }
-
     /// Gives the shell a command line, and returns what it prints on standard output. When this returns, the
     /// shell waits for the next question.
     ///

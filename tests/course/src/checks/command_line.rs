@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use harness::{Program, Requirement};
 use nix::sys::signal::Signal;
 
-use super::result::{CheckResult, RunOutput, command_line, during, ensure};
+use super::result::{CheckResult, During, RunOutput, command_line, ensure};
 
 fn run<S: AsRef<OsStr>>(
     program: &Program,
@@ -111,9 +111,9 @@ pub(super) fn ti_passes_on_standard_input(program: &Program) -> CheckResult {
 pub(super) fn starts_shell_by_default(program: &Program) -> CheckResult {
     for args in [&[] as &[&str], &["run", "--ti"]] {
         let command = command_line(program, args);
-        let mut shell = program.session(args).map_err(during(&command))?;
-        let answer = shell.run("echo $0").map_err(during(&command))?;
-        let (exit, said) = shell.end().map_err(during(&command))?;
+        let mut shell = program.session(args).during(&command)?;
+        let answer = shell.run("echo $0").during(&command)?;
+        let (exit, said) = shell.end().during(&command)?;
         ensure(answer == "/bin/sh", &command, "/bin/sh", answer)?;
         let expected = "exit status 0 when the shell's input ends";
         ensure(exit.status.success(), &command, expected, exit.status.to_string())?;

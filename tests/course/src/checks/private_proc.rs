@@ -3,7 +3,7 @@
 use harness::{Program, Transcript};
 
 use super::pid_namespace::ensure_new_namespace;
-use super::result::{CheckResult, RunOutput, command_line, during, ensure, ensure_clean, prints};
+use super::result::{CheckResult, During, RunOutput, command_line, ensure, ensure_clean, prints};
 
 /// The command is in a new mount namespace.
 pub(super) fn command_has_its_own_mounts(program: &Program) -> CheckResult {
@@ -36,7 +36,7 @@ pub(super) fn host_proc_is_unharmed(program: &Program) -> CheckResult {
     let shell = program.script(script).on_scratch_host();
     let run = command_line(program, &["run", "readlink", "/proc/self"]);
     let command = format!("{run}, and then `ps` on the host, whose `/` is shared");
-    let (transcript, exit) = Transcript::run_with_exit(shell).map_err(during(&command))?;
+    let (transcript, exit) = Transcript::run_with_exit(shell).during(&command)?;
     // Depending on the step, the command is PID 1 or 2 inside.
     let shown = ["\n1\nsh\n", "\n2\nsh\n"].iter().any(|end| transcript.printed.ends_with(end));
     let expected = "a small PID inside, and then sh, the host's shell";

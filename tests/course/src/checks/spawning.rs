@@ -5,7 +5,7 @@ use harness::Program;
 use super::command_line::{
     ensure_inherits_unchanged, ensure_names_exec_failure, ensure_passes_on_arguments,
 };
-use super::result::{CheckResult, RunOutput, during, ensure, ensure_clean};
+use super::result::{CheckResult, During, RunOutput, ensure, ensure_clean};
 
 const SUBCOMMANDS: [&str; 2] = ["command", "exec"];
 
@@ -16,13 +16,13 @@ fn run(program: &Program, args: &[&str]) -> CheckResult<RunOutput> {
 /// Looks at the processes while a shell runs: how many there are, and the shell's PID and parent.
 fn shell(program: &Program, subcommand: &str, processes: usize, expected: &str) -> CheckResult {
     let command = format!("{} {subcommand} /bin/sh", program.name());
-    let mut shell = program.session([subcommand, "/bin/sh"]).map_err(during(&command))?;
-    let tree = shell.tree().map_err(during(&command))?;
+    let mut shell = program.session([subcommand, "/bin/sh"]).during(&command)?;
+    let tree = shell.tree().during(&command)?;
     ensure(tree.processes().len() == processes, &command, expected, tree.text())?;
     let pid = tree.processes().last().map_or(0, |last| last.pids[0]).to_string();
-    let answer = shell.run("echo $$").map_err(during(&command))?;
+    let answer = shell.run("echo $$").during(&command)?;
     ensure(answer == pid, format!("{command}, and echo $$"), pid, answer)?;
-    let (exit, stderr) = shell.end().map_err(during(&command))?;
+    let (exit, stderr) = shell.end().during(&command)?;
     let line = format!("pid: {}\n", tree.root.pids[0]);
     ensure(stderr == line, &command, format!("standard error: {line}"), stderr)?;
     ensure_clean(&command, &exit)

@@ -31,22 +31,21 @@ pub struct Hint {
 /// There's nothing to grade, or it doesn't compile.
 pub fn hint(options: &Hint) -> Result<ExitCode> {
     let Hint { step, name, all } = options;
-    let (just, label) = (called_as(), step.label());
     let check = match name {
         Some(name) => Some(the_one(step, name)?),
         None => first_failing(step)?,
     };
     let Some(check) = check else {
         print("Every check passes, so there's nothing to hint at.\n")?;
-        print_next(format!("{just} progress"))?;
+        print_next(format!("{} progress", called_as()))?;
         return Ok(ExitCode::SUCCESS);
     };
     let total = hints::for_check(check.name).len();
     let count = if *all { total } else { hints::give(step, check)? };
     print(hints::text(check, count))?;
-    let then = format!("change your code, then {just} check {label} {}", check.name);
+    let then = format!("change your code, then {} {}", step.recipe("check"), check.name);
     let last = count == total;
-    print_next(if last { format!("{then}, or see {just} solution {label}") } else { then })?;
+    print_next(if last { format!("{then}, or see {}", step.recipe("solution")) } else { then })?;
     Ok(ExitCode::SUCCESS)
 }
 

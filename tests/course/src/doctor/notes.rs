@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 
-use nix::unistd::{AccessFlags, access};
+use harness::is_in_path;
 
 use super::advice::{Cause, HARMLESS, OTHER_KERNEL};
 use super::facts::{Facts, Place, sysctl};
@@ -26,14 +26,8 @@ const TOOLS: [(&str, &str, &str); 13] = [
     ("tini", "optional: another PID 1 to compare", "tini"),
 ];
 
-/// Looks for a program in PATH. It isn't started, because it may be what's broken.
 fn tool((program, needed_for, package): (&str, &str, &str)) -> Finding {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let is_in = |directory: std::path::PathBuf| {
-        let file = directory.join(program);
-        file.is_file() && access(&file, AccessFlags::X_OK).is_ok()
-    };
-    if env::split_paths(&path).any(is_in) {
+    if is_in_path(program, &env::var_os("PATH").unwrap_or_default()) {
         return Finding::new(program, Verdict::Ok, needed_for);
     }
     let found = Some(format!("not in PATH; package: {package}"));
