@@ -14,9 +14,14 @@ use harness::{Caller, Context, Error, Requirement, Result};
 use crate::style::colors_stderr;
 use crate::workspace::{called_as, root};
 
-/// What a machine must allow, and the first step that needs it.
-pub const NEEDS: [(Probe, u32); 5] =
-    [(Probe::Pid, 2), (Probe::Mounts, 3), (Probe::Procfs, 3), (Probe::Masks, 7), (Probe::Time, 7)];
+/// What a machine must allow, what the doctor calls it, and the first step that needs it.
+pub const NEEDS: [(Probe, &str, u32); 5] = [
+    (Probe::Pid, "a PID namespace", 2),
+    (Probe::Mounts, "private mounts", 3),
+    (Probe::Procfs, "a separate /proc", 3),
+    (Probe::Masks, "masks in /proc", 7),
+    (Probe::Time, "a time namespace", 7),
+];
 
 /// A step: `steps/02-init-pid1` has the number 2 and the name `init-pid1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,7 +120,7 @@ impl Step {
 
     /// Whether it mounts a procfs.
     pub fn mounts_procfs(&self) -> bool {
-        NEEDS.contains(&(Probe::Procfs, self.number)) || self.number > 3
+        NEEDS.iter().any(|(probe, _, first)| *probe == Probe::Procfs && *first <= self.number)
     }
 
     /// Returns what a machine must allow so that this caller can run it.
@@ -151,16 +156,10 @@ impl Step {
 
     /// Returns what to soak it with. The first step promises nothing about what it leaves when it's killed.
     pub fn soak_config(&self) -> Config {
-        let (short, long): (&[&str], _) = if self.has_container() {
-            (&["run true"], Some("run sleep 1000".to_owned()))
-        } else {
-            (&["command true", "exec true"], None)
-        };
-        Config {
-            short: short.iter().map(|&words| words.into()).collect(),
-            long,
-            ..Config::default()
-        }
+        let long = self.has_container().then(|| "run sleep 1000".to_owned());
+        let short =
+            if self.has_container() { &["run true"][..] } else { &["command true", "exec true"] };
+        Config { short: short.iter().map(ToString::to_string).collect(), long, ..Config::default() }
     }
 
     /// Builds it as it stands. Cargo decides whether there's something to do.

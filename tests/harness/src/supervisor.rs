@@ -110,20 +110,18 @@ impl Supervisor {
     /// Runs it in another directory.
     #[must_use]
     pub fn in_directory(mut self, directory: &Path) -> Self {
-        self.helper = self.helper.map(|mut command| {
-            command.current_dir(directory);
-            command
-        });
+        if let Ok(helper) = &mut self.helper {
+            helper.current_dir(directory);
+        }
         self
     }
 
     /// Adds a variable to its environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.helper = self.helper.map(|mut command| {
-            command.env(name, value);
-            command
-        });
+        if let Ok(helper) = &mut self.helper {
+            helper.env(name, value);
+        }
         self
     }
 

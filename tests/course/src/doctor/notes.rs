@@ -1,12 +1,11 @@
 //! Facts about this machine that need no privilege to find out.
 
 use std::env;
-use std::fs;
 
 use harness::is_in_path;
 
 use super::advice::{Cause, HARMLESS, OTHER_KERNEL};
-use super::facts::{Facts, Place, sysctl};
+use super::facts::{Facts, Place, sysctl, text};
 use super::{Finding, Verdict};
 
 /// The programs that the course uses beside the steps: what for, and the package that has it.
@@ -48,7 +47,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
 
 /// The kernel's version, without what a distribution has added to it.
 pub(super) fn linux() -> Finding {
-    let version = fs::read_to_string("/proc/version").unwrap_or_default();
+    let version = text("/proc/version");
     let release = version.strip_prefix("Linux version ").unwrap_or_default();
     let is_number = |letter: &char| letter.is_ascii_digit() || *letter == '.';
     let number: String = release.chars().take_while(is_number).collect();
@@ -79,10 +78,10 @@ fn propagation(facts: &Facts) -> Finding {
 }
 
 fn cgroup() -> Finding {
-    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let cgroups = text("/proc/self/cgroup");
     let version = match (
-        text.lines().any(|line| !line.starts_with("0::")),
-        text.lines().any(|line| line.starts_with("0::")),
+        cgroups.lines().any(|line| !line.starts_with("0::")),
+        cgroups.lines().any(|line| line.starts_with("0::")),
     ) {
         (true, true) => "cgroups v1 and v2",
         (true, false) => "cgroups v1",
@@ -90,7 +89,7 @@ fn cgroup() -> Finding {
         (false, false) => "no cgroup",
     };
     // Not the path, which may name a user.
-    let own = text.lines().any(|line| !line.ends_with(":/"));
+    let own = cgroups.lines().any(|line| !line.ends_with(":/"));
     let own = if own { "not the root" } else { "the root" };
     note(format!("{version}, {own}"), "this shell's cgroup may set limits")
 }
@@ -113,7 +112,7 @@ fn subset(facts: &Facts) -> Option<Finding> {
 }
 
 fn wsl() -> Finding {
-    match fs::read_to_string("/proc/version").unwrap_or_default().to_lowercase() {
+    match text("/proc/version").to_lowercase() {
         release if release.contains("wsl2") => note("WSL2", "its `/` is private"),
         release if release.contains("microsoft") => note("WSL1", "no namespaces: use WSL2"),
         _ => note("no WSL", ""),

@@ -44,9 +44,7 @@ impl Report {
                 add(&mut text, "risk: ", cause.risk);
             }
         }
-        let failing =
-            self.steps.iter().filter(|(_, can)| !can).map(|(step, _)| format!("{step:02}"));
-        let failing: Vec<_> = failing.collect();
+        let failing = self.steps_that(false);
         let line = if failing.is_empty() {
             "All steps can run.".to_owned()
         } else {
@@ -76,9 +74,13 @@ impl Report {
             })
         });
         let checks: Vec<_> = checks.collect();
-        let steps = self.steps.iter().filter(|(_, can)| *can).map(|(step, _)| format!("{step:02}"));
-        let steps: Vec<_> = steps.collect();
+        let steps = self.steps_that(true);
         json!({ "all_steps": self.all_steps(), "steps": steps, "checks": checks })
+    }
+
+    fn steps_that(&self, can: bool) -> Vec<String> {
+        let steps = self.steps.iter().filter(|step| step.1 == can);
+        steps.map(|(step, _)| format!("{step:02}")).collect()
     }
 }
 
