@@ -13,7 +13,7 @@ use course::test_support::{
 use harness::test_support::{AssertClean, require_tools, with_tools};
 use harness::{
     Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
-    procfs, shell_status,
+    procfs, send_signal, shell_status,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -49,10 +49,6 @@ fn timeout_stays(program: &Program) -> bool {
 
 fn zombies(tree: &ProcessTree) -> usize {
     tree.processes().iter().filter(|process| process.state == 'Z').count()
-}
-
-fn send(pid: i32, signal: Signal) -> Result {
-    harness::Context::context(kill(Pid::from_raw(pid), signal), format!("kill({signal})"))
 }
 
 /// Finds the process with this name in argv\[0\].
@@ -293,11 +289,11 @@ fn status_survives_300_deaths_by_signal_34() -> Result {
             let init = tree.pid_1().expect("init");
             let orphans = init.children.iter().filter(|child| child.pids[1] != 2);
             let orphans: Vec<_> = orphans.map(|orphan| orphan.pids[0].to_string()).collect();
-            send(init.pids[0], Signal::SIGSTOP)?;
+            send_signal(init.pids[0], Signal::SIGSTOP)?;
             session.wait_for_tree(|tree| tree.pid_1().is_some_and(|init| init.state == 'T'))?;
             send_34(&program, &orphans.join(" "));
             session.wait_for_tree(|tree| zombies(tree) == 300)?;
-            send(init.pids[0], Signal::SIGCONT)?;
+            send_signal(init.pids[0], Signal::SIGCONT)?;
             session.send("\n")?;
             let (exit, said) = session.wait()?;
             assert_eq!(exit.assert_clean().status.code(), Some(42), "round {round}: {said}");
@@ -344,7 +340,7 @@ fn reaping_never_takes_the_commands_status() -> Result {
         session.wait_for_tree(|tree| zombies(tree) == 1 && stopped(tree))?;
         session.send("\n")?;
         session.wait_for_tree(|tree| zombies(tree) == 2)?;
-        send(init, Signal::SIGCONT)?;
+        send_signal(init, Signal::SIGCONT)?;
         let (exit, said) = session.wait()?;
         assert_eq!(exit.assert_clean().status.code(), Some(42), "{said}");
         let _ = strace.wait();
@@ -380,7 +376,7 @@ fn ignoring_sigchld_leaves_no_zombies() -> Result {
             Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
         let both = |tree: &ProcessTree| named(tree, "cat").and(named(tree, "sleep")).is_some();
         let tree = session.wait_for_tree(both)?;
-        send(named(&tree, "sleep").expect("it's there").pids[0], Signal::SIGKILL)?;
+        send_signal(named(&tree, "sleep").expect("it's there").pids[0], Signal::SIGKILL)?;
         session.wait_for_tree(|tree| tree.processes().len() == 2)?;
         session.end()?.0.assert_clean();
     }

@@ -5,12 +5,13 @@ use std::fs;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
-use harness::procfs::{Stat, signal_mask};
+use harness::procfs::{Stat, has_signal, signal_mask};
 use harness::test_support::{AssertClean, with_tools};
 use harness::{
     Caller, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
+    send_signal,
 };
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 const RUN_PID: [&str; 1] = [r"run PID: (\d+)"];
@@ -30,7 +31,7 @@ fn step(number: u32, caller: Caller) -> Result<Program> {
 }
 
 fn send(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).expect("send a signal");
+    send_signal(pid, signal).expect("the process is there");
 }
 
 /// A signal's place in a mask of /proc/PID/status.
@@ -40,7 +41,7 @@ fn bit(signal: Signal) -> u64 {
 
 /// Whether a process has a signal that it hasn't taken yet.
 fn is_pending(pid: i32, signal: Signal) -> bool {
-    signal_mask(pid, "ShdPnd") & bit(signal) != 0
+    has_signal(pid, "ShdPnd", signal)
 }
 
 fn state(pid: i32) -> char {
@@ -285,7 +286,7 @@ fn stop_signals_stop_run_and_the_command() -> Result {
             send(all[0], Signal::SIGCONT);
             session.wait_for_tree(|_| states() == ['S', 'S', 'S'])?;
             // `run` unblocked it, but only for a moment.
-            assert_ne!(signal_mask(all[0], "SigBlk") & bit(signal), 0, "{signal}");
+            assert!(has_signal(all[0], "SigBlk", signal), "{signal}");
         }
         send(all[0], Signal::SIGTERM);
         let (exit, _) = session.wait()?;

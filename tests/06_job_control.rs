@@ -7,15 +7,17 @@ use std::process::Command;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
+use harness::procfs::has_signal;
 use harness::test_support::{AssertClean, require_tools, with_tools};
 use harness::{
     Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot, procfs,
+    send_signal,
 };
 use nix::sys::signal::Signal::{
     SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
     SIGUSR1,
 };
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 fn program() -> &'static Path {
@@ -149,11 +151,7 @@ fn expect_settled(terminal: &Terminal) -> Result {
 }
 
 fn send(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).expect("kill");
-}
-
-fn has(pid: i32, mask: &str, signal: Signal) -> bool {
-    procfs::signal_mask(pid, mask) & (1 << (signal as u32 - 1)) != 0
+    send_signal(pid, signal).expect("the process is there");
 }
 
 /// The PIDs on the host of `run` and `init`.
@@ -198,11 +196,11 @@ fn ctrl_c_reaches_command_exactly_once() -> Result {
                 terminal.send_keys(key)?;
                 terminal.expect(&format!("{signal}\r\n"))?;
                 let [run, init] = processes;
-                assert!(has(run, "ShdPnd", signal), "run gets it");
-                assert!(has(init, "ShdPnd", signal), "init gets it");
+                assert!(has_signal(run, "ShdPnd", signal), "run gets it");
+                assert!(has_signal(init, "ShdPnd", signal), "init gets it");
                 for pid in [init, run] {
                     send(pid, SIGCONT);
-                    terminal.wait_for_tree(|_| !has(pid, "ShdPnd", signal))?;
+                    terminal.wait_for_tree(|_| !has_signal(pid, "ShdPnd", signal))?;
                 }
             }
             // It follows the others all the way, so they would arrive before it.
@@ -235,7 +233,7 @@ fn press_ctrl_c_once(program: &Program, expected: usize) -> Result<String> {
         if expected > 1 {
             text += &terminal.expect("interrupted\r\n")?;
         }
-        terminal.wait_for_tree(|_| !has(pid, "ShdPnd", SIGINT))?;
+        terminal.wait_for_tree(|_| !has_signal(pid, "ShdPnd", SIGINT))?;
     }
     let sleep = tree.processes()[3].pids[0];
     send(sleep, SIGKILL);
@@ -273,7 +271,7 @@ fn start_with_output_stopped(program: &Program) -> Result<Terminal> {
     let mut terminal = Terminal::start(program.script(line))?;
     terminal.send_keys(&format!("{CTRL_S}\r"))?;
     let pid = terminal.pid();
-    terminal.wait_for_tree(|_| has(pid, "SigBlk", SIGINT))?;
+    terminal.wait_for_tree(|_| has_signal(pid, "SigBlk", SIGINT))?;
     Ok(terminal)
 }
 
@@ -445,9 +443,9 @@ fn terminal_signal_makes_init_look_again() -> Result {
         let [_, init] = run_and_init(&terminal.tree()?);
         send(init, SIGSTOP);
         terminal.wait_for_tree(|tree| is_stopped(tree, init))?;
-        assert!(!has(init, "ShdPnd", SIGCHLD));
+        assert!(!has_signal(init, "ShdPnd", SIGCHLD));
         terminal.send_keys(CTRL_C)?;
-        terminal.wait_for_tree(|_| has(init, "ShdPnd", SIGCHLD))?;
+        terminal.wait_for_tree(|_| has_signal(init, "ShdPnd", SIGCHLD))?;
         send(init, SIGCONT);
         terminal.send_keys(CTRL_BACKSLASH)?;
         assert_eq!(terminal.end()?.0.assert_clean().shell_status(), 131);
@@ -468,9 +466,9 @@ fn init_reports_stop_as_long_as_it_lasts() -> Result {
         terminal.expect(shell.stopped)?;
         terminal.expect(PROMPT)?;
         expect_states(terminal, "TST")?;
-        assert!(!has(run, "ShdPnd", SIGTSTP));
+        assert!(!has_signal(run, "ShdPnd", SIGTSTP));
         send(init, SIGCHLD);
-        terminal.wait_for_tree(|_| has(run, "ShdPnd", SIGTSTP))?;
+        terminal.wait_for_tree(|_| has_signal(run, "ShdPnd", SIGTSTP))?;
         enter(terminal, "fg")?;
         expect_states(terminal, "SSS")?;
         interrupt_sleep(terminal)

@@ -56,7 +56,7 @@ pub use process_tree::{Process, ProcessTree};
 pub use program::Program;
 pub use requirement::{Requirement, is_in_path};
 pub use restriction::Restriction;
-pub use running::Running;
+pub use running::{Running, send_signal};
 pub use scratch::ScratchDir;
 pub use session::Session;
 pub use stepper::{Event, Stepper};

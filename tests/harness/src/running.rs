@@ -23,6 +23,14 @@ pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// How much later than the helper's our own deadline is. The program may have stopped the helper.
 const MARGIN: Duration = Duration::from_secs(2);
 
+/// Sends a signal to a process.
+///
+/// # Errors
+/// The process is gone, or isn't ours.
+pub fn send_signal(pid: i32, signal: Signal) -> Result {
+    kill(Pid::from_raw(pid), signal).context(format!("kill({signal})"))
+}
+
 /// A program that runs under a supervisor.
 pub struct Running {
     pub(crate) helper: Child,

@@ -5,13 +5,12 @@ use std::ops::Deref;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::running::Running;
+use crate::running::{Running, send_signal};
 use crate::supervisor::{Supervisor, pipes};
 
 /// What becomes of standard error.
@@ -137,7 +136,7 @@ impl Session {
     /// # Errors
     /// The process is gone.
     pub fn signal(&self, signal: Signal) -> Result {
-        kill(Pid::from_raw(self.pid()), signal).context(format!("kill({signal})"))
+        send_signal(self.pid(), signal)
     }
 
     /// Waits until everything has exited, with the shell's input still open. Returns what came on standard

@@ -5,9 +5,8 @@ use std::fmt::{self, Display, Formatter};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use harness::{Context, Error, Exit, Program, Supervisor};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use harness::{Error, Exit, Program, Supervisor, send_signal};
+use nix::sys::signal::Signal;
 
 /// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +87,7 @@ pub(super) fn ensure_exits(command: &str, exit: &Exit, status: i32, why: &str) -
 
 /// Sends a signal to a process outside the container.
 pub(super) fn send(pid: i32, signal: Signal, command: &str) -> CheckResult {
-    kill(Pid::from_raw(pid), signal).context("kill").during(command)
+    send_signal(pid, signal).during(command)
 }
 
 /// What a command line printed, and its exit status.

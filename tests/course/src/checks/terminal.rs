@@ -1,6 +1,6 @@
 //! What is new in step 06: the terminal's signals, and the terminal itself.
 
-use harness::procfs::signal_mask;
+use harness::procfs::has_signal;
 use harness::{Context, ProcessTree, Program, Requirement, Session, Terminal};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -12,10 +12,6 @@ use super::result::{
 const CTRL_C: &str = "\u{3}";
 const CTRL_S: &str = "\u{13}";
 const PROMPT: &str = "what next? ";
-
-fn has(pid: i32, mask: &str, signal: Signal) -> bool {
-    signal_mask(pid, mask) & (1 << (signal as u32 - 1)) != 0
-}
 
 fn is_stopped(tree: &ProcessTree, pid: i32) -> bool {
     tree.processes().iter().any(|process| process.pids[0] == pid && process.state == 'T')
@@ -43,7 +39,7 @@ pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
     terminal.expect("INT\r\n").during(&command)?;
     for pid in [init, run] {
         send(pid, Signal::SIGCONT, &command)?;
-        let taken = |_: &ProcessTree| !has(pid, "ShdPnd", Signal::SIGINT);
+        let taken = |_: &ProcessTree| !has_signal(pid, "ShdPnd", Signal::SIGINT);
         terminal.wait_for_tree(taken).during(&command)?;
     }
     // SIGUSR1 takes the same way, so it arrives after every copy of SIGINT.
@@ -62,7 +58,7 @@ pub(super) fn early_ctrl_c_reaches_command(program: &Program) -> CheckResult {
     let mut terminal = Terminal::start(shell).during(&command)?;
     terminal.send_keys(&format!("{CTRL_S}\r")).during(&command)?;
     let pid = terminal.pid();
-    terminal.wait_for_tree(|_| has(pid, "SigBlk", Signal::SIGINT)).during(&command)?;
+    terminal.wait_for_tree(|_| has_signal(pid, "SigBlk", Signal::SIGINT)).during(&command)?;
     terminal.send_keys(CTRL_C).during(&command)?;
     let (exit, _) = terminal.end().during(&command)?;
     ensure_exits(&command, &exit, 130, "")?;
