@@ -15,8 +15,7 @@ use harness::{
     Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
     procfs, send_signal, shell_status,
 };
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 fn step() -> &'static Path {
     cargo_bin!("04-reap-zombies")

@@ -13,7 +13,7 @@ use course::sandbox::{Sandbox, demonstrate};
 use course::starter::{self, Begin};
 use course::step::Step;
 use harness::test_support::{Skip, with_snapshot_settings};
-use harness::{Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
+use harness::{Caller, Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
 
 /// How long a broken step may take for an answer. Many give none.
 const TIMEOUT: Duration = Duration::from_secs(8);

@@ -1,5 +1,5 @@
-//! Run by you, on the host: the parent of the container. It creates the
-//! namespaces, starts `init` in them and waits for it.
+//! Run by you on the host. `run` is the parent of the container: it creates the
+//! namespaces, starts `init` in them, and waits until `init` dies.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -21,14 +21,16 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
         File::open("/dev/null").context("open(/dev/null)")?.into()
     };
     unshare_pid_namespace()?;
-    // Start our own program again, this time as PID 1. Without `--`, clap would
-    // take a command that starts with a dash for an option.
+    // Start our own program again, this time as PID 1. /proc/self/exe is a link to
+    // it that works even if the file was moved or deleted. Without `--`, clap would
+    // read a command that starts with a dash as an option.
     let mut init = Command::new("/proc/self/exe");
     init.args(["init", "--"]).args(argv).stdin(stdin);
     Ok(exit_code(init.status().context("start /proc/self/exe")?))
 }
 
-/// A process that signal N kills has no exit code, so shells report 128 + N.
+/// Converts an ExitStatus to an ExitCode. If signal N killed the process, it didn't
+/// exit with a status, so this returns 128 + N, as shells do.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|n| 128 + n));
     ExitCode::from(code.unwrap_or(125) as u8)
@@ -36,27 +38,34 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
 // ANCHOR_END: run
 
 // ANCHOR: namespaces
-/// A PID namespace numbers its processes itself, from 1. From now on, our children
-/// are created in a new one. They also have a PID on the host. We stay in the old
-/// namespace, because a process never changes its PID.
+/// Creates a PID namespace, in which the kernel numbers processes from 1. Our
+/// children will be in this namespace, and they will also have a PID on the host.
+/// We remain in our old PID namespace, because a process never changes its PID.
 fn unshare_pid_namespace() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWPID) {
-        // We lack CAP_SYS_ADMIN, as every ordinary user does.
+        // Linux divides root's power into capabilities. Creating a PID namespace
+        // requires CAP_SYS_ADMIN, which an ordinary user's processes don't have.
         Err(Errno::EPERM) => unshare_as_user(),
         result => result.context("unshare(CLONE_NEWPID)"),
     }
 }
 
-/// A user namespace has its own user IDs. Any user may create one, and has every
-/// capability inside. They don't count on the host, but allow more namespaces.
+/// Creates a user namespace, which has its own user IDs, and a PID namespace in it.
+/// Any user may do that. We then have all capabilities, but they count only in
+/// these namespaces and in others that we create inside.
 fn unshare_as_user() -> Result<()> {
+    // Ask for our IDs first. Inside, both are 65534 until they are mapped.
     let (uid, gid) = (geteuid(), getegid());
+    // The kernel creates the user namespace first and moves us into it, so we
+    // already have CAP_SYS_ADMIN there when it creates the PID namespace.
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)
         .context("unshare(CLONE_NEWUSER|CLONE_NEWPID)")?;
-    // Be root inside: map ID 0 to our own, for 1 ID. Before gid_map, the kernel
-    // wants setgroups(2) off, because leaving a group could open files that are
-    // closed to its members.
+    // The kernel rejects our gid_map unless setgroups(2) is off. With setgroups(2),
+    // we could leave a group, and then open files that are closed to its members.
     write_proc("/proc/self/setgroups", "deny")?;
+    // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
+    // IDs. A process that isn't root loses its capabilities when it executes a
+    // program, as our child is about to do.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

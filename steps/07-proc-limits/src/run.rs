@@ -1,5 +1,5 @@
-//! Run by you, on the host: the parent of the container. It creates the
-//! namespaces, starts `init` in them and waits for it.
+//! Run by you on the host. `run` is the parent of the container: it creates the
+//! namespaces, starts `init` in them, and waits until `init` dies.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,7 +20,8 @@ use crate::terminal::{reclaim_terminal, stop_self};
 
 // ANCHOR: run
 pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
-    // Do this before the PID is printed, so that no signal comes too early.
+    // Block signals before we print our PID, because from then on you can send us
+    // signals.
     let old_mask = block_signals()?;
     log(format!("run PID: {}", process::id()));
     ensure_sigchld_not_ignored()?;
@@ -28,20 +29,23 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive { Stdio::inherit() } else { Stdio::null() };
     unshare_pid_namespace()?;
     reset_boottime()?;
-    // Start our own program again, this time as PID 1. Without `--`, clap would
-    // take a command that starts with a dash for an option.
+    // Start our own program again, this time as PID 1. /proc/self/exe is a link to
+    // it that works even if the file was moved or deleted. Without `--`, clap would
+    // read a command that starts with a dash as an option.
     let mut init = Command::new("/proc/self/exe");
     init.arg("init").args(old_mask.iter().map(|signal| format!("--blocked={signal}")));
     init.arg("--").args(argv).stdin(stdin);
-    // Older kernels refuse to start a child in a new time namespace with vfork, as
-    // std does. If std has to set an ID, even our own, it forks.
+    // std creates a child with vfork, but older kernels refuse vfork if the child
+    // has a new time namespace. If std has to set the child's group ID, it uses
+    // fork instead. So we ask for the group ID that the child has anyway.
     init.gid(getegid().as_raw());
     let child = init.spawn().context("start /proc/self/exe")?;
     close_inherited_fds(null)?;
     supervise(child)
 }
 
-/// A process that signal N kills has no exit code, so shells report 128 + N.
+/// Converts an ExitStatus to an ExitCode. If signal N killed the process, it didn't
+/// exit with a status, so this returns 128 + N, as shells do.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|n| 128 + n));
     ExitCode::from(code.unwrap_or(125) as u8)
@@ -49,7 +53,7 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
 // ANCHOR_END: run
 
 // ANCHOR: supervise
-/// Forwards signals to `init` until it exits.
+/// Forwards signals to `init` until `init` dies, and returns its exit status.
 fn supervise(mut init: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(init.id().cast_signed());
     release(pid)?;
@@ -61,13 +65,15 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
             return Ok(exit_code(status));
         }
         if from_terminal {
-            // The command has it. If that stopped it, `init` sends us SIGTSTP, which
-            // may have merged with this signal. So make `init` look once more.
+            // The terminal also sent this signal to the command. If that stopped
+            // the command, `init` sent us a SIGTSTP, too. The kernel discarded it
+            // if the terminal's SIGTSTP was still pending. So make `init` check
+            // again.
             let _ = kill(pid, Signal::SIGCHLD);
             continue;
         }
-        // If `init` is dead already, it is a zombie until we wait for it, and no
-        // other process can have its PID.
+        // Errors don't matter. If `init` is already dead, it keeps its PID as a
+        // zombie until we wait for it, so the signal can't hit another process.
         let _ = kill(pid, signal);
         if matches!(signal, Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) {
             stop_self(signal)?;
@@ -77,9 +83,10 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 // ANCHOR_END: supervise
 
 // ANCHOR: sigchld
-/// The kernel sends SIGCHLD when a child dies. If our caller ignores SIGCHLD, so do
-/// we and `init`, and the kernel discards exit statuses. Changing that takes
-/// `unsafe`, which this course forbids.
+/// Returns an error if SIGCHLD is ignored. The kernel sends this signal when a
+/// child dies. If our caller ignores it, then so do `run` and `init`, and the
+/// kernel discards their children's exit statuses. Only `unsafe` code could change
+/// that.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
@@ -93,27 +100,34 @@ fn ensure_sigchld_not_ignored() -> Result<()> {
 // ANCHOR_END: sigchld
 
 // ANCHOR: namespaces
-/// A PID namespace numbers its processes itself, from 1. From now on, our children
-/// are created in a new one. They also have a PID on the host. We stay in the old
-/// namespace, because a process never changes its PID.
+/// Creates a PID namespace, in which the kernel numbers processes from 1. Our
+/// children will be in this namespace, and they will also have a PID on the host.
+/// We remain in our old PID namespace, because a process never changes its PID.
 fn unshare_pid_namespace() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWPID) {
-        // We lack CAP_SYS_ADMIN, as every ordinary user does.
+        // Linux divides root's power into capabilities. Creating a PID namespace
+        // requires CAP_SYS_ADMIN, which an ordinary user's processes don't have.
         Err(Errno::EPERM) => unshare_as_user(),
         result => result.context("unshare(CLONE_NEWPID)"),
     }
 }
 
-/// A user namespace has its own user IDs. Any user may create one, and has every
-/// capability inside. They don't count on the host, but allow more namespaces.
+/// Creates a user namespace, which has its own user IDs, and a PID namespace in it.
+/// Any user may do that. We then have all capabilities, but they count only in
+/// these namespaces and in others that we create inside.
 fn unshare_as_user() -> Result<()> {
+    // Ask for our IDs first. Inside, both are 65534 until they are mapped.
     let (uid, gid) = (geteuid(), getegid());
+    // The kernel creates the user namespace first and moves us into it, so we
+    // already have CAP_SYS_ADMIN there when it creates the PID namespace.
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)
         .context("unshare(CLONE_NEWUSER|CLONE_NEWPID)")?;
-    // Be root inside: map ID 0 to our own, for 1 ID. Before gid_map, the kernel
-    // wants setgroups(2) off, because leaving a group could open files that are
-    // closed to its members.
+    // The kernel rejects our gid_map unless setgroups(2) is off. With setgroups(2),
+    // we could leave a group, and then open files that are closed to its members.
     write_proc("/proc/self/setgroups", "deny")?;
+    // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
+    // IDs. A process that isn't root loses its capabilities when it executes a
+    // program, as our child is about to do.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

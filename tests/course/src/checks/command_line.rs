@@ -66,7 +66,7 @@ pub(super) fn usage_error_exits_2(program: &Program) -> CheckResult {
     }
     let help = run(program, ["--help"])?.has_status(0)?;
     let text = String::from_utf8_lossy(&help.stdout);
-    let warns = text.contains("Only `run` may start this");
+    let warns = text.contains("Only `run` may use this subcommand");
     ensure(warns, &help.command, "a warning that only `run` may start `init`", text.clone())
 }
 

@@ -122,7 +122,11 @@ pub(super) fn uncovered_proc(facts: &Facts, why: impl Into<String>) -> Cause {
 /// For a /proc that can't be written.
 pub(super) fn writable_proc(facts: &Facts, why: &str) -> Cause {
     match facts.place {
-        Place::Host => Cause::new(why, "sudo mount -o remount,bind,rw /proc", HARMLESS),
+        Place::Host => {
+            let risk =
+                "Programs can then write to files in /proc, if their user may write to them.";
+            Cause::new(why, "sudo mount -o remount,bind,rw /proc", risk)
+        }
         _ => allow(facts, why),
     }
 }
