@@ -97,7 +97,15 @@ fn source_files_say_which_process_runs_them() {
     for step in steps() {
         let sources = sources::read(&step.dir().expect("a checkout").join("src"));
         for (file, text) in sources.expect("the sources") {
-            let says = text.starts_with("//! Run by ") || text.starts_with("//! Used by ");
+            let says = [
+                "//! You start ",
+                "//! `run` starts ",
+                "//! Both of our processes start ",
+                "//! All of our processes start ",
+                "//! Used by ",
+            ]
+            .iter()
+            .any(|start| text.starts_with(start));
             assert!(says, "steps/{step}/src/{file}");
         }
     }
