@@ -99,9 +99,12 @@ impl Screen {
 
     /// Renders a frame, with at most 23 lines and 80 columns. The cursor is in the last line.
     fn render(&self, frame: &Frame) -> String {
-        let styled = |style: &str, line: &str| match self.colored {
-            true if !line.is_empty() && !style.is_empty() => format!("{style}{line}{PLAIN}"),
-            _ => line.to_owned(),
+        let styled = |style: &str, line: &str| {
+            if self.colored && !line.is_empty() && !style.is_empty() {
+                format!("{style}{line}{PLAIN}")
+            } else {
+                line.to_owned()
+            }
         };
         let title = cut(&format!("slow motion: {}", self.title), WIDTH - 1);
         let mut text = vec![styled(DIM, &title), String::new()];

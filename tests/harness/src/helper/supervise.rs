@@ -16,19 +16,21 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::mount::MsFlags;
+use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::prctl::set_child_subreaper;
+use nix::sys::prctl::{set_child_subreaper, set_dumpable};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, setsid};
+use nix::unistd::{
+    Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, setgid, setgroups, setsid, setuid,
+};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::low_level::pipe::register;
 
 use crate::error::{Context, Error, Result};
-use crate::namespace::{enter_user_namespace, make_mounts_private, set_propagation};
+use crate::namespace::{enter_private_mounts, enter_user_namespace, make_mounts_private};
 use crate::procfs;
 
 /// How long what the program started may outlive it. The kernel kills a container in milliseconds, so this is
@@ -113,7 +115,7 @@ fn run(options: &Options, control: &UnixStream) -> Result {
         register(signal, wake).context("sigaction")?;
     }
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
-    let sees_mounts = private_mounts(options.scratch_host)?;
+    let (sees_mounts, user) = private_mounts(options)?;
     setsid().context("setsid")?;
     if let Some(path) = &options.terminal {
         // The first terminal that a session leader opens becomes its controlling terminal.
@@ -128,7 +130,7 @@ fn run(options: &Options, control: &UnixStream) -> Result {
     let before = mounts(&table)?;
     let directory = env::current_dir().context("getcwd")?;
     procfs::pin()?;
-    let child = spawn(options, &directory)?;
+    let child = spawn(options, user, &directory)?;
     report(control, format_args!("pid {}", child.id()));
     adopt(options, control, &woken, child)?;
     if sees_mounts {
@@ -140,21 +142,32 @@ fn run(options: &Options, control: &UnixStream) -> Result {
 }
 
 /// Leaves the host's mount namespace, so that the table changes only if the program changes it. Without
-/// privileges we can't, and then the program can't change it either.
-fn private_mounts(scratch_host: bool) -> Result<bool> {
-    let private = make_mounts_private()?;
-    if !scratch_host {
-        return Ok(private);
+/// privileges we can't, and then the program can't change it either. Returns whether we see its changes, and the
+/// user that it still has to become.
+fn private_mounts(options: &Options) -> Result<(bool, Option<u32>)> {
+    let (private, mut user) = (make_mounts_private()?, options.user);
+    if !options.scratch_host {
+        return Ok((private, user));
     }
     if !private {
-        enter_user_namespace(CloneFlags::CLONE_NEWNS)?;
-        set_propagation(MsFlags::MS_PRIVATE)?;
+        // Root in a container becomes the user now, because the new user namespace has only one.
+        if let Some(uid) = user.take() {
+            setgroups(&[]).context("setgroups")?;
+            setgid(uid.into()).context("setgid")?;
+            setuid(uid.into()).context("setuid")?;
+            // After setuid, /proc/self belongs to root, and we couldn't map the user.
+            set_dumpable(true).context("prctl(PR_SET_DUMPABLE)")?;
+        }
+        enter_user_namespace(CloneFlags::empty())?;
+        enter_private_mounts()?;
     }
-    set_propagation(MsFlags::MS_SHARED)?;
-    Ok(true)
+    let shared = MsFlags::MS_REC | MsFlags::MS_SHARED;
+    mount(None::<&str>, "/", None::<&str>, shared, None::<&str>)
+        .context("mount(/, MS_REC|MS_SHARED)")?;
+    Ok((true, user))
 }
 
-fn spawn(options: &Options, directory: &Path) -> Result<Child> {
+fn spawn(options: &Options, user: Option<u32>, directory: &Path) -> Result<Child> {
     let mut command = match options.wrapped_by.split_first() {
         None => {
             let mut command = Command::new(&options.program);
@@ -168,7 +181,7 @@ fn spawn(options: &Options, directory: &Path) -> Result<Child> {
         }
     };
     command.args(&options.argv[1..]).current_dir(directory);
-    if let Some(uid) = options.user {
+    if let Some(uid) = user {
         command.uid(uid).gid(uid);
     }
     if options.terminal.is_none() {
