@@ -64,7 +64,9 @@ impl Terminal {
     /// # Errors
     /// It doesn't come in time.
     pub fn expect(&mut self, text: &str) -> Result<String> {
-        self.output.read_until(text, &format!("{text:?} on the terminal"), self.timeout)
+        let wanted = format!("{text:?} on the terminal");
+        let read = self.output.read_until(text, &wanted, self.timeout);
+        read.map_err(|error| self.running.explain(error))
     }
 
     /// Returns the PID, on the host, of the process that was started.
@@ -85,7 +87,8 @@ impl Terminal {
     /// # Errors
     /// It isn't in time; the message has the tree.
     pub fn wait_for_tree(&self, wanted: impl Fn(&ProcessTree) -> bool) -> Result<ProcessTree> {
-        wait_for_tree(self.pid(), self.timeout, wanted)
+        let tree = wait_for_tree(self.pid(), self.timeout, wanted);
+        tree.map_err(|error| self.running.explain(error))
     }
 
     /// Waits until everything has exited. Returns what appeared since the last [`Terminal::expect`].
@@ -97,6 +100,6 @@ impl Terminal {
         let exit = running.wait_with_timeout(timeout)?;
         drop((master, slave));
         let rest = output.finish()?;
-        exit.in_time("the program's exit", String::from_utf8_lossy(&rest).into_owned())
+        exit.within_limits("the program's exit", String::from_utf8_lossy(&rest).into_owned())
     }
 }
