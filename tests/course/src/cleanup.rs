@@ -7,9 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Command, ExitCode};
 
-use harness::namespace::{
-    enter_user_namespace, make_mounts_private, map_ids, own_pid_namespace,
-};
+use harness::namespace::{enter_user_namespace, make_mounts_private, map_ids, own_pid_namespace};
 use harness::{Caller, Context, Error, Requirement, Result, ScratchDir, procfs, shell_status};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
