@@ -17,6 +17,8 @@ fn player_shows_each_frame() -> Result {
         ("03", &["/bin/true"], None),
         ("04", &["/bin/true"], None),
         ("05", &["/bin/sleep", "100"], term),
+        ("06", &["/bin/true"], None),
+        ("07", &["/bin/true"], None),
     ] {
         let step: Step = number.parse()?;
         // The pictures are an ordinary user's, whichever users this machine has.
