@@ -349,6 +349,26 @@ fn watch_checks_again_on_every_save() -> Result {
     Ok(())
 }
 
+/// A page that fits 80 columns and 24 lines, with the first error on top.
+#[test]
+fn watch_shows_long_errors_in_pages() -> Result {
+    let checkout = begun();
+    let line = "    a_name_that_nothing_has(\"the same long argument in each line\");\n";
+    checkout.write("work/02/src/main.rs", &format!("fn main() {{\n{}}}\n", line.repeat(9)));
+    let mut terminal = watching(&checkout)?;
+    terminal.expect("doesn't compile")?;
+    let page = terminal.expect("q quit")?;
+    assert_has(&page, &["main.rs:2:5", "Space more"]);
+    assert!(page.trim().lines().count() < 24 && !page.contains("main.rs:10:5"), "{page}");
+    terminal.send_keys(" ")?;
+    let page = terminal.expect("q quit")?;
+    assert!(page.trim().lines().count() < 24 && !page.contains("main.rs:2:5"), "{page}");
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
 /// However it ends, the terminal is as it was, and nothing is left.
 #[test]
 fn watch_brings_the_terminal_back() -> Result {
