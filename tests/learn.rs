@@ -348,6 +348,13 @@ fn watch_checks_again_on_every_save() -> Result {
     terminal.expect("+++ steps/02-two/src/main.rs")?;
     terminal.send_keys("a")?;
     terminal.expect("Enter back")?;
+    // The end of slow motion stays on the screen until Enter.
+    terminal.send_keys("s")?;
+    terminal.expect("[q] quit ")?;
+    terminal.send_keys("c")?;
+    terminal.expect("[exit status 4]\r\n[Enter] back ")?;
+    terminal.send_keys("\r")?;
+    terminal.expect("q quit")?;
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     let (exit, after) = terminal.end()?;
