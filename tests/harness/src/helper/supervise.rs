@@ -140,9 +140,11 @@ fn run(options: &Options, control: &UnixStream) -> Result {
     let before = mounts(&table)?;
     let directory = env::current_dir().context("getcwd")?;
     procfs::pin()?;
+    // Counted before, because a bomb has hundreds of processes when we come next.
+    let limit = options.processes.map(|most| ProcessLimit::new(most, options.alone));
     let child = spawn(options, &directory)?;
     report(control, format_args!("pid {}", child.id()));
-    adopt(options, control, &woken, child)?;
+    adopt(options, limit, control, &woken, child)?;
     if sees_mounts {
         for line in procfs::changed_lines(&before, &mounts(&table)?) {
             report(control, format_args!("mount {line}"));
@@ -222,12 +224,17 @@ fn limit_processes(options: &Options, (soft, hard): (u64, u64)) -> Result {
 }
 
 /// Reaps everything until no child is left. What outlives the program, or the timeout, is killed and reported.
-fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child: Child) -> Result {
+fn adopt(
+    options: &Options,
+    mut limit: Option<ProcessLimit>,
+    control: &UnixStream,
+    woken: &UnixStream,
+    mut child: Child,
+) -> Result {
     woken.set_nonblocking(true).context("fcntl")?;
     let mut deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let grace = options.timeout.map_or(GRACE, |timeout| GRACE.min(timeout / 4));
     let (mut exited, mut listening, mut blind) = (false, true, false);
-    let mut limit = options.processes.map(|most| ProcessLimit::new(most, options.alone));
     while reap(&mut child, &mut |status: ExitStatus| {
         exited = true;
         report(control, format_args!("status {}", status.into_raw()));
