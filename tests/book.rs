@@ -11,13 +11,13 @@ use harness::test_support::Skip;
 use harness::{Requirement, ScratchDir};
 use regex_lite::Regex;
 
-#[path = "book/patterns.rs"]
-mod patterns;
-#[path = "book/prose.rs"]
-mod prose;
+mod book {
+    pub(crate) mod patterns;
+    pub(crate) mod prose;
+}
 
-use patterns::{ALLOWED, NEGATIVES, PATTERNS};
-use prose::Place;
+use book::patterns::{ALLOWED, NEGATIVES, PATTERNS};
+use book::prose::{self, Place};
 
 /// Words of running text per page. A page may differ by 20 %.
 const WORDS: &[(&[&str], usize)] = &[

@@ -1,12 +1,14 @@
 //! The course about itself: names, manifests, and the diffs between neighbors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use course::patch::{Patch, PatchKind};
 use course::step::Step;
 use course::test_support::{names_in, read};
+use course::workspace::root;
 use course::{checks, diff, hints, sources};
 use harness::{Result, assert_snapshot};
+use regex_lite::Regex;
 
 fn steps() -> Vec<Step> {
     Step::all().expect("steps/")
@@ -95,7 +97,15 @@ fn source_files_say_which_process_runs_them() {
     for step in steps() {
         let sources = sources::read(&step.dir().expect("a checkout").join("src"));
         for (file, text) in sources.expect("the sources") {
-            let says = text.starts_with("//! Run by ") || text.starts_with("//! Used by ");
+            let says = [
+                "//! You start ",
+                "//! `run` starts ",
+                "//! Both of our processes start ",
+                "//! All of our processes start ",
+                "//! Used by ",
+            ]
+            .iter()
+            .any(|start| text.starts_with(start));
             assert!(says, "steps/{step}/src/{file}");
         }
     }
@@ -191,6 +201,37 @@ fn harness_and_course_files_are_short() {
 }
 
 /// An error looks the same in every step.
+/// Takes out the modules that need none of the others, again and again. Those of a cycle are left.
+#[test]
+fn modules_import_each_other_one_way() -> Result {
+    let import = Regex::new(r"\bcrate::(?:(\w+)|\{([^}]*)\})").expect("a pattern");
+    for package in ["harness", "course"] {
+        let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (path, text) in sources::read(&root()?.join(format!("tests/{package}/src")))? {
+            let module = path.split(['/', '.']).next().unwrap_or_default();
+            if ["lib", "main", "bin"].contains(&module) {
+                continue;
+            }
+            let needed = needs.entry(module.to_owned()).or_default();
+            for found in import.captures_iter(&text) {
+                let names = found.get(1).or(found.get(2)).map_or("", |names| names.as_str());
+                let names = names.split(',').filter_map(|name| name.trim().split("::").next());
+                needed.extend(names.filter(|name| *name != module).map(str::to_owned));
+            }
+        }
+        assert!(needs.len() > 20, "{needs:?}");
+        loop {
+            let modules: BTreeSet<_> = needs.keys().cloned().collect();
+            needs.retain(|_, needed| !needed.is_disjoint(&modules));
+            if needs.len() == modules.len() {
+                break;
+            }
+        }
+        assert!(needs.is_empty(), "{package}: a cycle among {:?}", needs.keys());
+    }
+    Ok(())
+}
+
 #[test]
 fn steps_with_a_container_share_error_rs() {
     let steps: Vec<_> = steps().into_iter().filter(|step| step.has_container()).collect();

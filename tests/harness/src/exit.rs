@@ -1,7 +1,7 @@
 //! How a program ended, what it printed, and what it left behind.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -59,6 +59,11 @@ impl Exit {
     pub fn shell_status(&self) -> i32 {
         shell_status(self.status)
     }
+}
+
+/// Exits as a program did whose status a shell would show like this.
+pub fn exit_code(shell_status: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(shell_status).unwrap_or(u8::MAX))
 }
 
 /// What a program printed, and how it ended.

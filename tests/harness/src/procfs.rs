@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::sync::OnceLock;
 
+use nix::sys::signal::Signal;
+
 use crate::error::{Context, Error, Result};
 
 /// Where this process reads /proc.
@@ -159,6 +161,11 @@ pub fn status_field(pid: i32, field: &str) -> Option<String> {
 pub fn signal_mask(pid: i32, field: &str) -> u64 {
     let mask = status_field(pid, field).and_then(|mask| u64::from_str_radix(&mask, 16).ok());
     mask.unwrap_or(0)
+}
+
+/// Whether a signal is in a mask of /proc/PID/status.
+pub fn has_signal(pid: i32, field: &str, signal: Signal) -> bool {
+    signal_mask(pid, field) & (1 << (signal as u32 - 1)) != 0
 }
 
 /// Reads a process's PIDs, from this /proc's PID namespace inward.

@@ -14,12 +14,24 @@ use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
+use crate::process_tree::ProcessTree;
 use crate::procfs;
 use crate::scratch::sweep;
-use crate::supervisor::GRACE;
+
+/// How long the helper may take to start, to report what's left after the program, and to exit. It gives orphans
+/// ten seconds itself.
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
 /// How much later than the helper's our own deadline is. The program may have stopped the helper.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// Sends a signal to a process.
+///
+/// # Errors
+/// The process is gone, or isn't ours.
+pub fn send_signal(pid: i32, signal: Signal) -> Result {
+    kill(Pid::from_raw(pid), signal).context(format!("kill({signal})"))
+}
 
 /// A program that runs under a supervisor.
 pub struct Running {
@@ -27,12 +39,41 @@ pub struct Running {
     pub(crate) control: RefCell<Option<Reports>>,
     pub(crate) pid: i32,
     pub(crate) limit: Option<Duration>,
+    pub(crate) answer_timeout: Duration,
 }
 
 impl Running {
     /// Returns the PID of the process that was started, as this process sees it.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Reads the tree below that process.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn tree(&self) -> Result<ProcessTree> {
+        ProcessTree::of(self.pid)
+    }
+
+    /// Looks at the tree until it is as wanted. The kernel has no event for a process that is reaped or stopped below
+    /// our children.
+    ///
+    /// # Errors
+    /// It isn't in the time of an answer; the message has the tree.
+    pub fn wait_for_tree(&self, wanted: impl Fn(&ProcessTree) -> bool) -> Result<ProcessTree> {
+        let deadline = Instant::now() + self.answer_timeout;
+        loop {
+            let tree = self.tree().map_err(|error| self.explain(error))?;
+            if wanted(&tree) {
+                return Ok(tree);
+            }
+            if Instant::now() > deadline {
+                let error = format!("the tree is still like this:\n{}", tree.text());
+                return Err(self.explain(Error::new(error)));
+            }
+            sleep(Duration::from_millis(5));
+        }
     }
 
     /// Returns what ends the program and everything it started.

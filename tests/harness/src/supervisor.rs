@@ -21,11 +21,8 @@ use crate::exit::Captured;
 use crate::helper_path::helper_command;
 use crate::namespace::is_ours;
 use crate::output::Output;
-use crate::running::{Reports, Running};
+use crate::running::{GRACE, Reports, Running};
 
-/// How long the helper may take to start, to report what's left after the program, and to exit. It gives orphans
-/// ten seconds itself.
-pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// A program to run in a session of its own. For root its mounts are private, so that neither side sees what
 /// the other mounts.
 pub struct Supervisor {
@@ -115,20 +112,18 @@ impl Supervisor {
     /// Runs it in another directory.
     #[must_use]
     pub fn in_directory(mut self, directory: &Path) -> Self {
-        self.helper = self.helper.map(|mut command| {
-            command.current_dir(directory);
-            command
-        });
+        if let Ok(helper) = &mut self.helper {
+            helper.current_dir(directory);
+        }
         self
     }
 
     /// Adds a variable to its environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.helper = self.helper.map(|mut command| {
-            command.env(name, value);
-            command
-        });
+        if let Ok(helper) = &mut self.helper {
+            helper.env(name, value);
+        }
         self
     }
 
@@ -185,6 +180,7 @@ impl Supervisor {
             control: RefCell::new(None),
             pid: 0,
             limit: self.timeout,
+            answer_timeout: self.answer_timeout,
         };
         // What the helper got is its own now. A pipe ends only when no one has it open.
         drop(helper);

@@ -1,8 +1,9 @@
 //! Commands that take a lesson out of a step.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use harness::cargo::cargo;
 use harness::{Context, Error, Result};
 
 use crate::diff::paint;
@@ -11,7 +12,7 @@ use crate::print::print;
 use crate::sandbox::{Sandbox, demonstrate, missing_lines};
 use crate::step::Step;
 use crate::waiting::show_if_slow;
-use crate::workspace::{called_as, root};
+use crate::workspace::root;
 
 /// Lists a step's breaks, or shows what one of them breaks.
 ///
@@ -24,8 +25,8 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
             print(format!("{}\n    {}\n", patch.name, patch.question))?;
         }
         let first = patches.first().map_or("NAME", |patch| &patch.name);
-        let (just, label) = (called_as(), step.label());
-        print(format!("\nPick one, and predict what happens: {just} break {label} {first}\n"))?;
+        let recipe = step.recipe("break");
+        print(format!("\nPick one, and predict what happens: {recipe} {first}\n"))?;
         return Ok(ExitCode::SUCCESS);
     };
     let names: Vec<_> = patches.iter().map(|patch| patch.name.as_str()).collect();
@@ -50,7 +51,7 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
 /// # Errors
 /// Cargo doesn't start.
 pub fn test_breaks(step: Option<&Step>) -> Result<ExitCode> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut cargo = cargo();
     cargo.args(["test", "--package", "course", "--test", "breaks", "--"]);
     cargo.args(["--nocapture", "--test-threads=1"]).current_dir(root()?);
     if let Some(step) = step {

@@ -13,12 +13,11 @@ use std::process::Command;
 
 use harness::{Context, Error, Result};
 
-use crate::commands::give_hint;
 use crate::grading::Grade;
 use crate::starter::{self, Begin};
 use crate::step::Step;
 use crate::workspace::{called_as, relative_path};
-use crate::{diff, done};
+use crate::{diff, done, hints};
 use events::{Event, Events, Progress};
 use keyboard::Keyboard;
 use screen::Screen;
@@ -122,7 +121,10 @@ impl Session {
         Ok(Some(match key {
             b'q' => return Ok(None),
             b'h' => match self.round.first_failure() {
-                Some(grade) => Screen::Text(give_hint(&self.step, grade.check)?),
+                Some(grade) => {
+                    let count = hints::give(&self.step, grade.check)?;
+                    Screen::Text(hints::text(grade.check, count))
+                }
                 None => Screen::Checks,
             },
             b'a' => Screen::Failures,

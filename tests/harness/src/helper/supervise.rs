@@ -16,7 +16,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::mount::MsFlags;
+use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl::set_child_subreaper;
@@ -28,7 +28,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::low_level::pipe::register;
 
 use crate::error::{Context, Error, Result};
-use crate::namespace::{enter_user_namespace, make_mounts_private, set_propagation};
+use crate::namespace::{enter_private_mounts, enter_user_namespace, make_mounts_private};
 use crate::procfs;
 
 /// How long what the program started may outlive it. The kernel kills a container in milliseconds, so this is
@@ -170,10 +170,12 @@ fn private_mounts(scratch_host: bool) -> Result<bool> {
         return Ok(private);
     }
     if !private {
-        enter_user_namespace(CloneFlags::CLONE_NEWNS)?;
-        set_propagation(MsFlags::MS_PRIVATE)?;
+        enter_user_namespace(CloneFlags::empty())?;
+        enter_private_mounts()?;
     }
-    set_propagation(MsFlags::MS_SHARED)?;
+    let shared = MsFlags::MS_REC | MsFlags::MS_SHARED;
+    mount(None::<&str>, "/", None::<&str>, shared, None::<&str>)
+        .context("mount(/, MS_REC|MS_SHARED)")?;
     Ok(true)
 }
 
