@@ -98,7 +98,7 @@ pub fn explain(error: Error) -> Error {
     let has_filter = procfs::status_field(pid, "Seccomp").is_some_and(|mode| mode == "2");
     let fix = match scope.trim() {
         "2" => "kernel.yama.ptrace_scope is 2, so run this as root",
-        "3" => "kernel.yama.ptrace_scope is 3 until the next reboot",
+        "3" => "kernel.yama.ptrace_scope is 3, which only a reboot changes",
         _ if has_filter => {
             "a seccomp filter forbids it (in Docker, use --security-opt seccomp=unconfined)"
         }
