@@ -18,10 +18,11 @@ pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
         return None;
     }
     // A shell at its limit can start nothing, so another one has to help.
-    let here = "In another shell, with the number that `echo $$` prints in this one for PID: ";
+    let here =
+        "In another shell, but replace PID with the number that `echo $$` prints in this one: ";
     if let Some(Full { limit, up }) = full_cgroup() {
         let why = format!(
-            "A cgroup of this shell is at its limit of processes (pids.max), which is {limit}."
+            "A cgroup of this shell has reached its limit of processes (pids.max): {limit}."
         );
         if let Place::Container(_) = facts.place {
             let fix = "docker run --pids-limit=-1 IMAGE; podman run --pids-limit=-1 IMAGE";
@@ -34,7 +35,7 @@ pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
         return Some(Cause::new(why, &fix, LESS));
     }
     let [soft, hard] = user_limit();
-    let why = format!("This user is at the limit of processes (ulimit -u), which is {soft}.");
+    let why = format!("This user has reached the limit of processes (ulimit -u): {soft}.");
     let fix = format!("{here}sudo prlimit --pid PID --nproc=10000");
     let fix = if soft == hard { fix.as_str() } else { "ulimit -S -u hard" };
     Some(Cause::new(why, fix, LESS))
