@@ -60,7 +60,7 @@ pub fn summary(lines: &str, is_root: bool) -> String {
         let names: Vec<_> = programs.iter().map(|(name, _)| *name).collect();
         let tests: BTreeSet<_> = programs.iter().flat_map(|(_, (_, tests))| tests).collect();
         let names = names.join(", ");
-        text += &format!("not tested, because not installed: {names}: {}\n", count(tests.len()));
+        text += &format!("not tested without {names} (not installed): {}\n", count(tests.len()));
     }
     text
 }
