@@ -2,7 +2,6 @@
 
 use nix::unistd::geteuid;
 
-use super::causes::Cause;
 use super::facts::{Facts, Place};
 
 pub(super) const SYSCTL: &str = "Programs of every user can then reach parts of the kernel that only root could \
@@ -24,6 +23,41 @@ const PODMAN: &str = "podman run --security-opt unmask=ALL IMAGE";
 const ENGINES: &str = "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined \
     --security-opt apparmor=unconfined IMAGE; rootless Podman: podman run --security-opt unmask=ALL IMAGE";
 const BWRAP: &str = "bwrap --bind / / --dev-bind /dev /dev bash";
+
+/// Why something doesn't work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    /// The reason.
+    pub(super) why: String,
+    /// The command or setting that changes it.
+    pub(super) fix: String,
+    /// Who can then do what.
+    pub(super) risk: &'static str,
+    /// Whether the course's authors saw the fix work. The report says so if they didn't.
+    pub(super) tried: bool,
+}
+
+impl Cause {
+    /// Creates one whose fix was tried. Root needs no sudo, and in a container there is none.
+    pub(super) fn new(why: impl Into<String>, fix: &str, risk: &'static str) -> Self {
+        let fix = if geteuid().is_root() { fix.replace("sudo ", "") } else { fix.to_owned() };
+        Cause { why: why.into(), fix, risk, tried: true }
+    }
+
+    /// Says that nobody has tried the fix.
+    pub(super) fn not_tried(self) -> Self {
+        Cause { tried: false, ..self }
+    }
+}
+
+/// Returns the cause if nothing else fits.
+pub(super) fn unknown() -> Cause {
+    Cause::new(
+        "This program doesn't know the cause.",
+        "Open an issue, and paste this whole report into it.",
+        "The report doesn't name you or your machine.",
+    )
+}
 
 /// For a call that something around us refuses.
 pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {

@@ -9,8 +9,7 @@ use nix::errno::Errno;
 use nix::sys::stat::makedev;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
-use super::advice::{self, HARMLESS};
-use super::causes::Cause;
+use super::advice::{self, Cause, HARMLESS};
 use super::facts::{Facts, Place};
 use super::{Finding, Verdict};
 

@@ -4,44 +4,9 @@ use harness::{Call, CallError, Caller};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
-use super::advice::{self, HARMLESS, OTHER_KERNEL, SYSCTL};
+use super::advice::{self, Cause, HARMLESS, OTHER_KERNEL, SYSCTL, unknown};
 use super::facts::{Facts, Place, SETFCAP, SYS_ADMIN, SYS_TIME, sysctl};
 use super::processes;
-
-/// Why something doesn't work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cause {
-    /// The reason.
-    pub(super) why: String,
-    /// The command or setting that changes it.
-    pub(super) fix: String,
-    /// Who can then do what.
-    pub(super) risk: &'static str,
-    /// Whether the course's authors saw the fix work. The report says so if they didn't.
-    pub(super) tried: bool,
-}
-
-impl Cause {
-    /// Creates one whose fix was tried. Root needs no sudo, and in a container there is none.
-    pub(super) fn new(why: impl Into<String>, fix: &str, risk: &'static str) -> Self {
-        let fix = if geteuid().is_root() { fix.replace("sudo ", "") } else { fix.to_owned() };
-        Cause { why: why.into(), fix, risk, tried: true }
-    }
-
-    /// Says that nobody has tried the fix.
-    pub(super) fn not_tried(self) -> Self {
-        Cause { tried: false, ..self }
-    }
-}
-
-/// Returns the cause if nothing else fits.
-pub(super) fn unknown() -> Cause {
-    Cause::new(
-        "This program doesn't know the cause.",
-        "Open an issue, and paste this whole report into it.",
-        "The report doesn't name you or your machine.",
-    )
-}
 
 /// Returns the most likely cause of a refusal. The order matters: a cause that can be proved comes before one that
 /// is only likely.
