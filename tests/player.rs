@@ -17,6 +17,8 @@ fn player_shows_each_frame() -> Result {
         ("03", &["/bin/true"], None),
         ("04", &["/bin/true"], None),
         ("05", &["/bin/sleep", "100"], term),
+        ("06", &["/bin/true"], None),
+        ("07", &["/bin/true"], None),
     ] {
         let step: Step = number.parse()?;
         // The pictures are an ordinary user's, whichever users this machine has.
@@ -113,11 +115,17 @@ fn stages(recording: &Recording) -> String {
 
 /// Names the namespaces that aren't the host's. A table has parentheses around those of future children.
 fn note(namespaces: &str) -> String {
-    let names = namespaces.split(", ").map(|name| match name.strip_prefix('(') {
-        Some(name) => format!("{} for its children", name.trim_end_matches(')')),
-        None => name.to_owned(),
-    });
-    format!("own namespaces: {}", names.collect::<Vec<_>>().join(", "))
+    let names = |names: &[&str]| names.join(", ").replace(['(', ')'], "");
+    let (future, own): (Vec<_>, Vec<_>) =
+        namespaces.split(", ").partition(|name| name.starts_with('('));
+    let note = match &future[..] {
+        [] => names(&own),
+        [one] => names(&[&own[..], &[&format!("{one} for its children")]].concat()),
+        several => format!("{}; its children's: {}", names(&own), names(several)),
+    };
+    let note = format!("own namespaces: {note}");
+    assert!(note.len() <= 48, "it's wider than its box: {note}");
+    note
 }
 
 /// Returns a tree that also has the processes which were there `before`.

@@ -5,7 +5,7 @@ use std::io::stdin;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command, ExitCode};
 
-use harness::namespace::{enter_user_namespace, make_mounts_private, map_ids};
+use harness::namespace::{enter_user_namespace, make_mounts_private, map_ids, own_pid_namespace};
 use harness::{
     Caller, Context, Error, Requirement, Result, ScratchDir, exit_code, procfs, shell_status,
 };
@@ -108,6 +108,7 @@ fn new_pid_namespace() -> Result<Option<String>> {
 /// Mounts what PID 1 needs. An ordinary user is root of a user namespace until then, and itself again in a second
 /// one after exec.
 fn begin_as_pid_1(user: &str) -> Result<()> {
+    own_pid_namespace();
     if user == "itself" {
         return Ok(());
     }

@@ -20,7 +20,7 @@ pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 /// How long a program may take for an answer, unless it's told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many processes and threads an ordinary user may have in a clean environment, more than before.
+/// How many processes and threads a program may have in a clean environment.
 const PROCESSES: u32 = 500;
 
 /// The surroundings of a program: user, directory, variables, and its timeout.
@@ -66,7 +66,7 @@ impl Environment {
         self.timeout = timeout;
     }
 
-    /// Returns how many processes more than now the user may have. Only a clean environment has a limit.
+    /// Returns how many processes and threads a program may have. Only a clean environment has a limit.
     pub(crate) fn process_limit(&self) -> Option<u32> {
         self.directory.as_ref().map(|_| PROCESSES)
     }

@@ -32,6 +32,11 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The program under test created more processes than any step needs, and was killed.
+    ProcessLimit {
+        /// The limit.
+        limit: u32,
+    },
     /// Anything else, in words.
     Message(String),
 }
@@ -64,6 +69,9 @@ impl Display for Error {
             }
             Error::OutputLimit { limit } => {
                 write!(f, "it printed more than {} MiB, so it was killed", limit >> 20)
+            }
+            Error::ProcessLimit { limit } => {
+                write!(f, "it created more than {limit} processes, so it was killed")
             }
             Error::Message(message) => f.write_str(message),
         }

@@ -1,6 +1,8 @@
 //! Moves the calling process, which must have one thread only, into namespaces.
 
 use std::fs;
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -12,6 +14,19 @@ use crate::error::Result;
 
 /// A time namespace: time_namespaces(7), Linux 5.6 and later. nix has no name for the flag.
 pub const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME);
+
+/// Whether this process is PID 1 of a PID namespace that was made for it.
+static IS_OURS: AtomicBool = AtomicBool::new(false);
+
+/// Declares that every other process in this PID namespace comes from this one, which is PID 1. From now on, a
+/// supervisor that is to stop a fork bomb stops all of them at once.
+pub fn own_pid_namespace() {
+    IS_OURS.store(true, Ordering::Relaxed);
+}
+
+pub(crate) fn is_ours() -> bool {
+    IS_OURS.load(Ordering::Relaxed) && process::id() == 1
+}
 
 /// Enters a new user namespace as its root, and the other new namespaces of `flags`.
 ///

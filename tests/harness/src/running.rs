@@ -1,5 +1,7 @@
 //! A program that runs under a supervisor: how it's waited for, and how it's ended.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -34,7 +36,7 @@ pub fn send_signal(pid: i32, signal: Signal) -> Result {
 /// A program that runs under a supervisor.
 pub struct Running {
     pub(crate) helper: Child,
-    pub(crate) control: Option<Reports>,
+    pub(crate) control: RefCell<Option<Reports>>,
     pub(crate) pid: i32,
     pub(crate) limit: Option<Duration>,
     pub(crate) answer_timeout: Duration,
@@ -67,7 +69,8 @@ impl Running {
                 return Ok(tree);
             }
             if Instant::now() > deadline {
-                return Err(Error::new(format!("the tree is still like this:\n{}", tree.text())));
+                let error = format!("the tree is still like this:\n{}", tree.text());
+                return Err(self.explain(Error::new(error)));
             }
             sleep(Duration::from_millis(5));
         }
@@ -75,7 +78,8 @@ impl Running {
 
     /// Returns what ends the program and everything it started.
     pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static {
-        let control = self.control.as_ref().and_then(|control| control.stream().try_clone().ok());
+        let control = self.control.borrow();
+        let control = control.as_ref().and_then(|control| control.stream().try_clone().ok());
         move || {
             if let Some(control) = control {
                 let _ = control.shutdown(Shutdown::Write);
@@ -98,6 +102,13 @@ impl Running {
     /// As for [`Running::wait`].
     pub fn wait_with_timeout(self, timeout: Duration) -> Result<Exit> {
         self.wait_at_most(Some(timeout))
+    }
+
+    /// Says why the program gives no answer, if the helper killed it for its number of processes.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let mut control = self.control.borrow_mut();
+        let limit = control.as_mut().and_then(Reports::process_limit);
+        limit.map_or(error, |limit| Error::ProcessLimit { limit })
     }
 
     /// Kills the program and everything it started, and waits for that.
@@ -177,20 +188,38 @@ impl Running {
 /// The lines that the helper sends.
 pub(crate) struct Reports {
     control: BufReader<UnixStream>,
+    read_ahead: VecDeque<String>,
     pub(crate) deadline: Option<Instant>,
 }
 
 impl Reports {
     pub(crate) fn new(control: UnixStream) -> Self {
-        Reports { control: BufReader::new(control), deadline: None }
+        Reports { control: BufReader::new(control), read_ahead: VecDeque::new(), deadline: None }
     }
 
     fn stream(&self) -> &UnixStream {
         self.control.get_ref()
     }
 
+    /// Returns the limit on processes, if a line that has come says that the program exceeded it.
+    fn process_limit(&mut self) -> Option<u32> {
+        self.deadline = Some(Instant::now() + Duration::from_millis(1));
+        while let Ok(Some(line)) = self.read_line() {
+            self.read_ahead.push_back(line);
+        }
+        let limit = self.read_ahead.iter().find_map(|line| line.strip_prefix("limit "));
+        limit.and_then(|limit| limit.parse().ok())
+    }
+
     /// Returns the next line, or nothing if the whole line doesn't come before the deadline.
     pub(crate) fn next_line(&mut self) -> Result<Option<String>> {
+        match self.read_ahead.pop_front() {
+            Some(line) => Ok(Some(line)),
+            None => self.read_line(),
+        }
+    }
+
+    fn read_line(&mut self) -> Result<Option<String>> {
         use std::io::ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
         let mut line = Vec::new();
         loop {

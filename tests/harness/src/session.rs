@@ -94,7 +94,7 @@ impl Session {
     /// # Errors
     /// It doesn't come in time.
     pub fn next_line(&self) -> Result<String> {
-        let line = self.output.read_until("\n", "a line on standard output", self.timeout)?;
+        let line = self.read_until("\n", "a line on standard output")?;
         Ok(line.trim_end_matches('\n').to_owned())
     }
 
@@ -116,10 +116,15 @@ impl Session {
         let mark = format!("course: answer {} ends with ", self.asked);
         self.send(&format!("{line}\necho \"{mark}$?\"\n"))?;
         let wanted = "an answer from the shell on standard input";
-        let answer = self.output.read_until(&mark, wanted, self.timeout)?;
+        let answer = self.read_until(&mark, wanted)?;
         let status = self.next_line()?;
         let answer = answer.strip_suffix(&mark).unwrap_or(&answer);
         Ok((answer.trim_end().to_owned(), status))
+    }
+
+    fn read_until(&self, end: &str, wanted: &str) -> Result<String> {
+        let read = self.output.read_until(end, wanted, self.timeout);
+        read.map_err(|error| self.running.explain(error))
     }
 
     /// Gives the shell its input, and waits for nothing.
@@ -128,7 +133,8 @@ impl Session {
     /// The shell is gone.
     pub fn send(&mut self, text: &str) -> Result {
         let input = self.input.as_mut().ok_or_else(|| Error::new("the input is closed"))?;
-        input.write_all(text.as_bytes()).context("write to the shell")
+        let written = input.write_all(text.as_bytes()).context("write to the shell");
+        written.map_err(|error| self.running.explain(error))
     }
 
     /// Sends a signal to the process that was started.
@@ -149,7 +155,7 @@ impl Session {
         let exit = running.wait_with_timeout(timeout)?;
         drop(input);
         let errors = errors.map(Output::finish).transpose()?.unwrap_or_default();
-        exit.in_time("the program's exit", String::from_utf8_lossy(&errors).into_owned())
+        exit.within_limits("the program's exit", String::from_utf8_lossy(&errors).into_owned())
     }
 
     /// Closes the shell's input, so that it exits, and does the same.

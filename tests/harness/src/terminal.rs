@@ -63,7 +63,9 @@ impl Terminal {
     /// # Errors
     /// It doesn't come in time.
     pub fn expect(&mut self, text: &str) -> Result<String> {
-        self.output.read_until(text, &format!("{text:?} on the terminal"), self.timeout)
+        let wanted = format!("{text:?} on the terminal");
+        let read = self.output.read_until(text, &wanted, self.timeout);
+        read.map_err(|error| self.running.explain(error))
     }
 
     /// Waits until everything has exited. Returns what appeared since the last [`Terminal::expect`].
@@ -75,7 +77,7 @@ impl Terminal {
         let exit = running.wait_with_timeout(timeout)?;
         drop((master, slave));
         let rest = output.finish()?;
-        exit.in_time("the program's exit", String::from_utf8_lossy(&rest).into_owned())
+        exit.within_limits("the program's exit", String::from_utf8_lossy(&rest).into_owned())
     }
 }
 

@@ -50,7 +50,7 @@ impl Transcript {
         let output = Output::capture(reader, running.stopper());
         let exit = running.wait()?;
         let printed = String::from_utf8_lossy(&output.finish()?).into_owned();
-        let (exit, printed) = exit.in_time(&line, printed)?;
+        let (exit, printed) = exit.within_limits(&line, printed)?;
         let status = exit.status;
         let text = format!("$ {line}\n{printed}{}", status_line(status));
         Ok((Transcript { text, printed, status }, exit))

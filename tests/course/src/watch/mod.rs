@@ -90,20 +90,21 @@ struct Session {
 
 impl Session {
     fn run(&mut self) -> Result {
-        let mut screen = Screen::Checks;
+        let (mut screen, mut page) = (Screen::Checks, 0);
         self.begin_round()?;
         loop {
-            screen::show(&self.step, &self.round, &screen)?;
+            let pages = screen::show(&self.step, &self.round, &screen, page)?;
             match self.events.next()? {
                 Event::Saved => {
-                    screen = Screen::Checks;
+                    (screen, page) = (Screen::Checks, 0);
                     self.begin_round()?;
                 }
                 Event::Progress(progress) => self.round.add(progress),
                 Event::Resumed => self.keyboard.apply()?,
                 Event::Quit => return Ok(()),
+                Event::Key(b' ') if pages > 1 => page = (page + 1) % pages,
                 Event::Key(key) => match self.press(key)? {
-                    Some(next) => screen = next,
+                    Some(next) => (screen, page) = (next, 0),
                     None => return Ok(()),
                 },
             }

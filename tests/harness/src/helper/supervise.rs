@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -23,7 +23,7 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, setsid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, getppid, setsid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::low_level::pipe::register;
 
@@ -38,14 +38,22 @@ const GRACE: Duration = Duration::from_secs(10);
 /// More processes than that aren't stopped before they are killed.
 const MANY: usize = 100_000;
 
+/// So many of the processes that are left are reported.
+const SHOWN: usize = 50;
+
+/// How often we count the program's processes. The kernel has no event for a fork.
+const COUNT_INTERVAL: Duration = Duration::from_millis(20);
+
 /// What to start, and how.
 #[derive(Default)]
 struct Options {
     control: OsString,
     user: Option<u32>,
     scratch_host: bool,
+    /// Whether this PID namespace has nothing but PID 1, which started us, and what comes from it.
+    alone: bool,
     timeout: Option<Duration>,
-    processes: Option<u64>,
+    processes: Option<u32>,
     block: Option<i32>,
     terminal: Option<OsString>,
     wrapped_by: Vec<OsString>,
@@ -65,11 +73,12 @@ impl Options {
             match name {
                 b"control" => options.control = value,
                 b"user" => options.user = number(),
+                b"alone" => options.alone = getppid() == Pid::from_raw(1),
                 b"scratch-host" => options.scratch_host = true,
                 b"timeout" => {
                     options.timeout = number().map(|ms| Duration::from_millis(ms.into()));
                 }
-                b"processes" => options.processes = number().map(u64::from),
+                b"processes" => options.processes = number(),
                 b"block" => options.block = number().map(u32::cast_signed),
                 b"terminal" => options.terminal = Some(value),
                 b"wrapped-by" => options.wrapped_by.push(value),
@@ -105,6 +114,9 @@ fn report(mut control: &UnixStream, line: impl Display) {
 }
 
 fn run(options: &Options, control: &UnixStream) -> Result {
+    if options.alone && options.processes.is_some() && geteuid().is_root() {
+        run_first();
+    }
     // A handler keeps us alive, and exec resets it to the default in the program. Both hold even if we were
     // started with the signal ignored.
     let (woken, wake) = UnixStream::pair().context("socketpair")?;
@@ -137,6 +149,15 @@ fn run(options: &Options, control: &UnixStream) -> Result {
         }
     }
     Ok(())
+}
+
+/// Runs this process before all others that want the processor, because among 500 processes of a fork bomb it would
+/// have a 500th of it. What it starts isn't affected. Without chrt(1), which nearly every system has, it goes on as
+/// it is.
+fn run_first() {
+    let mut chrt = Command::new("chrt");
+    chrt.args(["--reset-on-fork", "--fifo", "--pid", "1", &std::process::id().to_string()]);
+    let _ = chrt.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
 /// Leaves the host's mount namespace, so that the table changes only if the program changes it. Without
@@ -192,10 +213,11 @@ fn spawn(options: &Options, directory: &Path) -> Result<Child> {
     Ok(child)
 }
 
-/// Lets the program's user have so many processes and threads more than now: a fork bomb fills that, and not the
-/// machine. The kernel doesn't limit root.
+/// Lets the program's user have so many processes and threads more than now. The kernel doesn't limit root, so we
+/// count as well. A fork bomb that is faster than we are fills this, and not the machine.
 fn limit_processes(options: &Options, (soft, hard): (u64, u64)) -> Result {
-    let Some(more) = options.processes else { return Ok(()) };
+    let Some(limit) = options.processes else { return Ok(()) };
+    let more = u64::from(2 * limit);
     let user = options.user.unwrap_or_else(|| geteuid().as_raw());
     let soft = soft.min(procfs::tasks_of(user).context("read /proc")? + more);
     setrlimit(Resource::RLIMIT_NPROC, soft, hard).context("setrlimit")
@@ -207,22 +229,36 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
     let mut deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let grace = options.timeout.map_or(GRACE, |timeout| GRACE.min(timeout / 4));
     let (mut exited, mut listening, mut blind) = (false, true, false);
+    let mut limit = options.processes.map(|most| ProcessLimit::new(most, options.alone));
     while reap(&mut child, &mut |status: ExitStatus| {
         exited = true;
         report(control, format_args!("status {}", status.into_raw()));
         deadline = Some(Instant::now() + grace);
     })? {
-        let told = wait_for_event(listening.then_some(control), woken, deadline)?;
+        let count = limit.as_ref().map(|_| Instant::now() + COUNT_INTERVAL);
+        let next = deadline.into_iter().chain(count).min();
+        let told = wait_for_event(listening.then_some(control), woken, next)?;
         let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let bomb = limit.take_if(|limit| limit.is_exceeded());
         listening &= !told;
-        if told || late {
-            if let (true, false, Some(timeout)) = (late, exited, options.timeout) {
+        if told || late || bomb.is_some() {
+            if let Some(ProcessLimit { most, .. }) = &bomb {
+                report(control, format_args!("limit {most}"));
+            } else if let (true, false, Some(timeout)) = (late, exited, options.timeout) {
                 report(control, format_args!("timeout {}", timeout.as_millis()));
             }
+            if bomb.is_some() && options.alone {
+                // All but PID 1 and us, and none of them in the middle of a fork(2): a bomb outruns a list.
+                let _ = kill(Pid::from_raw(-1), Signal::SIGSTOP);
+            }
             let seen = stop_descendants()?;
+            // Reported once they're dead, because a report waits for its reader.
+            let lines: Vec<_> = seen.iter().take(SHOWN).map(procfs::describe).collect();
             for process in &seen {
-                report(control, format_args!("process {}", procfs::describe(process)));
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+            }
+            for line in lines {
+                report(control, format_args!("process {line}"));
             }
             // Not even our child is there if the program mounted something over our /proc.
             if seen.is_empty() && !exited {
@@ -237,6 +273,32 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
         }
     }
     Ok(())
+}
+
+/// How many processes the program may have.
+struct ProcessLimit {
+    most: u32,
+    /// Whether every process here is the program's, or nearly.
+    alone: bool,
+    /// How many tasks the whole machine had when we began.
+    before: u64,
+}
+
+impl ProcessLimit {
+    fn new(most: u32, alone: bool) -> Self {
+        ProcessLimit { most, alone, before: procfs::all_tasks().unwrap_or(0) }
+    }
+
+    /// A bomb leaves us little of the processor, so this begins with what costs least.
+    fn is_exceeded(&self) -> bool {
+        let most = u64::from(self.most);
+        let is_possible = procfs::all_tasks().is_none_or(|now| now > self.before + most);
+        is_possible
+            && match self.alone {
+                true => procfs::count_processes().is_ok_and(|count| count as u64 > most),
+                false => procfs::own_tasks().is_ok_and(|tasks| tasks > most),
+            }
+    }
 }
 
 /// Stops everything below this process, so that nothing starts another process while it's being killed, and lists
