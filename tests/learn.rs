@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use course::checks;
 use course::grading::timeout_for;
 use course::test_support::{Checkout, course, manifest, step_program};
 use course::workspace::root;
@@ -323,7 +324,13 @@ fn watch_checks_again_on_every_save() -> Result {
     let mut terminal = watching(&checkout)?;
     let before = settings(&mut terminal)?;
     terminal.expect("✗ run and init report their pids")?;
-    terminal.expect("h hint")?;
+    let shown = terminal.expect("r again")?;
+    let total = checks::for_step(&"02".parse()?).len();
+    assert_has(&shown, &[&format!("checking {total} of {total}: reports unshare failure…")]);
+    assert!(!shown.contains(&format!("checking {} of ", total + 1)), "{shown}");
+    terminal.send_keys("r")?;
+    terminal.expect("checking 1 of ")?;
+    terminal.expect("r again")?;
     terminal.send_keys("h")?;
     terminal.expect("  1 of ")?;
     terminal.send_keys("h")?;
@@ -339,7 +346,7 @@ fn watch_checks_again_on_every_save() -> Result {
     terminal.send_keys("d")?;
     terminal.expect("+++ steps/02-two/src/main.rs")?;
     terminal.send_keys("a")?;
-    terminal.expect("Enter back")?;
+    terminal.expect("Enter checks")?;
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     let (exit, after) = terminal.end()?;

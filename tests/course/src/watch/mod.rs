@@ -133,6 +133,10 @@ impl Session {
                 let text = diff::between_directories(&own.join("src"), &finished.join("src"))?;
                 Screen::Text(diff::paint(&text))
             }
+            b'r' => {
+                self.begin_round()?;
+                Screen::Checks
+            }
             b's' => self.slow_motion()?,
             b'n' if self.round.is_done() => self.next_step()?,
             _ => Screen::Checks,
