@@ -212,6 +212,7 @@ fn prepare_build(step: &Step, directory: &Path) -> Result<Build> {
     ensure_begun(step, directory)?;
     Ok(Build::bin(directory, None, &step.bin())
         .target_dir(&target_dir()?.join("work"))
+        .build_dir(&target_dir()?)
         .source_prefix(&relative_path(directory))
         .color(colors_stderr()))
 }

@@ -22,6 +22,7 @@ pub struct Build {
     kind: &'static str,
     target: String,
     target_dir: Option<PathBuf>,
+    build_dir: Option<PathBuf>,
     release: bool,
     source_prefix: String,
     color: bool,
@@ -36,6 +37,7 @@ impl Build {
             kind: "bin",
             target: bin.to_owned(),
             target_dir: None,
+            build_dir: None,
             release: false,
             source_prefix: String::new(),
             color: false,
@@ -51,6 +53,14 @@ impl Build {
     #[must_use]
     pub fn target_dir(mut self, directory: &Path) -> Self {
         self.target_dir = Some(directory.to_owned());
+        self
+    }
+
+    /// Shares what is built on the way with another target directory. Cargo does that from 1.91 on, and ignores it
+    /// before.
+    #[must_use]
+    pub fn build_dir(mut self, directory: &Path) -> Self {
+        self.build_dir = Some(directory.to_owned());
         self
     }
 
@@ -117,6 +127,9 @@ impl Build {
         }
         if let Some(directory) = &self.target_dir {
             cargo.arg("--target-dir").arg(directory);
+        }
+        if let Some(directory) = &self.build_dir {
+            cargo.arg(format!("--config=build.build-dir={:?}", directory.display().to_string()));
         }
         if self.release {
             cargo.arg("--release");
