@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use course::checks;
+use course::checks::{self, CheckFailure};
 use course::grading::timeout_for;
 use course::test_support::{Checkout, course, manifest, step_program};
 use course::workspace::root;
 use harness::test_support::AssertClean;
-use harness::{Environment, Result, ScratchDir, Supervisor, Terminal, Transcript};
+use harness::{Context, Environment, Result, ScratchDir, Supervisor, Terminal, Transcript};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -202,6 +202,20 @@ fn check_runs_one_check_by_name() -> Result {
     assert_eq!(printed.matches("  expected: ").count(), 3, "{printed}");
     let printed = graded("#!/bin/sh\nexit 3\n", &["leak"])?;
     assert_eq!(printed.matches("  expected: ").count(), 1, "{printed}");
+    Ok(())
+}
+
+#[test]
+fn failure_blames_code_or_machine() -> Result {
+    let script = "#!/bin/sh\necho \"mine: open: no\nhint: run 'just doctor'; it finds out why\" >&2\nexit 125\n";
+    let printed = graded(script, &["passes_on_exit_status"])?;
+    assert_has(&printed, &["standard error: mine: open: no"]);
+    assert!(!printed.contains("just doctor"), "{printed}");
+    // If the machine is full, it isn't the code.
+    let full =
+        Err::<(), _>(std::io::Error::from_raw_os_error(nix::libc::EAGAIN)).context("start sh");
+    let failure = CheckFailure::no_answer("sh", &full.expect_err("an error"));
+    assert_has(&failure.actual, &["start sh: ", "(EAGAIN)\n", "isn't your code"]);
     Ok(())
 }
 

@@ -186,11 +186,11 @@ pub fn build(step: &Step, directory: &Path) -> Result<PathBuf> {
     prepare_build(step, directory)?.run().map_err(|error| not_compiled(directory, sources, error))
 }
 
-/// Does the same, but returns what cargo prints.
+/// Does the same, but prints nothing. Also returns the number of the compiler's warnings.
 ///
 /// # Errors
 /// There's none, or it doesn't compile; then the message is the compiler's.
-pub fn build_quietly(step: &Step, directory: &Path) -> Result<PathBuf> {
+pub fn build_quietly(step: &Step, directory: &Path) -> Result<(PathBuf, usize)> {
     let sources = fingerprint(directory);
     prepare_build(step, directory)?.run_quietly().inspect_err(|_| {
         let _ = State::keep_broken(directory, sources);

@@ -104,16 +104,22 @@ impl Build {
         executable.ok_or_else(|| Error::new(format!("{} doesn't compile", self.target)))
     }
 
-    /// Does the same, but prints nothing.
+    /// Does the same, but prints nothing. Also returns how many messages the compiler has, which are warnings.
     ///
     /// # Errors
     /// As for [`Build::run`]. If the program doesn't compile, the message is what cargo and the compiler say.
-    pub fn run_quietly(&self) -> Result<PathBuf> {
+    pub fn run_quietly(&self) -> Result<(PathBuf, usize)> {
         let output = self.command().arg("--quiet").output().context("start cargo")?;
-        let mut said = String::new();
-        let executable = self.read(&output.stdout[..], |message| said += &message)?;
+        let (mut said, mut warnings) = (String::new(), 0);
+        let executable = self.read(&output.stdout[..], |message| {
+            // The last message counts the others.
+            warnings += usize::from(message.contains("-->"));
+            said += &message;
+        })?;
         let executable = executable.filter(|_| output.status.success());
-        executable.ok_or_else(|| Error::new(said + &String::from_utf8_lossy(&output.stderr)))
+        executable
+            .map(|program| (program, warnings))
+            .ok_or_else(|| Error::new(said + &String::from_utf8_lossy(&output.stderr)))
     }
 
     fn command(&self) -> Command {

@@ -67,7 +67,15 @@ fn verdict(step: &Step, round: &Round) -> Result<String> {
         return Ok(error.clone());
     }
     if round.is_done() {
-        return Ok(done::message(step)?.0);
+        let warnings = match round.warnings {
+            0 => String::new(),
+            1 => format!("\nThe compiler has a warning: `{}` shows it.\n", step.recipe("work")),
+            more => format!(
+                "\nThe compiler has {more} warnings: `{}` shows them.\n",
+                step.recipe("work")
+            ),
+        };
+        return Ok(done::message(step)?.0 + &warnings);
     }
     let mut text = String::new();
     let passed = round.grades.iter().filter(|grade| grade.failure.is_none()).count();
