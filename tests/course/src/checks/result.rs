@@ -35,7 +35,8 @@ impl CheckFailure {
             // The command is shown beside it.
             Error::Timeout { limit, printed, .. } => {
                 let printed = if printed.trim().is_empty() { "nothing" } else { printed };
-                format!("no answer within {} s; ended; it printed: {printed}", limit.as_secs_f32())
+                let seconds = (limit.as_secs_f32() * 10.0).round() / 10.0;
+                format!("no answer within {seconds} s; ended; it printed: {printed}")
             }
             // The kernel counts a user's processes everywhere.
             error if error.to_string().contains("(EAGAIN)") => format!(
