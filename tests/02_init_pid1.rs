@@ -55,8 +55,7 @@ fn pid_1_survives_the_sigterm_that_kills_others() -> Result {
 #[test]
 fn shell_is_pid_1_and_has_no_parent_inside() -> Result {
     for program in programs() {
-        let lines = ["echo $$ $PPID", "kill -KILL 1", "echo $$"];
-        let (typed, exit) = Transcript::type_lines(shell(&program), &lines)?;
+        let (typed, exit) = Transcript::type_lines(shell(&program), &["echo $$ $PPID"])?;
         exit.assert_clean();
         assert!(typed.text.contains("\n# echo $$ $PPID\n1 0\n"), "{}", typed.text);
         assert_ne!(typed.captures(RUN_PID)?, [1]);
@@ -108,6 +107,52 @@ fn only_kill_reaches_pid_1_from_outside() -> Result {
     Ok(())
 }
 
+/// The lines that a reader types on the host to answer the chapter's questions.
+#[test]
+fn host_sees_run_and_command_and_kills_pid_1() -> Result {
+    if !require_tools(&["ps"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let host = program.environment().supervise("sh", ["-c", "exec sh 2>&1"]);
+        let mut host = Session::start(host)?;
+        let start = "02-init-pid1 run sleep 1000 &";
+        let printed = host.run(start)?;
+        let tree = host.wait_for_tree(|tree| {
+            tree.pid_1().is_some_and(|pid_1| pid_1.argv.first().is_some_and(|name| name == "sleep"))
+        })?;
+        let printed = printed + &host.run(":")?;
+        let mut text = format!("$ {start}\n{}\n", printed.trim());
+        let [_, run, sleep] = tree.processes()[..] else { panic!("not three: {}", tree.text()) };
+        let [run, sleep] = [run.pids[0], sleep.pids[0]];
+        // The width of this column depends on the largest PID that the host allows.
+        let aligned = |line: &str| {
+            let (pid, args) = line.trim_start().split_once(' ').expect("two columns");
+            format!("{pid:>7} {args}\n")
+        };
+        let ps = "ps -o pid,args --pid $! --ppid $!";
+        text += &format!("$ {ps}\n");
+        text.extend(host.run(ps)?.lines().map(aligned));
+        for line in [
+            format!("kill -TERM {sleep}"),
+            format!("ps -o args= --pid {sleep}"),
+            format!("kill -KILL {sleep}; wait $!; echo $?"),
+        ] {
+            text += &format!("$ {line}\n");
+            text.extend(host.run(&line)?.lines().flat_map(|line| [line, "\n"]));
+        }
+        host.end()?.0.assert_clean();
+        for (pid, name) in [(run, "HOST_A"), (sleep, "HOST_B")] {
+            text = text.replace(&format!("{pid:>7} "), &format!("{name:>7} "));
+            text = text.replace(&format!(" {pid}"), &format!(" {name}"));
+        }
+        assert!(text.contains("\n$ ps -o args= --pid HOST_B\nsleep 1000\n"), "{text}");
+        assert!(text.ends_with("; echo $?\n137\n"), "{text}");
+        assert_snapshot!("seen_from_the_host", text);
+    }
+    Ok(())
+}
+
 #[test]
 fn command_has_one_pid_inside_and_one_outside() -> Result {
     for program in programs() {
@@ -124,7 +169,7 @@ fn command_has_one_pid_inside_and_one_outside() -> Result {
         assert_eq!(shell.run("grep NSpid /proc/self/status | wc -w")?, "3");
         shell.end()?.0.assert_clean();
         assert_snapshot!("tree", tree.redacted());
-        let caption = "run, and the command: one process with two PIDs";
+        let caption = "Two processes: run, and the command, which has two PIDs";
         let argv = ["02-init-pid1", "run", "--ti", "/bin/sh"];
         assert_snapshot!("diagram", shell_diagram(caption, &tree, &argv));
     }

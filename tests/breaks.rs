@@ -86,7 +86,7 @@ fn is_recorded(name: &str, text: &str) -> bool {
     let assert = std::thread::spawn({
         let (name, text) = (name.to_owned(), text.to_owned());
         move || {
-            with_snapshot_settings(|| harness::test_support::insta::assert_snapshot!(name, text))
+            with_snapshot_settings(|| harness::test_support::insta::assert_snapshot!(name, text));
         }
     });
     assert.join().is_ok()

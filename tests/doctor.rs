@@ -340,6 +340,10 @@ fn report_in_a_container() -> Result {
         return Ok(());
     }
     let said = Transcript::run(Restriction::CoveredProc.supervise(doctor, &["doctor"])?)?;
+    // If these tests run in a container themselves, the doctor names only that container's engine.
+    if said.text.contains("a container: ") {
+        return Ok(());
+    }
     let lines = said.text.lines();
     let tried = lines.filter(|line| !line.starts_with(['m', 'n']) || line.starts_with("not ok"));
     let tried = tried.skip_while(|line| !line.contains("/proc "));

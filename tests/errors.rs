@@ -74,6 +74,10 @@ fn file_without_permission_exits_126() -> Result {
 fn su_needs_setgroups() -> Result {
     for program in with_tools(&["su"], rootless_programs(2)) {
         let said = program.transcript(["run", "su", "-c", "id", "nobody"])?;
+        // In Docker and Podman, PAM refuses before su gets that far.
+        if said.printed.contains("su: Authentication failure\n") {
+            continue;
+        }
         assert!(said.printed.contains("su: cannot set groups: Operation not permitted\n"));
         assert_snapshot!("su", said.redacted(&[RUN_PID])?);
     }

@@ -239,14 +239,22 @@ fn finished_step_says_what_is_possible() -> Result {
     checkout.write("steps/03-three/Cargo.toml", &manifest("03-three"));
     checkout.write("steps/03-three/src/main.rs", "fn main() {}\n");
     checkout.write("steps/03-three/start.patch", START);
+    // The learner skipped the first step.
+    checkout.write("steps/01-one/start.patch", START);
     let one = said(&checkout, &["check", "02", "passes_on_exit_status"])?;
     assert_has(&one, &["1 of 1 checks passed\n\nNext: cargo course check 02, for all checks\n"]);
     let printed = said(&checkout, &["check", "02"])?;
     let next = "\nNext: cargo course start 03 (or cargo course start 03 --from-mine";
     assert_has(&printed, &["Step 02 is done.", "\n    cargo course work 02 run ", next]);
     assert_has(&said(&checkout, &["progress"])?, &["✓ all ", "\nNext: cargo course start 03\n"]);
+    let mut terminal = watching(&checkout)?;
+    terminal.expect("n next step")?;
+    terminal.send_keys("q")?;
+    terminal.expect(next.trim_start())?;
+    terminal.end()?.0.assert_clean();
     // The last one.
     fs::remove_dir_all(checkout.root.join("steps/03-three")).expect("remove the step");
+    fs::remove_file(checkout.root.join("steps/01-one/start.patch")).expect("remove the starter");
     assert_has(&said(&checkout, &["check", "02"])?, &["All steps are done."]);
     assert_has(&said(&checkout, &["progress"])?, &["every step is done"]);
     Ok(())
@@ -361,6 +369,13 @@ fn watch_checks_again_on_every_save() -> Result {
     terminal.expect("+++ steps/02-two/src/main.rs")?;
     terminal.send_keys("a")?;
     terminal.expect("Enter checks")?;
+    // The end of slow motion stays on the screen until Enter.
+    terminal.send_keys("s")?;
+    terminal.expect("[q] quit ")?;
+    terminal.send_keys("c")?;
+    terminal.expect("[exit status 4]\r\n[Enter] back ")?;
+    terminal.send_keys("\r")?;
+    terminal.expect("q quit")?;
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     let (exit, after) = terminal.end()?;

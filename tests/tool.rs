@@ -159,6 +159,17 @@ fn corrects_the_command_line_of_docker() -> Result {
     Ok(())
 }
 
+/// Some breaks fail only root's tests.
+#[test]
+fn test_breaks_needs_root() -> Result {
+    let caller = program(COURSE, Caller::Rootless);
+    let test_breaks = caller.supervise(["test-breaks", "02"]).in_directory(&root()?);
+    let (said, exit) = Transcript::run_with_exit(test_breaks)?;
+    assert_eq!(exit.assert_clean().status.code(), Some(1), "{}", said.text);
+    assert!(said.text.contains("course: test-breaks needs root: unshare("), "{}", said.text);
+    Ok(())
+}
+
 /// What is left of a break may be no line at all.
 #[test]
 fn break_says_which_lines_are_missing() {
@@ -503,7 +514,7 @@ fn json_and_exit_status_agree() -> Result {
         let bin = program.display().to_string();
         let args = ["check", "02", "--json", "--timeout", "5", "--bin", &bin];
         let output = course(&root()?, &args).within(A_WHOLE_GRADING).output()?;
-        assert_eq!(output.exit.status.code(), Some(if all { 0 } else { 1 }));
+        assert_eq!(output.exit.status.code(), Some(i32::from(!all)));
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(report["step"], "02-init-pid1");
         assert_eq!(report["passed"] == report["total"], all, "{report:#}");

@@ -1,5 +1,6 @@
-//! Run by you on the host. A process can start a program in two ways: in a child
-//! process (`command`), or in place of the program that it runs itself (`exec`).
+//! You start this program in a shell. A process can start another program in two
+//! ways: in a child process (`command`), or in place of the program that it runs
+//! itself (`exec`).
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -29,7 +30,8 @@ fn spawn_and_wait(argv: &[OsString]) -> ExitCode {
     match Command::new(&argv[0]).args(&argv[1..]).status() {
         Ok(status) => {
             // If signal N killed the child, it didn't exit with a status, so we
-            // exit with 128 + N, as shells do.
+            // exit with 128 + N, as shells do. A dead child has one of the two
+            // numbers, so we never need the 125.
             let code = status.code().or(status.signal().map(|n| 128 + n));
             ExitCode::from(code.unwrap_or(125) as u8)
         }
@@ -112,8 +114,8 @@ fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
 
-/// Searches PATH for the program, as execvp(3) does. A name with a slash is a path,
-/// so it isn't searched for.
+/// Searches PATH for the program, as execvp(3) does. A name with a slash is a path:
+/// `exec` doesn't search for it, so its EACCES is right, and this returns true.
 fn is_found(program: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(program).exists();

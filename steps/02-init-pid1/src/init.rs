@@ -1,4 +1,4 @@
-//! Run by `run` in the container. `init` is PID 1 of the new PID namespace, and
+//! `run` starts `init` in the container, as PID 1 of the new PID namespace. `init`
 //! then becomes the command.
 
 use std::ffi::{OsStr, OsString};

@@ -1,6 +1,5 @@
-//! Run by both of our processes: by `run`, which you start on the host, and by
-//! `init`, which `run` starts in the container. The subcommand says which of them
-//! we are.
+//! Both of our processes start here: `run`, which you start in a shell, and `init`,
+//! which `run` starts in the container. The subcommand says which of them we are.
 
 mod error;
 mod guard;

@@ -1,5 +1,7 @@
-//! Run by you on the host. `run` is the parent of the container: it creates the
-//! namespaces, starts `init` in them, and waits until `init` dies.
+//! You start `run` on the host. It creates namespaces, starts `init` in them, and
+//! waits until `init` dies. A namespace limits what its processes see, for example
+//! which PIDs. The processes in our PID namespace are the container, and everything
+//! outside is the host.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -18,13 +20,17 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive {
         Stdio::inherit()
     } else {
+        // Stdio::null() opens this file only when `init` starts, so our error would
+        // name /proc/self/exe instead.
         File::open("/dev/null").context("open(/dev/null)")?.into()
     };
     unshare_pid_namespace()?;
-    // Start our own program again, this time as PID 1. /proc/self/exe is a link to
-    // it that works even if the file was moved or deleted. Without `--`, clap would
-    // read a command that starts with a dash as an option.
+    // Start our own program again, as PID 1, and not the command, because some
+    // things can only be set up from inside the container, such as /proc in step 3.
+    // /proc/self/exe is a link to our program that works even if the file was moved
+    // or deleted.
     let mut init = Command::new("/proc/self/exe");
+    // Without `--`, clap would read a command that starts with a dash as an option.
     init.args(["init", "--"]).args(argv).stdin(stdin);
     Ok(exit_code(init.status().context("start /proc/self/exe")?))
 }
@@ -33,6 +39,7 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
 /// exit with a status, so this returns 128 + N, as shells do.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|n| 128 + n));
+    // A dead process has one of the two numbers, so we never need the 125.
     ExitCode::from(code.unwrap_or(125) as u8)
 }
 // ANCHOR_END: run
@@ -54,18 +61,20 @@ fn unshare_pid_namespace() -> Result<()> {
 /// Any user may do that. We then have all capabilities, but they count only in
 /// these namespaces and in others that we create inside.
 fn unshare_as_user() -> Result<()> {
-    // Ask for our IDs first. Inside, both are 65534 until they are mapped.
+    // Ask for our IDs first, because inside, both are 65534 until they are mapped.
+    // An ordinary user may map only the effective IDs, not the real ones.
     let (uid, gid) = (geteuid(), getegid());
     // The kernel creates the user namespace first and moves us into it, so we
     // already have CAP_SYS_ADMIN there when it creates the PID namespace.
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)
         .context("unshare(CLONE_NEWUSER|CLONE_NEWPID)")?;
-    // The kernel rejects our gid_map unless setgroups(2) is off. With setgroups(2),
-    // we could leave a group, and then open files that are closed to its members.
+    // The kernel accepts the gid_map below only if we give up setgroups(2). With
+    // it, we could leave a group, and then open files that others may read but
+    // members of that group may not (mode 604).
     write_proc("/proc/self/setgroups", "deny")?;
     // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
-    // IDs. A process that isn't root loses its capabilities when it executes a
-    // program, as our child is about to do.
+    // IDs. Our child executes a program, and then only root keeps its capabilities.
+    // From step 3 on, `init` needs them to mount /proc.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

@@ -1,4 +1,4 @@
-//! Run by `run` in the container. `init` is PID 1 of the new PID namespace, and
+//! `run` starts `init` in the container, as PID 1 of the new PID namespace. `init`
 //! then becomes the command.
 
 use std::ffi::{OsStr, OsString};
@@ -14,6 +14,7 @@ use crate::guard::ensure_started_by_run;
 // ANCHOR: init
 pub fn init(argv: &[OsString]) -> Result<ExitCode> {
     ensure_started_by_run()?;
+    // The check above reads the host's /proc, so mount our own only now.
     mount_proc()?;
     log(format!("init PID: {}", process::id()));
     let command = argv.join(OsStr::new(" "));
@@ -28,13 +29,16 @@ pub fn init(argv: &[OsString]) -> Result<ExitCode> {
 /// as long as the container.
 fn mount_proc() -> Result<()> {
     // A mount namespace has its own list of mounts, which starts as a copy of the
-    // host's. Unlike CLONE_NEWPID, CLONE_NEWNS moves the caller itself.
+    // host's. Unlike CLONE_NEWPID, CLONE_NEWNS moves the caller itself. It requires
+    // CAP_SYS_ADMIN, as `mount` does. We have this capability, because `run` was
+    // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
-    // On a host with systemd, mounts are shared, and so are their copies: if root
-    // mounts a procfs here, it also appears on the host. So first make all copies
-    // private, at / and below it (MS_REC). This call only changes existing mounts,
-    // so it needs just a target and flags.
+    // With systemd, the host's mounts are shared: a mount below a copy also appears
+    // below the original. If the host's root started `run`, our procfs would appear
+    // on the host. (In a user namespace, the kernel prevents that.) So first make
+    // every copy private, at / and below it (MS_REC).
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    // This call only changes existing mounts, so it needs just a target and flags.
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .context("mount(/, MS_REC|MS_PRIVATE)")?;
     // A procfs shows the PID namespace of the process that mounts it. The flags are

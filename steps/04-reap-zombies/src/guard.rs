@@ -9,7 +9,9 @@ use nix::sys::signal::Signal;
 use crate::error::{Context, Result};
 
 // ANCHOR: guard
-/// Returns an error if our parent isn't `run`, and makes us die when `run` dies.
+/// Returns an error unless we are PID 1 and our parent creates its children in our
+/// PID namespace, as `run` does. Without this check, `init sh` in your shell would
+/// start sh outside a container. Also makes us die when `run` dies.
 pub fn ensure_started_by_run() -> Result<()> {
     // `run` starts us as the first process of a PID namespace, so our PID is 1.
     if process::id() != 1 {
@@ -17,20 +19,23 @@ pub fn ensure_started_by_run() -> Result<()> {
         return Err(format!("init: our PID is {pid}, not 1: don't start init, use run").into());
     }
     // From now on, the kernel kills us when our parent dies. Because we are PID 1,
-    // it then kills every process in the namespace. The setting survives `exec`.
+    // it then kills every process in the namespace. In steps 2 and 3, we become the
+    // command, which keeps this setting.
     prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
-    // If `run` died before that call, we have another parent now. getppid() can't
-    // tell, because it returns 0 for every parent outside our PID namespace. But
-    // /proc is still the host's, so /proc/self/status has our parent's host PID.
+    // If `run` died before that call, the kernel won't kill us, and we have another
+    // parent. getppid() can't tell, because it returns 0 for every parent outside
+    // our PID namespace. But /proc can, because this /proc shows the host's PIDs.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap_or("0");
     // The links in /proc/PID/ns name the namespaces of a process, for example
-    // `pid:[4026532281]`. The process creates its children in the namespace that
-    // `pid_for_children` names. For `run`, and only for `run`, that one is ours. If
-    // we can't read a link (there is no /proc/0), that's an error, too.
+    // `pid:[4026532281]`. A process creates its children in the namespace that
+    // `pid_for_children` names. `run` creates them in ours, but the process that
+    // adopts us if `run` dies doesn't.
     let theirs = fs::read_link(format!("/proc/{parent}/ns/pid_for_children"));
     match (theirs, fs::read_link("/proc/self/ns/pid")) {
         (Ok(theirs), Ok(ours)) if theirs == ours => Ok(()),
+        // If we can't read a link, that's an error, too. For example, there is no
+        // /proc/0.
         _ => Err("init: our parent isn't run: don't start init, use run".into()),
     }
 }

@@ -12,6 +12,8 @@ use nix::errno::Errno;
 // ANCHOR: error
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+// `doctor` is a recipe of our justfile. It checks whether this machine can run the
+// course.
 const HINT: &str = "hint: run 'just doctor'; it finds out why";
 
 /// Turns an error into a message with the name of the call, the reason and the
@@ -21,7 +23,8 @@ pub trait Context<T> {
 }
 
 // If a function of std fails, it returns an io::Error. A function of nix returns an
-// Errno, which `into` converts to an io::Error.
+// Errno, which `error.into()` converts to an io::Error. The other `into` puts our
+// message into a Box<dyn Error>.
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn context(self, call: impl Display) -> Result<T> {
         let named = |error| format!("{call}: {}\n{HINT}", reason(errno(error)));
@@ -67,8 +70,8 @@ pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
 
-/// Searches PATH for the command, as execvp(3) does. A name with a slash is a path,
-/// so it isn't searched for.
+/// Searches PATH for the command, as execvp(3) does. A name with a slash is a path:
+/// `exec` doesn't search for it, so its EACCES is right, and this returns true.
 fn is_found(command: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(command).exists();

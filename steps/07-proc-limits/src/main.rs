@@ -1,6 +1,6 @@
-//! Run by all of our processes: by `run`, which you start on the host, by `init`,
-//! which `run` starts in the container, and by `exec`, which `init` starts and
-//! which becomes the command. The subcommand says which of them we are.
+//! All of our processes start here: `run`, which you start in a shell, `init`,
+//! which `run` starts in the container, and `exec`, which `init` starts and which
+//! becomes the command. The subcommand says which of them we are.
 
 mod clock;
 mod error;

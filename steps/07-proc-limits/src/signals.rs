@@ -54,11 +54,12 @@ pub fn next_signal() -> Result<Received> {
 /// only to us.
 fn is_from_terminal(signal: Signal, code: i32) -> bool {
     use Signal::*;
+    // This code means that the kernel itself sent the signal (sigaction(2)).
     const SI_KERNEL: i32 = 0x80;
     let from_terminal = match signal {
         SIGINT | SIGQUIT | SIGTSTP | SIGTTIN | SIGTTOU | SIGWINCH => true,
-        // When a terminal hangs up, it signals only the session leader. If that's
-        // us, our child didn't get the signal.
+        // When a terminal hangs up, it sends these signals only to the session
+        // leader. If that's us, our child didn't get them.
         SIGHUP | SIGCONT => getsid(None) != Ok(getpid()),
         _ => false,
     };

@@ -58,6 +58,8 @@ pub fn give_terminal_to(command: Pid) {
 pub fn reclaim_terminal() {
     let Ok(terminal) = File::open("/dev/tty") else { return };
     let foreground = tcgetpgrp(&terminal);
+    // With None, killpg sends no signal, but fails if the group doesn't exist
+    // (ESRCH).
     if foreground.is_ok_and(|group| killpg(group, None) == Err(Errno::ESRCH)) {
         let _ = tcsetpgrp(&terminal, getpgrp());
     }

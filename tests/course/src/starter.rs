@@ -177,13 +177,16 @@ fn manifest(step: &Step) -> Result<String> {
     ))
 }
 
-/// Builds the learner's version of a step in `directory`.
+/// Builds the learner's version of a step in `directory`, and keeps if it doesn't compile.
 ///
 /// # Errors
 /// There's none, or it doesn't compile.
 pub fn build(step: &Step, directory: &Path) -> Result<PathBuf> {
-    let sources = fingerprint(directory);
-    prepare_build(step, directory)?.run().map_err(|error| not_compiled(directory, sources, error))
+    ensure_begun(step, directory)?;
+    build_by(Build::run, step, directory).map_err(|error| match error {
+        Error::Message(_) => Error::new(format!("{} doesn't compile", relative_path(directory))),
+        error => error,
+    })
 }
 
 /// Does the same, but prints nothing. Also returns the number of the compiler's warnings.
@@ -191,30 +194,22 @@ pub fn build(step: &Step, directory: &Path) -> Result<PathBuf> {
 /// # Errors
 /// There's none, or it doesn't compile; then the message is the compiler's.
 pub fn build_quietly(step: &Step, directory: &Path) -> Result<(PathBuf, usize)> {
-    let sources = fingerprint(directory);
-    prepare_build(step, directory)?.run_quietly().inspect_err(|_| {
-        let _ = State::keep_broken(directory, sources);
-    })
-}
-
-/// Names the learner's directory, and keeps that these sources don't compile.
-fn not_compiled(directory: &Path, sources: String, error: Error) -> Error {
-    if !matches!(error, Error::Message(_)) {
-        return error;
-    }
-    match State::keep_broken(directory, sources) {
-        Ok(()) => Error::new(format!("{} doesn't compile", relative_path(directory))),
-        Err(error) => error,
-    }
-}
-
-fn prepare_build(step: &Step, directory: &Path) -> Result<Build> {
     ensure_begun(step, directory)?;
-    Ok(Build::bin(directory, None, &step.bin())
+    build_by(Build::run_quietly, step, directory)
+}
+
+fn build_by<T>(run: fn(&Build) -> Result<T>, step: &Step, directory: &Path) -> Result<T> {
+    let sources = fingerprint(directory);
+    let build = Build::bin(directory, None, &step.bin())
         .target_dir(&target_dir()?.join("work"))
         .build_dir(&target_dir()?)
         .source_prefix(&relative_path(directory))
-        .color(colors_stderr()))
+        .color(colors_stderr());
+    let built = run(&build);
+    if let Err(Error::Message(_)) = built {
+        State::keep_broken(directory, sources)?;
+    }
+    built
 }
 
 /// Checks that there's something to write in this step.

@@ -34,7 +34,7 @@ pub struct Step {
 
 /// `02-init-pid1`: the name of its directory, its program, its chapter.
 impl Display for Step {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{:02}-{}", self.number, self.name)
     }
 }

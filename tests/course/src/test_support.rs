@@ -38,7 +38,7 @@ pub fn programs_for_each_caller(path: impl AsRef<Path>) -> Vec<Program> {
         Some(step) => step.requirements(caller),
         None => vec![Requirement::Caller(caller)],
     };
-    let can = |caller: &Caller| needs(*caller).iter().all(|need| need.is_met_or_skip());
+    let can = |caller: &Caller| needs(*caller).iter().all(Skip::is_met_or_skip);
     let callers = [Caller::Root, Caller::Rootless].into_iter().filter(can);
     callers.map(|caller| program(path, caller)).collect()
 }

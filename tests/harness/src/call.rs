@@ -80,13 +80,13 @@ impl Call {
 }
 
 impl Display for Call {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
     }
 }
 
 /// What a call that may be refused returns.
-pub type CallResult<T = ()> = std::result::Result<T, CallError>;
+pub type CallResult<T = ()> = Result<T, CallError>;
 
 /// A call that was refused, and the kernel's reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl CallError {
 }
 
 impl Display for CallError {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} ({:?})", self.call, self.errno.desc(), self.errno)
     }
 }

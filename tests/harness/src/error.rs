@@ -49,7 +49,7 @@ impl Error {
 }
 
 impl Display for Error {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Error::Call { call, source } => match source.raw_os_error() {
                 Some(number) => {
@@ -80,7 +80,7 @@ impl Display for Error {
 
 /// A test that returns an error prints it with `{:?}`. The sentence is what its reader needs.
 impl Debug for Error {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         Display::fmt(self, f)
     }
 }

@@ -11,6 +11,8 @@
 //!
 //! An instrument returns an [`Error`] if it has no answer. Only `test_support` panics, as `assert!` does.
 
+#![warn(unreachable_pub)]
+
 mod call;
 mod caller;
 pub mod cargo;

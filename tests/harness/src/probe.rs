@@ -35,29 +35,18 @@ pub enum Probe {
 use Probe::*;
 
 impl Probe {
-    const ALL: [(Probe, &'static str); 6] = [
-        (Pid, "pid"),
-        (Mounts, "mounts"),
-        (Procfs, "procfs"),
-        (Masks, "masks"),
-        (Time, "time"),
-        (Filter, "filter"),
-    ];
-
-    fn name(self) -> &'static str {
-        Probe::ALL.iter().find(|(probe, _)| *probe == self).map_or("", |(_, name)| name)
-    }
+    const ALL: [Probe; 6] = [Pid, Mounts, Procfs, Masks, Time, Filter];
 
     /// Returns the helper's arguments for it.
-    pub fn args(self, privilege: Caller) -> [&'static str; 3] {
-        let privilege = if privilege == Caller::Root { "root" } else { "userns" };
-        ["probe", privilege, self.name()]
+    pub fn args(self, caller: Caller) -> [String; 3] {
+        let privilege = if caller == Caller::Root { "root" } else { "userns" };
+        ["probe", privilege, &format!("{self:?}")].map(str::to_owned)
     }
 
     /// Returns the helper's arguments to try it as a step does: as root if that's allowed, and otherwise in a user
     /// namespace.
-    pub fn args_like_step(self) -> [&'static str; 3] {
-        ["probe", "step", self.name()]
+    pub fn args_like_step(self) -> [String; 3] {
+        ["probe", "step", &format!("{self:?}")].map(str::to_owned)
     }
 
     /// Runs the helper that `command` starts with [`Probe::args`], and returns the refusal, if there is one.
@@ -88,8 +77,8 @@ impl Probe {
 pub(crate) fn main(args: &[OsString]) -> Result<bool> {
     let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     let [privilege, name] = &words[..] else { return Err(Error::new("probe: two arguments")) };
-    let probe = Probe::ALL.iter().find(|(_, known)| known == name);
-    let (probe, _) = probe.ok_or_else(|| Error::new(format!("probe: no probe {name}")))?;
+    let probe = Probe::ALL.iter().find(|probe| format!("{probe:?}") == *name);
+    let probe = probe.ok_or_else(|| Error::new(format!("probe: no probe {name}")))?;
     match attempt(privilege, *probe) {
         Ok(worked) => Ok(worked),
         Err(refusal) => {
@@ -123,7 +112,7 @@ fn attempt(privilege: &str, probe: Probe) -> CallResult<bool> {
         _ => {}
     }
     let Ok(mut first) = helper_command() else { return Ok(false) };
-    let first = first.args(["probe", "inside", probe.name()]);
+    let first = first.args(["probe", "inside", &format!("{probe:?}")]);
     if probe == Time {
         // To set an ID, std forks. Older kernels refuse vfork in a new time namespace, and the step forks too.
         std::os::unix::process::CommandExt::gid(first, 0);

@@ -48,7 +48,7 @@ impl Requirement {
 
 /// The name in COURSE_REQUIRE.
 impl Display for Requirement {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Requirement::Caller(Caller::Root) => "root",
             Requirement::Caller(Caller::Rootless) => "userns",

@@ -64,7 +64,7 @@ impl Running {
     pub fn wait_for_tree(&self, wanted: impl Fn(&ProcessTree) -> bool) -> Result<ProcessTree> {
         let deadline = Instant::now() + self.answer_timeout;
         loop {
-            let tree = self.tree()?;
+            let tree = self.tree().map_err(|error| self.explain(error))?;
             if wanted(&tree) {
                 return Ok(tree);
             }

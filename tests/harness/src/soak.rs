@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -95,9 +94,10 @@ impl Config {
 /// The helper's side: soaks, prints the outcome, and fails if it isn't clean.
 pub(crate) fn main(args: &[OsString]) -> Result<ExitCode> {
     let config = Config::parse(args).ok_or_else(|| Error::new(format!("soak-one: {args:?}")))?;
-    let outcome = soak(&config)?;
-    let _ = writeln!(io::stdout(), "{outcome}");
-    let clean = outcome.unexpected.is_empty() && outcome.left.is_empty();
+    let Outcome { killed: [run, init, both], left, unexpected } = soak(&config)?;
+    let summary = format!("killed: run {run}, init {init}, both {both}");
+    let _ = writeln!(io::stdout(), "{}", [&[summary], &unexpected[..], &left].concat().join("\n"));
+    let clean = unexpected.is_empty() && left.is_empty();
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -119,19 +119,11 @@ struct Outcome {
     unexpected: Vec<String>,
 }
 
-impl Display for Outcome {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let [run, init, both] = self.killed;
-        write!(f, "killed: run {run}, init {init}, both {both}")?;
-        self.unexpected.iter().chain(&self.left).try_for_each(|line| write!(f, "\n{line}"))
-    }
-}
-
 fn soak(config: &Config) -> Result<Outcome> {
     enter_user_namespace(CloneFlags::empty())?;
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     let directory = ScratchDir::new("soak")?;
-    let before = Surroundings::look()?;
+    let before = mounts()?;
     let outcome = Mutex::new(Outcome::default());
     let next = AtomicU32::new(0);
     let work = || {
@@ -150,7 +142,8 @@ fn soak(config: &Config) -> Result<Outcome> {
     })?;
     let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcome.left = reap_orphans(config.patience)?;
-    outcome.left.extend(before.differences(&Surroundings::look()?));
+    let changed = procfs::changed_lines(&before, &mounts()?);
+    outcome.left.extend(changed.iter().map(|line| format!("mount {line}")));
     let files = fs::read_dir(directory.path()).context("read the directory")?;
     outcome.left.extend(files.flatten().map(|file| format!("file {}", file.path().display())));
     for (kind, flag) in KINDS {
@@ -283,28 +276,6 @@ fn namespace_left(kind: &str, flag: CloneFlags, patience: Duration) -> Result<Op
     }
 }
 
-/// What a run could change around it.
-struct Surroundings {
-    mounts: String,
-    files: BTreeSet<String>,
-}
-
-impl Surroundings {
-    fn look() -> Result<Self> {
-        let files = fs::read_dir("/proc/self/fd").context("read /proc/self/fd")?;
-        let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
-        // The directory that is being read is open, too, and has no other name.
-        let links = links.map(|link| link.display().to_string());
-        Ok(Surroundings {
-            mounts: fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?,
-            files: links.filter(|link| !link.starts_with("/proc/")).collect(),
-        })
-    }
-
-    fn differences(&self, after: &Self) -> Vec<String> {
-        let mounts = procfs::changed_lines(&self.mounts, &after.mounts);
-        let mounts = mounts.into_iter().map(|line| format!("mount {line}"));
-        let files = after.files.symmetric_difference(&self.files);
-        mounts.chain(files.map(|file| format!("open file {file}"))).collect()
-    }
+fn mounts() -> Result<String> {
+    fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")
 }

@@ -158,12 +158,12 @@ impl Trace {
             let call = patterns
                 .iter()
                 .fold(call.clone(), |call, (from, to)| from.replace(&call, *to).into_owned());
-            let call = pid.replace_all(&call, |found: &Captures| match &found[2] {
+            let call = pid.replace_all(&call, |found: &Captures<'_>| match &found[2] {
                 // The container's own.
                 "1" | "2" => found[0].to_owned(),
                 number => format!("{}{}", &found[1], pids.name(number)),
             });
-            let call = namespace.replace_all(&call, |found: &Captures| {
+            let call = namespace.replace_all(&call, |found: &Captures<'_>| {
                 format!("pid:[{}]", namespaces.name(&found[1]).replace("HOST", "NAMESPACE"))
             });
             text += &format!("{by}  {call}\n");

@@ -26,7 +26,10 @@ pub(super) fn mounts_are_private(program: &Program) -> CheckResult {
 /// The container sees its own processes and no others.
 pub(super) fn ps_shows_only_the_container(program: &Program) -> CheckResult {
     // No arguments, because a wrong answer would show other people's.
-    prints(program, &["ps", "-e", "-o", "pid=,comm="], "      1 ps\n")
+    let output = RunOutput::of_program(program, ["run", "ps", "-e", "-o", "pid=,comm="])?;
+    // The column is as wide as the kernel's highest PID.
+    let shown = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    ensure(shown == "1 ps", output.command, "standard output: 1 ps", shown)
 }
 
 /// The container has its own /proc, and the host keeps its own.

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use harness::{Error, Exit, Program, Supervisor, send_signal};
+use harness::{Error, Exit, Program, Supervisor, send_signal, shell_status};
 use nix::sys::signal::Signal;
 
 /// A check that failed.
@@ -23,7 +23,7 @@ pub struct CheckFailure {
 pub type CheckResult<T = ()> = Result<T, CheckFailure>;
 
 impl Display for CheckFailure {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}\nexpected: {}\nactual:   {}", self.command, self.expected, self.actual)
     }
 }
@@ -100,7 +100,6 @@ pub(super) fn send(pid: i32, signal: Signal, command: &str) -> CheckResult {
 /// What a command line printed, and its exit status.
 pub(crate) struct RunOutput {
     pub(crate) command: String,
-    pub(crate) status: i32,
     pub(crate) exit_status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
@@ -113,7 +112,6 @@ impl RunOutput {
         let captured = supervisor.within_answer_timeout().output().during(&command)?;
         ensure_clean(&command, &captured.exit)?;
         Ok(RunOutput {
-            status: captured.exit.shell_status(),
             exit_status: captured.exit.status,
             stdout: captured.stdout,
             stderr: String::from_utf8_lossy(&captured.stderr).into_owned(),
@@ -133,8 +131,9 @@ impl RunOutput {
     }
 
     pub(crate) fn has_status(self, expected: i32) -> CheckResult<Self> {
-        let actual = format!("exit status {}{}", self.status, self.and_stderr());
-        ensure(self.status == expected, &self.command, format!("exit status {expected}"), actual)?;
+        let status = shell_status(self.exit_status);
+        let actual = format!("exit status {status}{}", self.and_stderr());
+        ensure(status == expected, &self.command, format!("exit status {expected}"), actual)?;
         Ok(self)
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use harness::cargo::cargo;
-use harness::{Context, Error, Result};
+use harness::{Caller, Context, Error, Requirement, Result};
 
 use crate::diff::paint;
 use crate::patch::{Patch, PatchKind};
@@ -49,8 +49,14 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
 /// Runs the tests that apply each break and see which tests fail.
 ///
 /// # Errors
-/// Cargo doesn't start.
+/// This machine can't run the tests as root and as an ordinary user, or cargo doesn't start.
 pub fn test_breaks(step: Option<&Step>) -> Result<ExitCode> {
+    // Some breaks fail only root's tests or only an ordinary user's.
+    for caller in [Caller::Root, Caller::Rootless] {
+        let requirement = Requirement::Caller(caller);
+        let refused = |reason| Error::new(format!("test-breaks needs {requirement}: {reason}"));
+        requirement.check().map_err(refused)?;
+    }
     let mut cargo = cargo();
     cargo.args(["test", "--package", "course", "--test", "breaks", "--"]);
     cargo.args(["--nocapture", "--test-threads=1"]).current_dir(root()?);

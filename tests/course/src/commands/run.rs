@@ -13,7 +13,6 @@ use harness::{
 
 use crate::print::print;
 use crate::step::Step;
-use crate::workspace::called_as;
 
 /// Becomes the step.
 ///
@@ -28,41 +27,39 @@ pub fn run(step: &Step, args: &[OsString]) -> Result<ExitCode> {
 /// Corrects what one types out of habit: a command without the subcommand, or an option of Docker.
 pub(super) fn explain(step: &Step, args: &[OsString], verb: &str) -> Result {
     let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let mut words = words.iter().map(|word| &**word).peekable();
     let [subcommand, _] = step.subcommands();
-    let typed = |words: &[&str]| {
-        let words = shlex::try_join(words.iter().copied()).unwrap_or_default();
-        format!("{} {verb} {} {subcommand} {words}", called_as(), step.label())
+    let typed = |words: Vec<&str>| {
+        let words = shlex::try_join(words).unwrap_or_default();
+        format!("{} {subcommand} {words}", step.recipe(verb))
     };
-    let rest = || words.iter().map(|word| &**word).collect::<Vec<_>>();
     let known = |word: &str| step.subcommands().contains(&word) || word == "help";
-    if let Some(word) = words.first().filter(|word| !word.starts_with('-') && !known(word)) {
+    if let Some(word) = words.peek().filter(|word| !word.starts_with('-') && !known(word)) {
         let message = format!("{step} has no subcommand {word}; to run it: ");
-        return Err(Error::new(message + &typed(&rest())));
+        return Err(Error::new(message + &typed(words.collect())));
     }
     // Docker's options come before the command, with or without our subcommand in front.
-    let options = if words.first().is_some_and(|word| *word == subcommand) { 1 } else { 0 };
-    let mut ours = Vec::new();
-    let mut dockers = None;
-    let mut index = options;
-    while let Some(word) = words.get(index).filter(|word| word.starts_with('-')) {
-        let (option, has_value) = match &**word {
-            "--rm" | "-d" | "--detach" | "--init" | "--privileged" => (Some(word), false),
+    words.next_if_eq(&subcommand);
+    let (mut ours, mut dockers) = (Vec::new(), None);
+    while let Some(word) = words.next_if(|word| word.starts_with('-') && *word != "--") {
+        match word.split('=').next().unwrap_or_default() {
+            "--rm" | "-d" | "--detach" | "--init" | "--privileged" => {
+                dockers = dockers.or(Some(word));
+            }
             "--name" | "-p" | "--publish" | "-v" | "--volume" | "-e" | "--env" | "-w" | "-u"
-            | "--user" | "--hostname" | "--net" | "--network" | "--pid" => (Some(word), true),
-            option if option.starts_with("--name=") => (Some(word), false),
-            "--" => break,
-            _ => (None, false),
-        };
-        match option {
-            Some(option) => dockers = dockers.or(Some(option.to_string())),
-            None => ours.push(&**word),
+            | "--user" | "--hostname" | "--net" | "--network" | "--pid" => {
+                dockers = dockers.or(Some(word));
+                if !word.contains('=') {
+                    words.next();
+                }
+            }
+            _ => ours.push(word),
         }
-        index += 1 + usize::from(has_value);
     }
     let Some(option) = dockers else { return Ok(()) };
-    ours.extend(words.iter().skip(index).map(|word| &**word));
+    ours.extend(words);
     let message = format!("{option} is an option of Docker, which {step} doesn't have: ");
-    Err(Error::new(message + &typed(&ours)))
+    Err(Error::new(message + &typed(ours)))
 }
 
 /// Shows a step's system calls.

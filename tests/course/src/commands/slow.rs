@@ -35,6 +35,9 @@ pub struct Slow {
     /// Print HOST_A, HOST_B, ... instead of the host's PIDs
     #[arg(long)]
     pub redacted: bool,
+    /// Wait for a key at the end, before `watch` clears the screen
+    #[arg(long, hide = true)]
+    pub from_watch: bool,
 }
 
 fn parse_signal(word: &str) -> std::result::Result<Signal, String> {
@@ -80,6 +83,13 @@ fn play(options: &Slow) -> Result<ExitCode> {
         }
     }
     if last.is_some_and(|key| key != Key::Quit) {
+        if options.from_watch {
+            print("[Enter] back ")?;
+            if let Some(screen) = Screen::open(String::new())? {
+                screen.wait_for_enter()?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         let (just, label) = (called_as(), step.label());
         print(format!("`{just} slow {label} --all` prints every frame.\n"))?;
     }

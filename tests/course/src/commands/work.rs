@@ -63,7 +63,13 @@ pub fn progress() -> Result<ExitCode> {
     for step in starter::steps()? {
         print(format!("{:24}{}\n", step.to_string(), status(&step, &step.work_dir()?)))?;
     }
-    let open = starter::steps()?.into_iter().find(|step| !done::is_done(step));
+    // A learner may begin with any step, so the one after the last that's done comes first.
+    let steps = starter::steps()?;
+    let open = match steps.iter().rfind(|step| done::is_done(step)) {
+        Some(last) => done::next_step(last)?,
+        None => steps.iter().find(|step| step.work_dir().is_ok_and(|path| path.exists())).cloned(),
+    };
+    let open = open.or_else(|| steps.into_iter().find(|step| !done::is_done(step)));
     print_next(match open {
         Some(step) if step.work_dir()?.exists() => step.recipe("watch"),
         Some(step) => step.recipe("start"),

@@ -179,7 +179,7 @@ fn try_probe(caller: Caller, probe: Probe) -> Result<Option<CallError>> {
         }
         // Another user may not be allowed to run this program. If so, that user gets a copy.
         let helper = Program::new(&helper_path()?, caller)?;
-        let mut helper = helper.command(iter::once("as").chain(probe.args_like_step()));
+        let mut helper = helper.command(iter::once("as".to_owned()).chain(probe.args_like_step()));
         helper.current_dir("/");
         Probe::run(helper)
     })

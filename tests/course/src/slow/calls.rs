@@ -31,7 +31,7 @@ impl Described {
 }
 
 /// Describes a call that a process is about to make. None: it isn't part of a lesson.
-pub fn describe(caller: &Caller, call: SystemCall, pids: &mut Pids) -> Option<Described> {
+pub(super) fn describe(caller: &Caller, call: SystemCall, pids: &mut Pids) -> Option<Described> {
     // Of the command we show what creates, replaces and ends processes, and what signals them.
     let (pid, who) = (caller.pid, &caller.name);
     let [first, second, third, fourth, ..] = call.args;
@@ -132,9 +132,10 @@ fn clone(name: &str, bits: u64, who: &str) -> Option<Described> {
     let is_vfork = bits & libc::CLONE_VFORK as u64 != 0;
     let arguments =
         if name.ends_with("fork") { String::new() } else { flags(bits, &FLAGS, "SIGCHLD") };
-    let sentence = match is_vfork {
-        true => format!("{who} creates a child, and waits until the child has started a program."),
-        false => format!("{who} creates a child, which is a copy of {who}."),
+    let sentence = if is_vfork {
+        format!("{who} creates a child, and waits until the child has started a program.")
+    } else {
+        format!("{who} creates a child, which is a copy of {who}.")
     };
     Some(Described::new(format!("{name}({arguments})"), sentence))
 }
@@ -229,9 +230,10 @@ fn wait4(caller: &Caller, child: i32, bits: u64, pids: &mut Pids) -> Described {
     let child = if child > 0 { pids.seen_by(caller, child) } else { child.to_string() };
     let bits = bits & u64::from((libc::WNOHANG | libc::WUNTRACED).cast_unsigned());
     let names = [WAIT_FLAGS[0], (libc::WUNTRACED as u64, "WUNTRACED")];
-    let sentence = match bits & libc::WNOHANG as u64 != 0 {
-        true => format!("{who} asks whether that child is dead, without waiting for it."),
-        false => format!("{who} waits until a child dies, and takes its exit status."),
+    let sentence = if bits & libc::WNOHANG as u64 != 0 {
+        format!("{who} asks whether that child is dead, without waiting for it.")
+    } else {
+        format!("{who} waits until a child dies, and takes its exit status.")
     };
     Described::new(format!("wait4({child}, {})", flags(bits, &names, "0")), sentence)
 }
@@ -284,7 +286,7 @@ const NAMED: u64 = (1 << 31) - 1;
 
 fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
     let mask = (set != 0).then(|| tracee::word(caller.pid, set))??;
-    let only = (mask.count_ones() == 1).then(|| signal_name(u64::from(mask.trailing_zeros()) + 1));
+    let only = mask.is_power_of_two().then(|| signal_name(u64::from(mask.trailing_zeros()) + 1));
     let (how, verb, effect) = match how as i32 {
         libc::SIG_BLOCK => {
             ("SIG_BLOCK", "blocks", "A blocked signal stays pending until it's read.")
@@ -305,9 +307,10 @@ fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
 
 fn read(caller: &Caller, descriptor: u64) -> Option<Described> {
     let is_signalfd = tracee::file(caller.pid, descriptor)? == "anon_inode:[signalfd]";
-    let sentence = match tracee::is_nonblocking(caller.pid, descriptor) {
-        true => format!("{} takes the next signal, if one is pending.", caller.name),
-        false => format!("{} waits for the next signal, and takes it.", caller.name),
+    let sentence = if tracee::is_nonblocking(caller.pid, descriptor) {
+        format!("{} takes the next signal, if one is pending.", caller.name)
+    } else {
+        format!("{} waits for the next signal, and takes it.", caller.name)
     };
     is_signalfd.then(|| Described::new("read(<signalfd>)", sentence))
 }
@@ -333,12 +336,12 @@ fn exit(caller: &Caller, status: u64) -> Described {
 }
 
 /// Says that an exit is over at once, because the parent sleeps in a wait.
-pub fn reaped_exit(caller: &Caller) -> String {
+pub(super) fn reaped_exit(caller: &Caller) -> String {
     format!("{} exits. Its parent is already waiting, so it's reaped at once.", caller.name)
 }
 
 /// Describes a signal that is about to be delivered.
-pub fn signal(caller: &Caller, signal: Signal) -> Described {
+pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
     let who = &caller.name;
     let bit = 1 << (signal as i32 - 1);
     let is_in = |field: &str| harness::procfs::signal_mask(caller.pid.as_raw(), field) & bit != 0;

@@ -150,7 +150,7 @@ impl Session {
         let Some(program) = &self.round.program else { return Ok(Screen::Checks) };
         self.keyboard.release();
         let mut slow = Command::new("/proc/self/exe");
-        slow.args(["slow", &self.step.label(), "--bin"]).arg(program);
+        slow.args(["slow", &self.step.label(), "--from-watch", "--bin"]).arg(program);
         let status = slow.status().context("start /proc/self/exe");
         self.keyboard.apply()?;
         // If it failed, it has said why.

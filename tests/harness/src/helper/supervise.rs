@@ -19,11 +19,13 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::prctl::set_child_subreaper;
+use nix::sys::prctl::{set_child_subreaper, set_dumpable};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, getppid, setsid};
+use nix::unistd::{
+    Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, getppid, setgid, setgroups, setsid, setuid,
+};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::low_level::pipe::register;
 
@@ -125,7 +127,7 @@ fn run(options: &Options, control: &UnixStream) -> Result {
         register(signal, wake).context("sigaction")?;
     }
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
-    let sees_mounts = private_mounts(options.scratch_host)?;
+    let (sees_mounts, user) = private_mounts(options)?;
     setsid().context("setsid")?;
     if let Some(path) = &options.terminal {
         // The first terminal that a session leader opens becomes its controlling terminal.
@@ -140,9 +142,11 @@ fn run(options: &Options, control: &UnixStream) -> Result {
     let before = mounts(&table)?;
     let directory = env::current_dir().context("getcwd")?;
     procfs::pin()?;
-    let child = spawn(options, &directory)?;
+    // Counted before, because a bomb has hundreds of processes when we come next.
+    let limit = options.processes.map(|most| ProcessLimit::new(most, options.alone));
+    let child = spawn(options, user, &directory)?;
     report(control, format_args!("pid {}", child.id()));
-    adopt(options, control, &woken, child)?;
+    adopt(options, limit, control, &woken, child)?;
     if sees_mounts {
         for line in procfs::changed_lines(&before, &mounts(&table)?) {
             report(control, format_args!("mount {line}"));
@@ -161,23 +165,32 @@ fn run_first() {
 }
 
 /// Leaves the host's mount namespace, so that the table changes only if the program changes it. Without
-/// privileges we can't, and then the program can't change it either.
-fn private_mounts(scratch_host: bool) -> Result<bool> {
-    let private = make_mounts_private()?;
-    if !scratch_host {
-        return Ok(private);
+/// privileges we can't, and then the program can't change it either. Returns whether we see its changes, and the
+/// user that it still has to become.
+fn private_mounts(options: &Options) -> Result<(bool, Option<u32>)> {
+    let (private, mut user) = (make_mounts_private()?, options.user);
+    if !options.scratch_host {
+        return Ok((private, user));
     }
     if !private {
+        // Root in a container becomes the user now, because the new user namespace has only one.
+        if let Some(uid) = user.take() {
+            setgroups(&[]).context("setgroups")?;
+            setgid(uid.into()).context("setgid")?;
+            setuid(uid.into()).context("setuid")?;
+            // After setuid, /proc/self belongs to root, and we couldn't map the user.
+            set_dumpable(true).context("prctl(PR_SET_DUMPABLE)")?;
+        }
         enter_user_namespace(CloneFlags::empty())?;
         enter_private_mounts()?;
     }
     let shared = MsFlags::MS_REC | MsFlags::MS_SHARED;
     mount(None::<&str>, "/", None::<&str>, shared, None::<&str>)
         .context("mount(/, MS_REC|MS_SHARED)")?;
-    Ok(true)
+    Ok((true, user))
 }
 
-fn spawn(options: &Options, directory: &Path) -> Result<Child> {
+fn spawn(options: &Options, user: Option<u32>, directory: &Path) -> Result<Child> {
     let mut command = match options.wrapped_by.split_first() {
         None => {
             let mut command = Command::new(&options.program);
@@ -191,7 +204,7 @@ fn spawn(options: &Options, directory: &Path) -> Result<Child> {
         }
     };
     command.args(&options.argv[1..]).current_dir(directory);
-    if let Some(uid) = options.user {
+    if let Some(uid) = user {
         command.uid(uid).gid(uid);
     }
     if options.terminal.is_none() {
@@ -223,12 +236,17 @@ fn limit_processes(options: &Options, (soft, hard): (u64, u64)) -> Result {
 }
 
 /// Reaps everything until no child is left. What outlives the program, or the timeout, is killed and reported.
-fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child: Child) -> Result {
+fn adopt(
+    options: &Options,
+    mut limit: Option<ProcessLimit>,
+    control: &UnixStream,
+    woken: &UnixStream,
+    mut child: Child,
+) -> Result {
     woken.set_nonblocking(true).context("fcntl")?;
     let mut deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let grace = options.timeout.map_or(GRACE, |timeout| GRACE.min(timeout / 4));
     let (mut exited, mut listening, mut blind) = (false, true, false);
-    let mut limit = options.processes.map(|most| ProcessLimit::new(most, options.alone));
     while reap(&mut child, &mut |status: ExitStatus| {
         exited = true;
         report(control, format_args!("status {}", status.into_raw()));
@@ -293,9 +311,10 @@ impl ProcessLimit {
         let most = u64::from(self.most);
         let is_possible = procfs::all_tasks().is_none_or(|now| now > self.before + most);
         is_possible
-            && match self.alone {
-                true => procfs::count_processes().is_ok_and(|count| count as u64 > most),
-                false => procfs::own_tasks().is_ok_and(|tasks| tasks > most),
+            && if self.alone {
+                procfs::count_processes().is_ok_and(|count| count as u64 > most)
+            } else {
+                procfs::own_tasks().is_ok_and(|tasks| tasks > most)
             }
     }
 }
