@@ -85,7 +85,7 @@ pub fn with_cleanup(
     }
     drop(directory);
     if status == 128 + Signal::SIGKILL as i32 {
-        return Err(Error::new("the program under test killed the process that looked at it"));
+        return Err(Error::new("the program under test killed the process that was checking it"));
     }
     Ok(exit_code(status))
 }

@@ -39,7 +39,7 @@ pub fn lay_out(
     ensure_writable(step)?;
     let path = relative_path(directory);
     if directory.exists() && !again {
-        return Err(Error::new(format!("{path} is there already; --again moves it aside first")));
+        return Err(Error::new(format!("{path} already exists; --again moves it aside first")));
     }
     let parent = directory.parent().unwrap_or(directory);
     let new = parent.join(format!(".{}.new", step.label()));
@@ -90,8 +90,8 @@ fn write_starter(step: &Step, directory: &Path) -> Result {
     }
     apply(&patch, directory, &[]).map_err(|error| match error {
         Error::Message(_) => Error::new(format!(
-            "the starter of step {} doesn't fit steps/{from} as it is now; \
-             `git restore steps` takes your changes there back",
+            "the starter of step {} doesn't apply to steps/{from}, because you changed it; \
+             `git restore steps` undoes your changes",
             step.label()
         )),
         other => other,
@@ -128,7 +128,7 @@ pub fn previous(step: &Step) -> Result<Step> {
     Step::all()?.into_iter().rfind(is_begun).ok_or_else(|| {
         let (just, label) = (called_as(), step.label());
         Error::new(format!(
-            "you have no step before {label} yet; `{just} start {label}` has a starter"
+            "you have no step before {label} yet; `{just} start {label}` gives you a starter"
         ))
     })
 }
@@ -230,7 +230,7 @@ pub fn ensure_begun(step: &Step, directory: &Path) -> Result<()> {
     ensure_writable(step)?;
     if !directory.exists() {
         let (path, label) = (relative_path(directory), step.label());
-        let message = format!("{path} isn't there; `{} start {label}` creates it", called_as());
+        let message = format!("{path} doesn't exist; `{} start {label}` creates it", called_as());
         return Err(Error::new(message));
     }
     Ok(())

@@ -20,20 +20,20 @@ use crate::{checks, done, render, starter};
 /// What `check` is told.
 #[derive(Args, Debug)]
 pub struct Check {
-    /// Step to check: 02, 2 or 02-init-pid1
+    /// Step to check: 02, 2, or 02-init-pid1
     pub step: Step,
     /// Check to run, by its name or a part of it [default: all]
     pub name: Option<String>,
-    /// Grade this program, in whatever language, and build nothing
+    /// Grade this program instead, in any language, and build nothing
     #[arg(long, value_name = "PROGRAM")]
     pub bin: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Show every failure, in full
+    /// Show every failure in full
     #[arg(long, short)]
     pub verbose: bool,
-    /// Wait so long for an answer, in seconds [default: 5, and more on a slow machine]
+    /// Wait this many seconds for an answer [default: 5, or more on a slow machine]
     #[arg(long)]
     pub timeout: Option<u64>,
 }

@@ -16,9 +16,9 @@ use crate::{checks, hints, starter};
 /// What `hint` is told.
 #[derive(Args, Debug)]
 pub struct Hint {
-    /// Step you are writing: 02, 2 or 02-init-pid1
+    /// Step you are writing: 02, 2, or 02-init-pid1
     pub step: Step,
-    /// Check to help with, by its name or a part of it [default: the first that fails]
+    /// Check to show hints for, by its name or a part of it [default: the first that fails]
     pub name: Option<String>,
     /// Show all hints at once
     #[arg(long)]
@@ -36,14 +36,14 @@ pub fn hint(options: &Hint) -> Result<ExitCode> {
         None => first_failing(step)?,
     };
     let Some(check) = check else {
-        print("Every check passes, so there's nothing to hint at.\n")?;
+        print("Every check passes, so you need no hint.\n")?;
         print_next(format!("{} progress", called_as()))?;
         return Ok(ExitCode::SUCCESS);
     };
     let total = hints::for_check(check.name).len();
     let count = if *all { total } else { hints::give(step, check)? };
     print(hints::text(check, count))?;
-    let then = format!("change your code, then {} {}", step.recipe("check"), check.name);
+    let then = format!("change your code, then run {} {}", step.recipe("check"), check.name);
     let last = count == total;
     print_next(if last { format!("{then}, or see {}", step.recipe("solution")) } else { then })?;
     Ok(ExitCode::SUCCESS)
@@ -55,7 +55,7 @@ fn the_one(step: &Step, name: &str) -> Result<&'static Check> {
         [check] => Ok(check),
         ref several => {
             let names: Vec<_> = several.iter().map(|check| check.name).collect();
-            Err(Error::new(format!("{name:?} is in several names:\n  {}", names.join("\n  "))))
+            Err(Error::new(format!("{name:?} matches several checks:\n  {}", names.join("\n  "))))
         }
     }
 }

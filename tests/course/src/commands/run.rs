@@ -95,15 +95,15 @@ pub fn trace(step: &Step, args: &[OsString]) -> Result<ExitCode> {
 /// What `soak` is told.
 #[derive(Args, Debug)]
 pub struct Soak {
-    /// Step to soak, 02, 2 or 02-init-pid1 [default: every step]
+    /// Step to soak: 02, 2, or 02-init-pid1 [default: every step]
     pub step: Option<Step>,
-    /// Run each step so many times
+    /// Run each step this many times
     #[arg(long, default_value_t = 2000)]
     pub runs: u32,
-    /// Run so many at a time
+    /// Run this many at a time
     #[arg(long, default_value_t = 16)]
     pub jobs: u32,
-    /// Pick the same targets and moments again [default: others each time]
+    /// Repeat the kills of the run with this seed [default: random]
     #[arg(long)]
     pub seed: Option<u64>,
 }

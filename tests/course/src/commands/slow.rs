@@ -18,7 +18,7 @@ use crate::workspace::{called_as, typed_path};
 /// What `slow` is told.
 #[derive(Args, Debug)]
 pub struct Slow {
-    /// Step to run: 02, 2 or 02-init-pid1
+    /// Step to run: 02, 2, or 02-init-pid1
     pub step: Step,
     /// Arguments of the step itself [default: run /bin/true, and in step 04 a command with an orphan]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -29,7 +29,7 @@ pub struct Slow {
     /// Send this signal to the step as soon as every process waits
     #[arg(long, value_parser = parse_signal)]
     pub signal: Option<Signal>,
-    /// Show this program, and build nothing. For your own step, press `s` in `watch`
+    /// Show this program instead, and build nothing. For your own step, press `s` in `watch`
     #[arg(long, value_name = "PROGRAM")]
     pub bin: Option<PathBuf>,
     /// Print HOST_A, HOST_B, ... instead of the host's PIDs
@@ -139,7 +139,7 @@ fn show(scene: &Scene, screen: &Screen) -> Result<Key> {
 fn ask(screen: &Screen, frame: &Frame) -> Result<Key> {
     let key = screen.ask(frame)?;
     if key == Key::RunOn {
-        print("\nIt runs on. Ctrl-C ends it.\n")?;
+        print("\nThe step keeps running. Press Ctrl-C to end it.\n")?;
     }
     Ok(key)
 }

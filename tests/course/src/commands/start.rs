@@ -14,12 +14,12 @@ use crate::workspace::relative_path;
 /// What `start` is told.
 #[derive(Args, Debug)]
 pub struct Start {
-    /// Step to write: 02, 2 or 02-init-pid1
+    /// Step to write: 02, 2, or 02-init-pid1
     pub step: Step,
-    /// Move aside what is there, and begin again
+    /// Move your existing step aside, and start over
     #[arg(long)]
     pub again: bool,
-    /// Continue from your own version of the step before
+    /// Continue from your own version of the previous step
     #[arg(long)]
     pub from_mine: bool,
 }
@@ -34,7 +34,7 @@ pub fn start(options: &Start) -> Result<ExitCode> {
     let begin = if *from_mine { Begin::WithMine } else { Begin::WithStarter };
     let path = relative_path(&directory);
     if let Some(aside) = starter::lay_out(step, &directory, begin, *again)? {
-        print(format!("{path} is now {}\n", relative_path(&aside)))?;
+        print(format!("your previous {path} is now {}\n", relative_path(&aside)))?;
     }
     print(format!("{path} is yours. The chapter is book/src/{step}.md.\n"))?;
     let [work, check, watch] = ["work", "check", "watch"].map(|name| step.recipe(name));

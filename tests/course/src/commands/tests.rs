@@ -65,7 +65,7 @@ pub fn summary(lines: &str, is_root: bool) -> String {
     }
     if !programs.is_empty() {
         let (names, tests) = sum(&programs);
-        text += &format!("not tested, because not installed: {names}: {tests}");
+        text += &format!("not tested without {names} (not installed): {tests}");
     }
     text
 }

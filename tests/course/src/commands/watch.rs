@@ -19,7 +19,7 @@ pub fn watch(step: Step) -> Result<ExitCode> {
     print_next(if done::is_done(&step) {
         done::message(&step)?.1
     } else {
-        format!("{} watch {}, to go on", called_as(), step.label())
+        format!("{} watch {}, to continue", called_as(), step.label())
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -75,7 +75,7 @@ pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {
         Place::Sandbox => sandbox(why),
         Place::Host => {
             let fix =
-                "Start a shell without that filter. There, grep Seccomp: /proc/self/status shows 0";
+                "Start a shell without that filter. In it, grep Seccomp: /proc/self/status shows 0";
             Cause::new(why, fix, HARMLESS).not_tried()
         }
     }
@@ -83,7 +83,8 @@ pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {
 
 /// For what a sandbox leaves out.
 pub(super) fn sandbox(why: impl Into<String>) -> Cause {
-    let fix = format!("Start the shell outside the sandbox; with bubblewrap: {BWRAP}");
+    let fix =
+        format!("Start the shell outside the sandbox. In bubblewrap, start it like this: {BWRAP}");
     Cause::new(why, &fix, SANDBOX)
 }
 

@@ -137,7 +137,7 @@ fn probe_as(caller: Caller, facts: &Facts) -> Vec<Finding> {
         let first = if spawn { 1 } else { first };
         let mut finding = Finding { found: Some(found), ..finding.refused(first, cause) };
         if refusal.is_some_and(is_optional) {
-            let needed_for = "step 07 runs without: uptime is the host's".to_owned();
+            let needed_for = "step 07 runs without it: uptime is the host's".to_owned();
             finding = Finding { verdict: Verdict::Note, needed_for, stops: None, ..finding };
         }
         findings.push(finding);

@@ -107,7 +107,7 @@ fn place(facts: &Facts) -> Finding {
 fn subset(facts: &Facts) -> Option<Finding> {
     let options = facts.mount_options("/proc");
     options.contains(&"subset=pid").then(|| {
-        note("/proc has only processes (subset=pid)", "`ps` and `uptime` fail, the steps don't")
+        note("/proc has only processes (subset=pid)", "`ps` and `uptime` fail, but steps run")
     })
 }
 

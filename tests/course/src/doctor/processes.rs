@@ -19,10 +19,11 @@ pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
         return None;
     }
     // A shell at its limit can start nothing, so another one has to help.
-    let here = "In another shell, with the number that `echo $$` prints in this one for PID: ";
+    let here =
+        "In another shell, but replace PID with the number that `echo $$` prints in this one: ";
     if let Some(Full { limit, up }) = full_cgroup() {
         let why = format!(
-            "A cgroup of this shell is at its limit of processes (pids.max), which is {limit}."
+            "A cgroup of this shell has reached its limit of processes (pids.max): {limit}."
         );
         if let Place::Container(_) = facts.place {
             let fix = "docker run --pids-limit=-1 IMAGE; podman run --pids-limit=-1 IMAGE";
@@ -36,7 +37,7 @@ pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
     }
     let (soft, hard) = getrlimit(Resource::RLIMIT_NPROC).unwrap_or_default();
     let number = if soft == RLIM_INFINITY { "unlimited".to_owned() } else { soft.to_string() };
-    let why = format!("This user is at the limit of processes (ulimit -u), which is {number}.");
+    let why = format!("This user has reached the limit of processes (ulimit -u): {number}.");
     let fix = format!("{here}sudo prlimit --pid PID --nproc=10000");
     let fix = if soft == hard { fix.as_str() } else { "ulimit -S -u hard" };
     Some(Cause::new(why, fix, LESS))

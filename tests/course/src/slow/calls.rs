@@ -162,20 +162,20 @@ fn mount(caller: &Caller, [source, target, kind, bits]: [u64; 4]) -> Described {
     let (from, to, kind) = (text(source), text(target), text(kind));
     let who = &caller.name;
     let sentence = if bits & libc::MS_PRIVATE != 0 {
-        "From now on, mounts propagate neither from here to the host nor back.".to_owned()
+        "From now on, mounts don't propagate to the host or back.".to_owned()
     } else if bits & libc::MS_REMOUNT != 0 {
         format!("{who} makes the mount at {path} read-only.")
     } else if bits & libc::MS_BIND != 0 && from == to {
         format!("{who} mounts {path} over itself, because only a mount can be read-only.")
     } else if bits & libc::MS_BIND != 0 {
-        format!("{who} covers {path} with /dev/null, which works for files only.")
+        format!("{who} covers {path} with /dev/null, which works only for files.")
     } else if kind == "\"proc\"" {
         format!("{who} mounts a new /proc, which shows the PID namespace of {who}.")
     } else {
         format!("{who} covers the directory {path} with an empty filesystem.")
     };
     let stands_for_others = bits & libc::MS_BIND != 0 && EXAMPLES.contains(&&*path);
-    let more = if stands_for_others { " Other paths aren't shown." } else { "" };
+    let more = if stands_for_others { " The same call for other paths isn't shown." } else { "" };
     let sentence = sentence + more;
     let call = format!("mount({from}, {to}, {kind}, {})", flags(bits, &MOUNT_FLAGS, "0"));
     let is_first = bits & libc::MS_PRIVATE != 0 || kind == "\"proc\"";
@@ -195,10 +195,10 @@ fn write(
     let name = file.rsplit('/').next()?;
     let sentence = match name {
         "setgroups" => {
-            format!("{who} gives up setgroups(2). Before that, the kernel accepts no gid_map.")
+            format!("{who} gives up setgroups(2). The kernel accepts a gid_map only after that.")
         }
-        "uid_map" => format!("{who} maps its user ID to 0, so inside it's root."),
-        "gid_map" => format!("{who} maps its group ID to 0, so inside it's in root's group."),
+        "uid_map" => format!("{who} maps its user ID to 0, so it's root inside."),
+        "gid_map" => format!("{who} maps its group ID to 0, so it's in root's group inside."),
         "timens_offsets" => {
             format!("{who} sets the time since boot back to zero for its children.")
         }
@@ -233,7 +233,7 @@ fn wait4(caller: &Caller, child: i32, bits: u64, pids: &mut Pids) -> Described {
     let sentence = if bits & libc::WNOHANG as u64 != 0 {
         format!("{who} asks whether that child is dead, without waiting for it.")
     } else {
-        format!("{who} waits until a child dies, and takes its exit status.")
+        format!("{who} waits until a child dies, and collects its exit status.")
     };
     Described::new(format!("wait4({child}, {})", flags(bits, &names, "0")), sentence)
 }
@@ -250,8 +250,8 @@ fn waitid(caller: &Caller, kind: u64, id: i32, bits: u64, pids: &mut Pids) -> De
     let has = |flag: i32| bits & u64::from(flag.cast_unsigned()) != 0;
     let sentence = match (has(libc::WSTOPPED), has(libc::WNOWAIT), has(libc::WNOHANG)) {
         (true, ..) => format!("{who} asks whether that child was stopped."),
-        (_, true, true) => format!("{who} looks for a dead child, and leaves it as it is."),
-        (_, true, false) => format!("{who} waits until a child dies, and leaves it as it is."),
+        (_, true, true) => format!("{who} checks for a dead child, but doesn't reap it yet."),
+        (_, true, false) => format!("{who} waits until a child dies, but doesn't reap it yet."),
         (.., true) => format!("{who} asks whether a child is dead, without waiting for it."),
         _ => format!("{who} waits until a child dies."),
     };
@@ -289,9 +289,11 @@ fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
     let only = mask.is_power_of_two().then(|| signal_name(u64::from(mask.trailing_zeros()) + 1));
     let (how, verb, effect) = match how as i32 {
         libc::SIG_BLOCK => {
-            ("SIG_BLOCK", "blocks", "A blocked signal stays pending until it's read.")
+            ("SIG_BLOCK", "blocks", "A blocked signal remains pending until it's read.")
         }
-        libc::SIG_UNBLOCK => ("SIG_UNBLOCK", "unblocks", "A pending one takes effect now."),
+        libc::SIG_UNBLOCK => {
+            ("SIG_UNBLOCK", "unblocks", "If a signal is pending, it takes effect now.")
+        }
         _ => return None,
     };
     let (set, what) = match only {
@@ -308,9 +310,9 @@ fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
 fn read(caller: &Caller, descriptor: u64) -> Option<Described> {
     let is_signalfd = tracee::file(caller.pid, descriptor)? == "anon_inode:[signalfd]";
     let sentence = if tracee::is_nonblocking(caller.pid, descriptor) {
-        format!("{} takes the next signal, if one is pending.", caller.name)
+        format!("{} reads the next signal, if one is pending.", caller.name)
     } else {
-        format!("{} waits for the next signal, and takes it.", caller.name)
+        format!("{} waits for the next signal, and reads it.", caller.name)
     };
     is_signalfd.then(|| Described::new("read(<signalfd>)", sentence))
 }
@@ -321,7 +323,7 @@ fn sigwait(caller: &Caller, set: u64) -> Option<Described> {
         1 => signal_name(u64::from(mask.trailing_zeros()) + 1),
         _ => "a signal".to_owned(),
     };
-    let sentence = format!("{} waits until {signals} is pending, and takes it.", caller.name);
+    let sentence = format!("{} waits until {signals} is pending, and reads it.", caller.name);
     Some(Described::new(format!("rt_sigtimedwait([{signals}])"), sentence))
 }
 
@@ -330,7 +332,7 @@ fn exit(caller: &Caller, status: u64) -> Described {
     let more = if caller.is_pid_1() {
         ", so the kernel kills every other process in its PID namespace"
     } else {
-        ", and stays a zombie until its parent waits for it"
+        ", and remains a zombie until its parent waits for it"
     };
     Described::new(format!("exit_group({status})"), format!("{} exits{more}.", caller.name))
 }
@@ -357,9 +359,9 @@ pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
             format!("{who} is PID 1 and has no handler for it, so the kernel discards it.")
         }
         Signal::SIGSTOP | Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU => {
-            format!("It stops {who}. In slow motion, {who} goes on at once.")
+            format!("The signal stops {who}, but slow motion resumes {who} at once.")
         }
-        _ => format!("{who} has no handler for it, so it kills {who}."),
+        _ => format!("{who} has no handler for it, so the signal kills {who}."),
     };
     Described::new(signal.as_str(), sentence)
 }

@@ -151,9 +151,9 @@ impl Screen {
         let enter = match (&frame.result, frame.kind) {
             (Some(_), _) => "next",
             (None, Kind::Call) => "make the call",
-            (None, _) => "deliver it",
+            (None, _) => "deliver the signal",
         };
-        text.push(styled(DIM, &format!("[Enter] {enter}  [c] run on  [q] quit ")));
+        text.push(styled(DIM, &format!("[Enter] {enter}  [c] continue  [q] quit ")));
         text.join("\n")
     }
 }

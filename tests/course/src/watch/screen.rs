@@ -95,7 +95,7 @@ fn verdict(step: &Step, round: &Round) -> Result<String> {
         && round.program.is_none()
         && let Some(todo) = starter::first_todo(&step.work_dir()?)
     {
-        text += &format!("The first TODO is {todo}.\n");
+        text += &format!("The first TODO is at {todo}.\n");
     }
     Ok(text)
 }
