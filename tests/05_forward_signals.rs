@@ -2,18 +2,19 @@
 //! starts as it would without the two above it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, pipe};
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
 use harness::procfs::{Stat, signal_mask};
 use harness::test_support::{AssertClean, require_tools};
 use harness::{
-    Caller, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
+    Caller, Held, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
+    full_pipe,
 };
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -696,29 +697,24 @@ fn run_and_init_keep_no_file_open() -> Result {
 }
 
 /// `run` and `init` write to a pipe that has no reader, and the kernel sends them SIGPIPE for it. The command
-/// prints the signals that it gets. SIGURG is forwarded after SIGPIPE would have been. If the line is broken, only
-/// some runs fail, because the `exec` stage discards a SIGPIPE that comes early.
+/// prints the signals that it gets. SIGURG is forwarded after SIGPIPE would have been. `run` stands still until the
+/// command is ready, because the `exec` stage would discard a SIGPIPE that comes earlier.
 #[test]
 fn own_sigpipe_is_not_forwarded() -> Result {
     for program in programs() {
-        let (reader, writer) = pipe().expect("a pipe");
-        drop(reader);
-        let (printed, stdout) = pipe().expect("a pipe");
+        let (reader, writer) = full_pipe()?;
         let run = program.supervise(["run", "sh", "-c", &listener()]);
-        let running = run.start(Stdio::null(), stdout.into(), writer.into())?;
-        let mut lines = BufReader::new(printed).lines().map_while(std::io::Result::ok);
-        assert_eq!(lines.next().as_deref(), Some("ready"));
-        let init = ProcessTree::of(running.pid())?.root.children[0].pids[0];
-        let deadline = Instant::now() + program.timeout();
-        while [running.pid(), init].iter().any(|pid| is_pending(*pid, Signal::SIGPIPE)) {
-            assert!(Instant::now() < deadline, "SIGPIPE is still pending");
-            thread::sleep(Duration::from_millis(1));
+        let session = Session::with_stderr(run, writer)?;
+        let held = Held::once_it_has_a_child(session.pid(), || drop(reader))?;
+        assert_eq!(session.next_line()?, "ready");
+        // The kernel sends it to the thread that writes.
+        assert_ne!(signal_mask(session.pid(), "SigPnd") & bit(Signal::SIGPIPE), 0);
+        drop(held);
+        for (signal, name) in [(Signal::SIGURG, "URG"), (Signal::SIGUSR2, "USR2")] {
+            session.signal(signal)?;
+            assert_eq!(session.next_line()?, name);
         }
-        send(running.pid(), Signal::SIGURG);
-        assert_eq!(lines.next().as_deref(), Some("URG"));
-        send(running.pid(), Signal::SIGUSR2);
-        assert_eq!(lines.next().as_deref(), Some("USR2"));
-        assert_eq!(running.wait()?.assert_clean().status.code(), Some(42));
+        assert_eq!(session.wait()?.0.assert_clean().status.code(), Some(42));
     }
     Ok(())
 }

@@ -17,11 +17,11 @@ use crate::running::Running;
 use crate::supervisor::{Supervisor, pipes};
 
 /// What becomes of standard error.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stderr {
     Captured,
     Merged,
     Inherited,
+    Given(PipeWriter),
 }
 
 /// A program that runs a shell, and holds still between two questions to it.
@@ -75,6 +75,14 @@ impl Session {
         Err(Error::new(format!("it isn't ready: {seen:?} came instead of {line:?}")))
     }
 
+    /// Starts a command whose standard error is this pipe, and waits for nothing.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn with_stderr(supervisor: Supervisor, writer: PipeWriter) -> Result<Self> {
+        Session::open(supervisor, Stderr::Given(writer))
+    }
+
     fn open(supervisor: Supervisor, stderr: Stderr) -> Result<Self> {
         let timeout = supervisor.answer_timeout();
         let ((stdin, input), (stdout, to_stdout)) = (pipes()?, pipes()?);
@@ -85,6 +93,7 @@ impl Session {
             }
             Stderr::Merged => (to_stdout.try_clone().context("dup")?.into(), None),
             Stderr::Inherited => (Stdio::inherit(), None),
+            Stderr::Given(writer) => (writer.into(), None),
         };
         let running = supervisor.start(stdin.into(), to_stdout.into(), to_stderr)?;
         let output = Output::capture(stdout, running.stopper());

@@ -1,0 +1,59 @@
+//! Holds a process still at a moment that comes too quickly to be caught from outside.
+
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::error::{Context, Error, Result};
+use crate::procfs;
+
+/// A process under ptrace(2) that stands still. It goes on when this is dropped, by the thread that created it.
+#[derive(Debug)]
+pub struct Held(Pid);
+
+impl Held {
+    /// Holds a process as soon as it has created a child, before its next system call. That child isn't held.
+    /// `begin` makes the process go on, which has to wait for that until then.
+    ///
+    /// # Errors
+    /// ptrace(2) isn't allowed, or the process exits first.
+    pub fn once_it_has_a_child(pid: i32, begin: impl FnOnce()) -> Result<Self> {
+        let pid = Pid::from_raw(pid);
+        ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD).context("ptrace(PTRACE_SEIZE)")?;
+        let held = Held(pid);
+        ptrace::interrupt(pid).context("ptrace(PTRACE_INTERRUPT)")?;
+        let mut signal = held.wait()?;
+        begin();
+        while procfs::descendants(pid.as_raw())?.is_empty() {
+            ptrace::syscall(pid, signal).context("ptrace(PTRACE_SYSCALL)")?;
+            signal = held.wait()?;
+        }
+        Ok(held)
+    }
+
+    /// Waits until it has stopped. Returns the signal that it still has to get.
+    fn wait(&self) -> Result<Option<Signal>> {
+        loop {
+            match waitpid(self.0, Some(WaitPidFlag::__WALL)) {
+                Ok(WaitStatus::Stopped(_, signal)) => return Ok(Some(signal)),
+                Ok(WaitStatus::PtraceSyscall(_) | WaitStatus::PtraceEvent(..)) => return Ok(None),
+                Ok(status) => return Err(Error::new(format!("it has no child yet: {status:?}"))),
+                Err(Errno::EINTR) => thread::yield_now(),
+                Err(errno) => return Err(errno).context("waitpid"),
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A process that was killed can't be detached from. Its parent learns of its death after us.
+        if ptrace::detach(self.0, None).is_err() {
+            let _ = waitpid(self.0, Some(WaitPidFlag::__WALL));
+        }
+    }
+}
