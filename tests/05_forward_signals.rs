@@ -705,7 +705,7 @@ fn own_sigpipe_is_not_forwarded() -> Result {
         let (reader, writer) = full_pipe()?;
         let run = program.supervise(["run", "sh", "-c", &listener()]);
         let session = Session::with_stderr(run, writer)?;
-        let held = Held::once_it_has_a_child(session.pid(), || drop(reader))?;
+        let held = Held::before_it_waits(session.pid(), || drop(reader))?;
         assert_eq!(session.next_line()?, "ready");
         // The kernel sends it to the thread that writes.
         assert_ne!(signal_mask(session.pid(), "SigPnd") & bit(Signal::SIGPIPE), 0);

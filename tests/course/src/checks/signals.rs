@@ -131,10 +131,11 @@ pub(super) fn own_sigpipe_is_not_forwarded(program: &Program) -> CheckResult {
     let session = Session::with_stderr(program.supervise(args), to_stderr);
     let session = session.map_err(during(&command))?;
     // Without ptrace(2) this machine can't show the fault in every run.
-    let held = Held::once_it_has_a_child(session.pid(), || drop(reader));
-    let line = session.next_line();
+    let held = Held::before_it_waits(session.pid(), || drop(reader));
+    // A step may need its `run` before the command can start.
+    let line = session.next_line_timeout(program.timeout() / 4);
     drop(held);
-    let line = line.map_err(during(&command))?;
+    let line = line.map_or_else(|| session.next_line(), Ok).map_err(during(&command))?;
     ensure(line == "up", &command, "the command prints `up`", line)?;
     session.signal(Signal::SIGURG).map_err(during(&command))?;
     let (exit, _) = session.wait().map_err(during(&command))?;
