@@ -60,7 +60,7 @@ fn waits(pid: Pid) -> Result<bool> {
             let signals = file.is_some_and(|file| file.ends_with("[signalfd]"));
             signals && !tracee::is_nonblocking(pid, descriptor)
         }
-        libc::SYS_readv | libc::SYS_write | libc::SYS_openat => false,
+        libc::SYS_readv | libc::SYS_write | libc::SYS_openat | libc::SYS_fcntl => false,
         _ => tracee::may_sleep(call),
     })
 }
