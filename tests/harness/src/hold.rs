@@ -50,7 +50,8 @@ impl Held {
     }
 }
 
-/// Whether the call that it's in lasts until a signal or an event comes.
+/// Whether the call that it's in lasts until a signal comes or a child dies. Other calls can wait for a child, too,
+/// as std's pipe to it does, but then the child is about to start.
 fn waits(pid: Pid) -> Result<bool> {
     let (call, _) = tracee::registers(pid)?;
     let descriptor = call.args[0];
@@ -60,8 +61,16 @@ fn waits(pid: Pid) -> Result<bool> {
             let signals = file.is_some_and(|file| file.ends_with("[signalfd]"));
             signals && !tracee::is_nonblocking(pid, descriptor)
         }
-        libc::SYS_readv | libc::SYS_write | libc::SYS_openat | libc::SYS_fcntl => false,
-        _ => tracee::may_sleep(call),
+        libc::SYS_wait4
+        | libc::SYS_waitid
+        | libc::SYS_ppoll
+        | libc::SYS_pselect6
+        | libc::SYS_epoll_pwait
+        | libc::SYS_rt_sigsuspend
+        | libc::SYS_rt_sigtimedwait => tracee::may_sleep(call),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll | libc::SYS_select | libc::SYS_epoll_wait | libc::SYS_pause => true,
+        _ => false,
     })
 }
 
