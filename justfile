@@ -1,5 +1,5 @@
 # The commands of the course. `just` lists them.
-# You can name a step 02, 2 or 02-init-pid1. The step gets its arguments unchanged.
+# You can name a step 02, 2, or 02-init-pid1. The step gets its arguments unchanged.
 
 set positional-arguments := true
 
@@ -121,7 +121,7 @@ test-book: book
 test *step:
     @cargo course test "$@"
 
-# Run 2,000 times, kill a third: just soak [02]
+# Run steps 2,000 times, and kill a third: just soak [02]
 [group('test')]
 [no-exit-message]
 soak *args:
@@ -133,7 +133,7 @@ soak *args:
 review:
     @cargo insta review
 
-# See which tests a break fails: just test-breaks 02
+# See which tests fail with a break: just test-breaks 02
 [group('test')]
 [no-exit-message]
 test-breaks *step:

@@ -5,11 +5,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::process;
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller};
-use harness::test_support::{AssertClean, Skip, require_tools};
+use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
+use harness::test_support::{AssertClean, Skip, require_tools, with_tools};
 use harness::{
     Caller, Exit, ProcessTree, Program, Requirement, Result, Session, Supervisor, Terminal,
-    Transcript, assert_snapshot, diagram,
+    Transcript, assert_snapshot,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -55,8 +55,7 @@ fn pid_1_survives_the_sigterm_that_kills_others() -> Result {
 #[test]
 fn shell_is_pid_1_and_has_no_parent_inside() -> Result {
     for program in programs() {
-        let lines = ["echo $$ $PPID", "kill -KILL 1", "echo $$"];
-        let (typed, exit) = Transcript::type_lines(shell(&program), &lines)?;
+        let (typed, exit) = Transcript::type_lines(shell(&program), &["echo $$ $PPID"])?;
         exit.assert_clean();
         assert!(typed.text.contains("\n# echo $$ $PPID\n1 0\n"), "{}", typed.text);
         assert_ne!(typed.captures(RUN_PID)?, [1]);
@@ -108,6 +107,52 @@ fn only_kill_reaches_pid_1_from_outside() -> Result {
     Ok(())
 }
 
+/// The lines that a reader types on the host to answer the chapter's questions.
+#[test]
+fn host_sees_run_and_command_and_kills_pid_1() -> Result {
+    if !require_tools(&["ps"]) {
+        return Ok(());
+    }
+    for program in programs() {
+        let host = program.environment().supervise("sh", ["-c", "exec sh 2>&1"]);
+        let mut host = Session::start(host)?;
+        let start = "02-init-pid1 run sleep 1000 &";
+        let printed = host.run(start)?;
+        let tree = host.wait_for_tree(|tree| {
+            tree.pid_1().is_some_and(|pid_1| pid_1.argv.first().is_some_and(|name| name == "sleep"))
+        })?;
+        let printed = printed + &host.run(":")?;
+        let mut text = format!("$ {start}\n{}\n", printed.trim());
+        let [_, run, sleep] = tree.processes()[..] else { panic!("not three: {}", tree.text()) };
+        let [run, sleep] = [run.pids[0], sleep.pids[0]];
+        // The width of this column depends on the largest PID that the host allows.
+        let aligned = |line: &str| {
+            let (pid, args) = line.trim_start().split_once(' ').expect("two columns");
+            format!("{pid:>7} {args}\n")
+        };
+        let ps = "ps -o pid,args --pid $! --ppid $!";
+        text += &format!("$ {ps}\n");
+        text.extend(host.run(ps)?.lines().map(aligned));
+        for line in [
+            format!("kill -TERM {sleep}"),
+            format!("ps -o args= --pid {sleep}"),
+            format!("kill -KILL {sleep}; wait $!; echo $?"),
+        ] {
+            text += &format!("$ {line}\n");
+            text.extend(host.run(&line)?.lines().flat_map(|line| [line, "\n"]));
+        }
+        host.end()?.0.assert_clean();
+        for (pid, name) in [(run, "HOST_A"), (sleep, "HOST_B")] {
+            text = text.replace(&format!("{pid:>7} "), &format!("{name:>7} "));
+            text = text.replace(&format!(" {pid}"), &format!(" {name}"));
+        }
+        assert!(text.contains("\n$ ps -o args= --pid HOST_B\nsleep 1000\n"), "{text}");
+        assert!(text.ends_with("; echo $?\n137\n"), "{text}");
+        assert_snapshot!("seen_from_the_host", text);
+    }
+    Ok(())
+}
+
 #[test]
 fn command_has_one_pid_inside_and_one_outside() -> Result {
     for program in programs() {
@@ -123,11 +168,10 @@ fn command_has_one_pid_inside_and_one_outside() -> Result {
         // This /proc is the host's, and shows both PIDs.
         assert_eq!(shell.run("grep NSpid /proc/self/status | wc -w")?, "3");
         shell.end()?.0.assert_clean();
-        let before = tree.before(["02-init-pid1", "run", "--ti", "/bin/sh"]);
-        let moments = [("before", &before), ("while the shell runs", &tree)];
         assert_snapshot!("tree", tree.redacted());
-        let caption = "run, and the command: one process with two PIDs";
-        assert_snapshot!("diagram", diagram(caption, &moments));
+        let caption = "Two processes: run, and the command, which has two PIDs";
+        let argv = ["02-init-pid1", "run", "--ti", "/bin/sh"];
+        assert_snapshot!("diagram", shell_diagram(caption, &tree, &argv));
     }
     Ok(())
 }
@@ -188,10 +232,7 @@ fn proc_shows_the_hosts_pids() -> Result {
 /// `ps` runs as PID 1 here, so that it finds itself on every host: see the next test.
 #[test]
 fn ps_lists_the_hosts_processes() -> Result {
-    if !require_tools(&["ps"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps"], programs()) {
         let shell = program.session(["run", "--ti", "/bin/sh"])?;
         let pid = shell.pid().to_string();
         let ps = |column: &str, pid: &str| run(&program, &["ps", "-o", column, "-p", pid]);
@@ -206,10 +247,7 @@ fn ps_lists_the_hosts_processes() -> Result {
 /// `ps` looks itself up first, by the PID that it has inside. A host as small as this one has no such PID.
 #[test]
 fn process_may_not_find_itself_in_the_hosts_proc() -> Result {
-    if !require_tools(&["ps", "unshare"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps", "unshare"], programs()) {
         let host = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
         let args = [&host[..], &["/bin/sh"]].concat();
         let mut host = Session::start(program.environment().supervise("unshare", args))?;
@@ -273,7 +311,7 @@ fn missing_command_is_named() -> Result {
 #[test]
 fn unsearchable_path_directory_is_not_found() -> Result {
     // Only root can create a directory that no ordinary user may search, and that isn't theirs.
-    if !Requirement::Root.is_met_or_skip() || !require_tools(&["setpriv"]) {
+    if !Requirement::Caller(Caller::Root).is_met_or_skip() || !require_tools(&["setpriv"]) {
         return Ok(());
     }
     for program in programs() {
@@ -305,10 +343,7 @@ fn container_ends_with_pid_1() -> Result {
 #[test]
 fn dead_pid_1_allows_no_more_processes() -> Result {
     // Other shells don't say why they can't fork.
-    if !require_tools(&["bash", "unshare"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["bash", "unshare"], programs()) {
         let options: &[&str] = match program.caller() {
             Caller::Root => &["--pid"],
             Caller::Rootless => &["--user", "--map-root-user", "--pid"],
@@ -387,8 +422,7 @@ fn background_read_makes_pid_1_spin() -> Result {
     for program in programs() {
         // The limit is for a test that dies on the way: the kernel kills a process that used up 60 s of CPU.
         let script = "set -m; ulimit -t 60; \"$0\" run --ti cat & echo \"job\"; read _; fg; echo \"status $?\"";
-        let path = program.path().to_string_lossy();
-        let shell = program.environment().supervise("sh", ["-c", script, &path]);
+        let shell = program.script(script);
         let mut terminal = Terminal::start(shell)?;
         terminal.expect("job\r\n")?;
         let spins = |tree: &ProcessTree| {
@@ -430,10 +464,7 @@ fn cpu_ticks(pid: i32) -> u64 {
 /// control would take it from the job. A script doesn't, so it reads from the background.
 #[test]
 fn script_cannot_read_the_terminal_afterwards() -> Result {
-    if !require_tools(&["bash"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["bash"], programs()) {
         let script = |command: &str| {
             format!("02-init-pid1 run --ti {command}; head -n 1 2>/dev/null; echo \"head: $?\"")
         };
@@ -466,9 +497,6 @@ fn script_cannot_read_the_terminal_afterwards() -> Result {
 /// For an ordinary user there are more calls: the one that fails, and the user namespace.
 #[test]
 fn makes_the_expected_system_calls() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
     let lesson = [
         r"^(execve|clone3?|v?fork|unshare|prctl\(PR_SET_PDEATHSIG|wait4|exit_group)\b",
         r"^write\(.*/(setgroups|uid_map|gid_map)>",
@@ -476,7 +504,7 @@ fn makes_the_expected_system_calls() -> Result {
         r"^openat.*/proc/self/status",
         r"^getpid",
     ];
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let [run, init] = trace.by_process()?;
         let tries = run.iter().filter(|call| call.starts_with("unshare(")).count();

@@ -4,11 +4,9 @@ use std::fs;
 use std::process;
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller};
-use harness::test_support::{AssertClean, require_tools};
-use harness::{
-    ProcessTree, Program, Result, Session, Supervisor, Transcript, assert_snapshot, diagram,
-};
+use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
+use harness::test_support::{AssertClean, with_tools};
+use harness::{ProcessTree, Program, Result, Session, Supervisor, Transcript, assert_snapshot};
 use nix::sys::signal::Signal;
 
 fn programs() -> Vec<Program> {
@@ -36,10 +34,7 @@ fn passes_every_check() {
 
 #[test]
 fn ps_lists_only_the_container() -> Result {
-    if !require_tools(&["ps"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps"], programs()) {
         let (ps, exit) = Transcript::type_lines(shell(&program), &["ps -e -o pid,ppid,args"])?;
         exit.assert_clean();
         assert_eq!(ps.captures(r"(?m)^ +(\d+) ")?, [1, 2], "{}", ps.text);
@@ -74,11 +69,10 @@ fn command_has_its_own_mount_namespace() -> Result {
         let seen = shell.run("readlink /proc/self/ns/mnt")?;
         assert_eq!(seen, format!("mnt:[{}]", command.namespaces["mnt"]));
         shell.end()?.0.assert_clean();
-        let before = tree.before(["03-proc-mount", "run", "--ti", "/bin/sh"]);
-        let moments = [("before", &before), ("while the shell runs", &tree)];
         assert_snapshot!("tree", tree.redacted());
         let caption = "run, and the command with its own mounts";
-        assert_snapshot!("diagram", diagram(caption, &moments));
+        let argv = ["03-proc-mount", "run", "--ti", "/bin/sh"];
+        assert_snapshot!("diagram", shell_diagram(caption, &tree, &argv));
     }
     Ok(())
 }
@@ -87,16 +81,13 @@ fn command_has_its_own_mount_namespace() -> Result {
 #[test]
 fn new_procfs_covers_the_hosts() -> Result {
     for program in programs() {
-        let lines = [
-            "grep '^proc /proc ' /proc/mounts | tail -n 1",
-            "readlink /proc/self",
-            "umount /proc",
-            "readlink /proc/self",
-        ];
+        let mounts = run(&program, &["grep", "^proc /proc ", "/proc/mounts"])?;
+        let newest = mounts.lines().last().unwrap_or_default();
+        assert!(newest.starts_with("proc /proc proc rw,nosuid,nodev,noexec,"), "{mounts}");
+        let lines = ["grep -c ' /proc ' /proc/mounts", "umount /proc", "readlink /proc/self"];
         let (typed, exit) = Transcript::type_lines(shell(&program), &lines)?;
         exit.assert_clean();
-        assert!(typed.text.contains("\nproc /proc proc rw,nosuid,nodev,noexec,"), "{}", typed.text);
-        let pids = [RUN_PID, r"umount /proc\n# readlink /proc/self\n(\d+)"];
+        let pids = [RUN_PID, r"readlink /proc/self\n(\d+)"];
         assert_snapshot!("covered_proc", typed.redacted(&pids)?);
         // This test is outside, and visible again.
         let outside = process::id().to_string();
@@ -109,10 +100,7 @@ fn new_procfs_covers_the_hosts() -> Result {
 /// The host's own /proc, on a host whose `/` is shared, as systemd makes it.
 #[test]
 fn host_keeps_its_proc() -> Result {
-    if !require_tools(&["ps"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps"], programs()) {
         let host = program.environment().supervise::<&str>("sh", []).on_scratch_host();
         let lines = ["03-proc-mount run true", "ps -o comm= -p $$"];
         let (host, exit) = Transcript::type_lines(host, &lines)?;
@@ -124,8 +112,8 @@ fn host_keeps_its_proc() -> Result {
 }
 
 /// A scratch host has a root, whichever caller creates it.
-fn any_program() -> Option<Program> {
-    programs().into_iter().next()
+fn any_program(tools: &[&'static str]) -> Option<Program> {
+    with_tools(tools, programs()).next()
 }
 
 const CONTAINER: &str = "unshare --mount --propagation unchanged --pid --fork";
@@ -133,10 +121,7 @@ const CONTAINER: &str = "unshare --mount --propagation unchanged --pid --fork";
 /// Without the private mount, the container's procfs appears on the host and outlives the container.
 #[test]
 fn shared_mount_damages_the_hosts_proc() -> Result {
-    let Some(program) = any_program() else { return Ok(()) };
-    if !require_tools(&["ps", "unshare", "mount"]) {
-        return Ok(());
-    }
+    let Some(program) = any_program(&["ps", "unshare", "mount"]) else { return Ok(()) };
     let host = program.environment().supervise::<&str>("sh", []).on_scratch_host();
     let mistake = format!("{CONTAINER} sh -c 'mount -t proc proc /proc; echo $$'");
     let lines = [&mistake, "ps", "umount /proc", "ps -o comm= -p $$"];
@@ -152,10 +137,7 @@ fn shared_mount_damages_the_hosts_proc() -> Result {
 /// The host's `ps` fails as soon as the mount is there, and not only after the container.
 #[test]
 fn shared_mount_damages_the_host_at_once() -> Result {
-    let Some(program) = any_program() else { return Ok(()) };
-    if !require_tools(&["ps", "unshare", "mount"]) {
-        return Ok(());
-    }
+    let Some(program) = any_program(&["ps", "unshare", "mount"]) else { return Ok(()) };
     let script = format!(
         "mkfifo up go; {CONTAINER} sh -c 'mount -t proc proc /proc; echo >up; read _ <go' & \
         read _ <up; ps; echo >go; wait; umount /proc; rm up go"
@@ -169,10 +151,7 @@ fn shared_mount_damages_the_host_at_once() -> Result {
 /// `/` is private then, but /proc is a separate mount and still shared.
 #[test]
 fn private_without_rec_still_leaks() -> Result {
-    let Some(program) = any_program() else { return Ok(()) };
-    if !require_tools(&["unshare", "mount"]) {
-        return Ok(());
-    }
+    let Some(program) = any_program(&["unshare", "mount"]) else { return Ok(()) };
     let script = format!("{CONTAINER} sh -c 'mount --make-private /; mount -t proc proc /proc'");
     let host = program.environment().supervise("sh", ["-c", &script]).on_scratch_host();
     let (_, exit) = Transcript::run_with_exit(host)?;
@@ -184,10 +163,7 @@ fn private_without_rec_still_leaks() -> Result {
 /// In a mount namespace of another user namespace, the kernel turns shared copies into slaves.
 #[test]
 fn rootless_mounts_never_reach_the_host() -> Result {
-    let Some(program) = any_program() else { return Ok(()) };
-    if !require_tools(&["unshare", "mount"]) {
-        return Ok(());
-    }
+    let Some(program) = any_program(&["unshare", "mount"]) else { return Ok(()) };
     let script = "mount -t tmpfs none /mnt; grep -c ' /mnt ' /proc/self/mountinfo";
     let options = ["--user", "--map-root-user", "--mount", "--propagation", "unchanged"];
     let args = [&options[..], &["sh", "-c", script]].concat();
@@ -214,10 +190,7 @@ fn mounts_by_the_command_stay_inside() -> Result {
 /// On the host, `init` would mount over the host's /proc. It makes no such call.
 #[test]
 fn init_on_the_host_changes_no_mount() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = "--trace=unshare,mount,umount2,setns,mount_setattr,move_mount,open_tree,fsopen";
         let args = ["--quiet=all", "--output=calls", trace, "03-proc-mount", "init", "true"];
         let host = program.environment().supervise("strace", args).on_scratch_host();
@@ -232,10 +205,7 @@ fn init_on_the_host_changes_no_mount() -> Result {
 /// The kernel makes PID 1 the parent of every orphan. `sleep` never waits for one, so a dead orphan stays.
 #[test]
 fn dead_orphan_stays_a_zombie() -> Result {
-    if !require_tools(&["setsid"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["setsid"], programs()) {
         // The orphan lives until someone writes to the pipe, and that is after PID 1 became `sleep`.
         Transcript::run(program.environment().supervise("mkfifo", ["pipe"]))?;
         let script = "echo ready; setsid --fork cat pipe; exec sleep 1000";
@@ -279,10 +249,7 @@ fn memory_and_uptime_are_the_hosts() -> Result {
 /// The lines of the first exercise: the mistake, the repair, and the step in place of the mistake.
 #[test]
 fn reader_can_create_a_scratch_host() -> Result {
-    if !require_tools(&["ps", "unshare", "mount"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["ps", "unshare", "mount"], programs()) {
         let script = format!(
             "{CONTAINER} sh -c 'mount -t proc proc /proc'; ps; umount /proc; ps -o comm= -p $$; \
             03-proc-mount run true 2>/dev/null; ps -o comm= -p $$; :"
@@ -297,15 +264,12 @@ fn reader_can_create_a_scratch_host() -> Result {
 
 #[test]
 fn makes_the_expected_system_calls() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
     let lesson = [
         r"^(execve|clone3?|v?fork|mount|wait4|exit_group)\(",
         r"^prctl\(PR_SET_PDEATHSIG",
         r"^unshare\(CLONE_NEWNS\)",
     ];
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let [run, init] = trace.by_process()?;
         let expected =

@@ -7,15 +7,17 @@ use std::process::Command;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, require_tools};
+use harness::procfs::has_signal;
+use harness::test_support::{AssertClean, require_tools, with_tools};
 use harness::{
     Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot, procfs,
+    send_signal,
 };
 use nix::sys::signal::Signal::{
     SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
     SIGUSR1,
 };
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 fn program() -> &'static Path {
@@ -103,6 +105,13 @@ fn expect_status(terminal: &mut Terminal, status: i32) -> Result {
     Ok(())
 }
 
+/// Presses Ctrl-C while `sleep` runs in the foreground.
+fn interrupt_sleep(terminal: &mut Terminal) -> Result {
+    expect_in_foreground(terminal, "sleep")?;
+    terminal.send_keys(CTRL_C)?;
+    expect_status(terminal, 130)
+}
+
 /// Waits for the states of everything below the shell: `run`, `init`, the command, its children. S sleeps, T is
 /// stopped. PID 1 never stops: nothing in its namespace can do that, and it blocks what a terminal sends.
 fn expect_states(terminal: &Terminal, states: &str) -> Result<ProcessTree> {
@@ -142,11 +151,7 @@ fn expect_settled(terminal: &Terminal) -> Result {
 }
 
 fn send(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).expect("kill");
-}
-
-fn has(pid: i32, mask: &str, signal: Signal) -> bool {
-    procfs::signal_mask(pid, mask) & (1 << (signal as u32 - 1)) != 0
+    send_signal(pid, signal).expect("the process is there");
 }
 
 /// The PIDs on the host of `run` and `init`.
@@ -191,11 +196,11 @@ fn ctrl_c_reaches_command_exactly_once() -> Result {
                 terminal.send_keys(key)?;
                 terminal.expect(&format!("{signal}\r\n"))?;
                 let [run, init] = processes;
-                assert!(has(run, "ShdPnd", signal), "run gets it");
-                assert!(has(init, "ShdPnd", signal), "init gets it");
+                assert!(has_signal(run, "ShdPnd", signal), "run gets it");
+                assert!(has_signal(init, "ShdPnd", signal), "init gets it");
                 for pid in [init, run] {
                     send(pid, SIGCONT);
-                    terminal.wait_for_tree(|_| !has(pid, "ShdPnd", signal))?;
+                    terminal.wait_for_tree(|_| !has_signal(pid, "ShdPnd", signal))?;
                 }
             }
             // It follows the others all the way, so they would arrive before it.
@@ -228,7 +233,7 @@ fn press_ctrl_c_once(program: &Program, expected: usize) -> Result<String> {
         if expected > 1 {
             text += &terminal.expect("interrupted\r\n")?;
         }
-        terminal.wait_for_tree(|_| !has(pid, "ShdPnd", SIGINT))?;
+        terminal.wait_for_tree(|_| !has_signal(pid, "ShdPnd", SIGINT))?;
     }
     let sleep = tree.processes()[3].pids[0];
     send(sleep, SIGKILL);
@@ -263,11 +268,10 @@ fn one_ctrl_c_interrupts_once() -> Result {
 /// Starts `run` in a terminal whose output stands still, as after Ctrl-S. So `run` has printed nothing yet.
 fn start_with_output_stopped(program: &Program) -> Result<Terminal> {
     let line = "read go; exec \"$0\" run sleep 1000";
-    let path = program.path().to_string_lossy();
-    let mut terminal = Terminal::start(program.environment().supervise("sh", ["-c", line, &path]))?;
+    let mut terminal = Terminal::start(program.script(line))?;
     terminal.send_keys(&format!("{CTRL_S}\r"))?;
     let pid = terminal.pid();
-    terminal.wait_for_tree(|_| has(pid, "SigBlk", SIGINT))?;
+    terminal.wait_for_tree(|_| has_signal(pid, "SigBlk", SIGINT))?;
     Ok(terminal)
 }
 
@@ -310,10 +314,7 @@ fn ctrl_c_before_command_exists_isnt_lost() -> Result {
 /// could get a signal by itself that its parent counts as early.
 #[test]
 fn command_waits_for_release() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let slow = "--inject=signalfd4:delay_enter=100000";
         let strace = ["strace", "-f", "--trace=execve,kill,signalfd4", slow, "--output=calls"];
         let run = program.supervise(["run", "/bin/true"]).wrapped_by(&strace);
@@ -369,9 +370,7 @@ fn ctrl_z_stops_job_and_fg_resumes_it() -> Result {
                     }
                 }
             }
-            expect_in_foreground(terminal, "sleep")?;
-            terminal.send_keys(CTRL_C)?;
-            expect_status(terminal, 130)?;
+            interrupt_sleep(terminal)?;
         }
         Ok(())
     })
@@ -409,9 +408,7 @@ fn stop_signal_to_run_stops_command_and_run() -> Result {
                 expect_states(terminal, "SSS")?;
                 expect_settled(terminal)?;
             }
-            expect_in_foreground(terminal, "sleep")?;
-            terminal.send_keys(CTRL_C)?;
-            expect_status(terminal, 130)?;
+            interrupt_sleep(terminal)?;
         }
         Ok(())
     })
@@ -446,9 +443,9 @@ fn terminal_signal_makes_init_look_again() -> Result {
         let [_, init] = run_and_init(&terminal.tree()?);
         send(init, SIGSTOP);
         terminal.wait_for_tree(|tree| is_stopped(tree, init))?;
-        assert!(!has(init, "ShdPnd", SIGCHLD));
+        assert!(!has_signal(init, "ShdPnd", SIGCHLD));
         terminal.send_keys(CTRL_C)?;
-        terminal.wait_for_tree(|_| has(init, "ShdPnd", SIGCHLD))?;
+        terminal.wait_for_tree(|_| has_signal(init, "ShdPnd", SIGCHLD))?;
         send(init, SIGCONT);
         terminal.send_keys(CTRL_BACKSLASH)?;
         assert_eq!(terminal.end()?.0.assert_clean().shell_status(), 131);
@@ -469,14 +466,12 @@ fn init_reports_stop_as_long_as_it_lasts() -> Result {
         terminal.expect(shell.stopped)?;
         terminal.expect(PROMPT)?;
         expect_states(terminal, "TST")?;
-        assert!(!has(run, "ShdPnd", SIGTSTP));
+        assert!(!has_signal(run, "ShdPnd", SIGTSTP));
         send(init, SIGCHLD);
-        terminal.wait_for_tree(|_| has(run, "ShdPnd", SIGTSTP))?;
+        terminal.wait_for_tree(|_| has_signal(run, "ShdPnd", SIGTSTP))?;
         enter(terminal, "fg")?;
         expect_states(terminal, "SSS")?;
-        expect_in_foreground(terminal, "sleep")?;
-        terminal.send_keys(CTRL_C)?;
-        expect_status(terminal, 130)
+        interrupt_sleep(terminal)
     })
 }
 
@@ -550,9 +545,7 @@ fn shell_inside_has_job_control() -> Result {
             // A SIGCONT without `fg` leaves the terminal to the job that has it.
             send(terminal.tree()?.root.children[0].pids[0], SIGCONT);
             expect_settled(terminal)?;
-            expect_in_foreground(terminal, "sleep")?;
-            terminal.send_keys(CTRL_C)?;
-            expect_status(terminal, 130)?;
+            interrupt_sleep(terminal)?;
             enter(terminal, "exit 7")?;
             // dash wants to give the terminal back to the process group that had it, which has no PID inside.
             let is_dash = inside.name == "dash";
@@ -777,10 +770,7 @@ fn tostop_stops_background_jobs_only() -> Result {
 /// terminal, and dies.
 #[test]
 fn hangup_reaches_command_of_session_leader() -> Result {
-    if !require_tools(&["script"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["script"], programs()) {
         let trap = "trap \"echo hung up >heard; exit\" HUP; sleep 1000 & echo ready; wait";
         let leader = format!("exec {} run sh -c '{trap}'", program.name());
         let script = program.environment().supervise("script", ["-qc", &leader, "/dev/null"]);
@@ -797,10 +787,7 @@ fn hangup_reaches_command_of_session_leader() -> Result {
 /// `perl -e 'alarm …; exec …'` is an old way to limit a program's time. exec keeps the alarm, a child hasn't got it.
 #[test]
 fn alarm_reaches_command() -> Result {
-    if !require_tools(&["perl"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["perl"], programs()) {
         let alarm = ["perl", "-e", "alarm 2; exec @ARGV"];
         let trap = "trap 'exit 7' ALRM; sleep 1000 & wait";
         let run = program.supervise(["run", "sh", "-c", trap]).wrapped_by(&alarm);
@@ -840,8 +827,7 @@ fn signal_to_group_arrives_three_times() -> Result {
 fn kill_0_inside_reaches_group_outside() -> Result {
     for program in programs() {
         let script = "trap 'echo outside' TERM; \"$0\" run sh -c 'kill -TERM 0; sleep 1000'; :";
-        let path = program.path().to_string_lossy();
-        let outside = program.environment().supervise("sh", ["-c", script, &path]);
+        let outside = program.script(script);
         let transcript = Transcript::run(outside)?;
         assert!(transcript.printed.ends_with("\noutside\n"), "{}", transcript.text);
     }
@@ -868,14 +854,11 @@ fn real_time_signal_kills_run() -> Result {
 /// What is new since step 05. `run`, `init` and PID 2 are busy at the same time, so it's one after the other.
 #[test]
 fn makes_the_expected_system_calls() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
     let lesson = [
         r"^(execve|clone3?|v?fork|rt_sigtimedwait|kill|signalfd4|exit_group)\(",
         r#"^openat\(.*"/dev/tty""#,
     ];
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = program.trace(&["run", "/bin/true"], &lesson)?;
         let text = trace.grouped_by_process().redacted()?;
         // strace puts spaces before a result that comes late.
@@ -896,10 +879,7 @@ fn makes_the_expected_system_calls() -> Result {
 /// S2: kernels without CONFIG_PROC_CHILDREN don't have /proc/PID/task/TID/children.
 #[test]
 fn never_opens_proc_children() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let strace = ["strace", "--follow-forks", "--trace=open,openat", "--output=calls"];
         let run = program.supervise(["run", "true"]);
         let terminal = Terminal::start(run.wrapped_by(&strace))?;

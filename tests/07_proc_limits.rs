@@ -9,10 +9,12 @@ use std::thread;
 use std::time::Instant;
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, require_tools};
+use course::test_support::{
+    assert_checks_pass, programs_for_each_caller, shell_diagram, step_program,
+};
+use harness::test_support::{AssertClean, require_tools, with_tools};
 use harness::{
-    Caller, Program, Result, Session, Supervisor, Transcript, assert_snapshot, diagram, helper_path,
+    Caller, Program, Result, Session, Supervisor, Transcript, assert_snapshot, helper_path,
 };
 
 fn programs() -> Vec<Program> {
@@ -333,10 +335,7 @@ fn on_old_host(program: &Program) -> Supervisor {
 /// Step 06 shows the host's uptime, and this step doesn't.
 #[test]
 fn uptime_starts_at_zero() -> Result {
-    if !require_tools(&["unshare", "uptime"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["unshare", "uptime"], programs()) {
         let before = step(6, program.caller())?;
         let lines = ["uptime --pretty", "06-job-control run uptime --pretty"];
         let (shown, exit) = Transcript::type_lines(on_old_host(&before), &lines)?;
@@ -355,8 +354,8 @@ fn uptime_starts_at_zero() -> Result {
     Ok(())
 }
 
-/// In a container in a container, and on a host whose clock is three years and nearly a second ahead: an offset
-/// counts from the host's clock, and replaces the caller's.
+/// On a host whose clock is three years and nearly a second ahead: an offset counts from the host's clock, and
+/// replaces the caller's.
 #[test]
 fn uptime_starts_at_zero_in_any_time_namespace() -> Result {
     let helper = helper_path()?;
@@ -364,15 +363,13 @@ fn uptime_starts_at_zero_in_any_time_namespace() -> Result {
         let helper = Program::new(&helper, program.caller())?;
         let name = program.name();
         let shifted = format!("{} as shift-boottime --", helper.path().display());
-        for around in [format!("{name} run"), shifted] {
-            let line = format!("{around} {name} run cut -d. -f1 /proc/uptime 2>/dev/null");
-            let start = Instant::now();
-            let shown = Transcript::run(program.environment().supervise("sh", ["-c", &line]))?;
-            // The host's clock can be any fraction of a second ahead.
-            let limit = start.elapsed().as_secs() + 1;
-            let uptime: Option<u64> = shown.printed.trim().parse().ok();
-            assert!(uptime.is_some_and(|uptime| uptime <= limit), "{around}: {}", shown.text);
-        }
+        let line = format!("{shifted} {name} run cut -d. -f1 /proc/uptime 2>/dev/null");
+        let start = Instant::now();
+        let shown = Transcript::run(program.environment().supervise("sh", ["-c", &line]))?;
+        // The host's clock can be any fraction of a second ahead.
+        let limit = start.elapsed().as_secs() + 1;
+        let uptime: Option<u64> = shown.printed.trim().parse().ok();
+        assert!(uptime.is_some_and(|uptime| uptime <= limit), "{}", shown.text);
     }
     Ok(())
 }
@@ -405,10 +402,7 @@ fn date_is_the_hosts() -> Result {
 /// posix_spawn. Newer ones don't, so this looks at the call.
 #[test]
 fn run_forks_instead_of_vfork() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = program.trace(&["run", "true"], &[r"^(clone3?|v?fork)\("])?;
         let trace = trace.grouped_by_process();
         let [run, _init] = trace.by_process()?;
@@ -421,10 +415,7 @@ fn run_forks_instead_of_vfork() -> Result {
 /// strace makes unshare fail, as it does on a kernel without time namespaces.
 #[test]
 fn kernel_without_time_namespaces_is_no_error() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         // Without CAP_SYS_ADMIN it is the third call: the first fails, the second creates the user namespace.
         let call = if program.caller() == Caller::Root { 2 } else { 3 };
         let inject = format!("inject=unshare:error=EINVAL:when={call}");
@@ -455,10 +446,9 @@ fn init_has_own_pid_mount_and_time_namespace() -> Result {
             assert_eq!(init.namespaces[kind], command.namespaces[kind], "{kind}");
         }
         shell.end()?.0.assert_clean();
-        let before = tree.before(["07-proc-limits", "run", "--ti", "/bin/sh"]);
-        let moments = [("before", &before), ("while the shell runs", &tree)];
         let caption = "PID 1 and the command have their own PIDs, mounts and uptime";
-        assert_snapshot!("diagram", diagram(caption, &moments));
+        let argv = ["07-proc-limits", "run", "--ti", "/bin/sh"];
+        assert_snapshot!("diagram", shell_diagram(caption, &tree, &argv));
     }
     Ok(())
 }
@@ -467,16 +457,13 @@ fn init_has_own_pid_mount_and_time_namespace() -> Result {
 /// every kernel has.
 #[test]
 fn makes_the_expected_system_calls() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
     let lesson = [
         r"^(execve|clone3?|v?fork)\(",
         r"^unshare\((CLONE_NEWTIME|0x80)",
         r"^write\(.*/timens_offsets>",
         r#"^mount\([^,]*, "/(proc/timer_list|sys/firmware|proc/sys)","#,
     ];
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         let trace = program.trace(&["run", "/bin/true"], &lesson)?.grouped_by_process();
         let [run, init, command] = trace.by_process()?;
         let names: Vec<_> = run.iter().filter_map(|call| call.split('(').next()).collect();
@@ -640,11 +627,8 @@ fn covers_every_listed_path_and_no_other() -> Result {
 /// Later versions of runc have more paths, which is no failure.
 #[test]
 fn lists_are_those_of_runc_spec() -> Result {
-    if !require_tools(&["runc"]) {
-        return Ok(());
-    }
     let (masked, read_only) = lists();
-    for program in programs() {
+    for program in with_tools(&["runc"], programs()) {
         Transcript::run(program.environment().supervise("runc", ["spec"]))?;
         let spec = fs::read_to_string(program.directory().join("config.json")).expect("a spec");
         let list = |name: &str| {
@@ -660,26 +644,18 @@ fn lists_are_those_of_runc_spec() -> Result {
     Ok(())
 }
 
-/// Whatever else is at /dev/null would be shown in place of the masked file: a file with text, or /dev/zero, which
-/// never ends.
+/// Whatever else is at /dev/null would be shown in place of the masked file, and /dev/zero never ends.
 #[test]
 fn refuses_a_false_dev_null() -> Result {
-    if !require_tools(&["unshare", "mount"]) {
-        return Ok(());
-    }
-    for program in programs() {
-        for other in ["/dev/zero", "text"] {
-            let script = format!(
-                "echo words >text; mount --bind {other} /dev/null && exec {} run cat /proc/keys",
-                program.name()
-            );
-            let args = [as_root(&program), &["--mount", "sh", "-c", &script]].concat();
-            let shown = Transcript::run(program.environment().supervise("unshare", args))?;
-            let error =
-                "07-proc-limits: init: /dev/null isn't the null device, so it would mask nothing\n";
-            assert!(shown.printed.ends_with(error), "{}", shown.text);
-            assert_eq!(shown.status.code(), Some(125), "{}", shown.text);
-        }
+    for program in with_tools(&["unshare", "mount"], programs()) {
+        let script = "mount --bind /dev/zero /dev/null && exec \"$@\"";
+        let host = [&["unshare"], as_root(&program), &["--mount", "sh", "-c", script, "sh"]];
+        let run = program.supervise(["run", "cat", "/proc/keys"]).wrapped_by(&host.concat());
+        let shown = Transcript::run(run)?;
+        let error =
+            "07-proc-limits: init: /dev/null isn't the null device, so it would mask nothing\n";
+        assert!(shown.printed.ends_with(error), "{}", shown.text);
+        assert_eq!(shown.status.code(), Some(125), "{}", shown.text);
     }
     Ok(())
 }
@@ -688,9 +664,6 @@ fn refuses_a_false_dev_null() -> Result {
 /// the first mask to the last remount.
 #[test]
 fn failed_mask_is_an_error() -> Result {
-    if !require_tools(&["strace"]) {
-        return Ok(());
-    }
     let (mut masked, mut read_only) = lists();
     for list in [&mut masked, &mut read_only] {
         list.retain(|path| Path::new(path).exists());
@@ -698,7 +671,7 @@ fn failed_mask_is_an_error() -> Result {
     let Some(directory) = masked.iter().position(|path| Path::new(path).is_dir()) else {
         panic!("this kernel has no directory to mask: {masked:?}")
     };
-    for program in programs() {
+    for program in with_tools(&["strace"], programs()) {
         // The first two calls of `init` are step 03's. A directory and a read-only path take two calls each.
         let calls_for = |path: &&str| if Path::new(path).is_dir() { 2 } else { 1 };
         let tmpfs = 2 + masked[..=directory].iter().map(calls_for).sum::<usize>();
@@ -760,10 +733,7 @@ fn subset_pid_breaks_programs() -> Result {
 /// its own process. Without root, a kernel may refuse the new /proc, and the step then says so.
 #[test]
 fn runs_on_subset_pid_proc() -> Result {
-    if !require_tools(&["unshare", "mount"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["unshare", "mount"], programs()) {
         let script = format!(
             "mount -t proc -o subset=pid proc /proc && ! test -e /proc/uptime && \
              exec {} run sh -c 'test -e /proc/uptime && echo whole'",
@@ -784,16 +754,13 @@ fn runs_on_subset_pid_proc() -> Result {
 /// The number of CPUs in /proc/cpuinfo is the machine's. sched_getaffinity(2) knows what a process may use.
 #[test]
 fn nproc_counts_allowed_cpus() -> Result {
-    if !require_tools(&["taskset", "nproc"]) {
-        return Ok(());
-    }
     let read = |path| fs::read_to_string(path).expect("a file in /proc");
     let all = read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count();
     let status = read("/proc/self/status");
     // We may not be allowed to use CPU 0.
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
     let first = allowed.and_then(|list| list.split([',', '-']).next()).expect("a CPU");
-    for program in programs() {
+    for program in with_tools(&["taskset", "nproc"], programs()) {
         let line = format!(
             "taskset --cpu-list {first} {} run sh -c 'nproc; grep -c ^processor /proc/cpuinfo'",
             program.name()
@@ -814,10 +781,7 @@ fn nproc_counts_allowed_cpus() -> Result {
 /// sysinfo(2) knows the container's uptime, but no mount changes what it says about memory. busybox asks it.
 #[test]
 fn sysinfo_shows_own_uptime_and_hosts_memory() -> Result {
-    if !require_tools(&["busybox"]) {
-        return Ok(());
-    }
-    for program in programs() {
+    for program in with_tools(&["busybox"], programs()) {
         let mut shell = program.session(["run", "--ti", "/bin/sh"])?;
         shell.run("mount -t tmpfs scratch /mnt && echo 'MemTotal: 1048576 kB' >/mnt/meminfo")?;
         shell.run("mount --bind /mnt/meminfo /proc/meminfo")?;

@@ -13,13 +13,14 @@ use course::sandbox::{Sandbox, demonstrate};
 use course::starter::{self, Begin};
 use course::step::Step;
 use harness::test_support::{Skip, with_snapshot_settings};
-use harness::{Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
+use harness::{Caller, Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
 
 /// How long a broken step may take for an answer. Many give none.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
 fn can_test() -> bool {
-    Requirement::Root.is_met_or_skip() && Requirement::Userns.is_met_or_skip()
+    Requirement::Caller(Caller::Root).is_met_or_skip()
+        && Requirement::Caller(Caller::Rootless).is_met_or_skip()
 }
 
 /// The steps to break. COURSE_STEP limits them to one.
@@ -85,7 +86,7 @@ fn is_recorded(name: &str, text: &str) -> bool {
     let assert = std::thread::spawn({
         let (name, text) = (name.to_owned(), text.to_owned());
         move || {
-            with_snapshot_settings(|| harness::test_support::insta::assert_snapshot!(name, text))
+            with_snapshot_settings(|| harness::test_support::insta::assert_snapshot!(name, text));
         }
     });
     assert.join().is_ok()

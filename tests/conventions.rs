@@ -1,12 +1,14 @@
 //! The course about itself: names, manifests, and the diffs between neighbors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use course::patch::{Patch, PatchKind};
 use course::step::Step;
 use course::test_support::{names_in, read};
+use course::workspace::root;
 use course::{checks, diff, hints, sources};
 use harness::{Result, assert_snapshot};
+use regex_lite::Regex;
 
 fn steps() -> Vec<Step> {
     Step::all().expect("steps/")
@@ -95,7 +97,15 @@ fn source_files_say_which_process_runs_them() {
     for step in steps() {
         let sources = sources::read(&step.dir().expect("a checkout").join("src"));
         for (file, text) in sources.expect("the sources") {
-            let says = text.starts_with("//! Run by ") || text.starts_with("//! Used by ");
+            let says = [
+                "//! You start ",
+                "//! `run` starts ",
+                "//! Both of our processes start ",
+                "//! All of our processes start ",
+                "//! Used by ",
+            ]
+            .iter()
+            .any(|start| text.starts_with(start));
             assert!(says, "steps/{step}/src/{file}");
         }
     }
@@ -118,13 +128,16 @@ fn every_snapshot_has_a_test() -> Result {
         }
     }
     // Without a container, the frames are the same for every caller.
-    let frames = |step: Step| match step.has_container() {
-        true => ["root", "rootless"].map(|caller| format!("{}_{caller}", step.label())).to_vec(),
-        false => vec![step.label()],
+    let frames = |step: Step| {
+        if step.has_container() {
+            ["root", "rootless"].map(|caller| format!("{}_{caller}", step.label())).to_vec()
+        } else {
+            vec![step.label()]
+        }
     };
     let mut slow: Vec<_> = steps().into_iter().flat_map(frames).collect();
     slow.extend(["03_refused", "05_signal_root", "05_signal_rootless"].map(str::to_owned));
-    let players = ["02", "02_stages", "03", "04", "05"];
+    let players = ["02", "02_stages", "03", "04", "05", "06", "07"];
     let snapshots = names_in("tests/snapshots");
     assert!(snapshots.len() > diffs.len());
     for file in snapshots {
@@ -152,11 +165,50 @@ fn every_snapshot_has_a_test() -> Result {
 fn every_check_has_hints() {
     let checks: Vec<_> = checks::names().collect();
     for check in &checks {
-        assert!(!hints::for_check(check).is_empty(), "{check}");
+        let hints = hints::for_check(check);
+        assert!(!hints.is_empty(), "{check}");
+        assert!(!hints.concat().contains('#'), "{check}: a comment is no hint: {hints:?}");
         assert!(check.len() <= 45, "{check}");
     }
     for section in hints::sections() {
         assert!(checks.contains(&section), "hints.txt: {section} is no check");
+    }
+}
+
+#[test]
+fn changelog_has_this_version_and_its_date() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = \""));
+    let version = version.expect("the version of the packages").trim_end_matches('"');
+    let changelog = read("CHANGELOG.md");
+    let headings: Vec<_> =
+        changelog.lines().filter_map(|line| line.strip_prefix("## ")).take(2).collect();
+    let date = headings[1].strip_prefix(&format!("{version} - ")).unwrap_or_default();
+    assert_eq!(headings[0], "Unreleased");
+    assert_eq!(date.split('-').map(str::len).collect::<Vec<_>>(), [4, 2, 2], "{headings:?}");
+}
+
+/// A part of `.ci/run` that no job runs would be forgotten.
+#[test]
+fn every_part_of_ci_has_a_job() {
+    let script = read(".ci/run");
+    let parts = script.lines().filter_map(|line| {
+        let list = line.strip_prefix("everything=(").or(line.strip_prefix("on_request=("))?;
+        list.strip_suffix(')')
+    });
+    let parts: Vec<_> = parts.flat_map(str::split_whitespace).collect();
+    assert!(parts.len() > 10, "two lists: {parts:?}");
+    let jobs = read(".github/workflows/ci.yml") + &read(".github/workflows/book.yml");
+    let run = jobs.lines().filter_map(|line| {
+        let (_, parts) = line.split_once("parts: ").or(line.split_once("bash .ci/run "))?;
+        Some(parts.split(['}', ',', '$']).next()?.split_whitespace())
+    });
+    let run: BTreeSet<_> = run.flatten().collect();
+    for part in &parts {
+        assert!(run.contains(part), "no job runs `bash .ci/run {part}`");
+    }
+    for part in run {
+        assert!(parts.contains(&part), "a job runs {part}, and .ci/run has no such part");
     }
 }
 
@@ -191,9 +243,40 @@ fn harness_and_course_files_are_short() {
 }
 
 /// An error looks the same in every step.
+/// Takes out the modules that need none of the others, again and again. Those of a cycle are left.
+#[test]
+fn modules_import_each_other_one_way() -> Result {
+    let import = Regex::new(r"\bcrate::(?:(\w+)|\{([^}]*)\})").expect("a pattern");
+    for package in ["harness", "course"] {
+        let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (path, text) in sources::read(&root()?.join(format!("tests/{package}/src")))? {
+            let module = path.split(['/', '.']).next().unwrap_or_default();
+            if ["lib", "main", "bin"].contains(&module) {
+                continue;
+            }
+            let needed = needs.entry(module.to_owned()).or_default();
+            for found in import.captures_iter(&text) {
+                let names = found.get(1).or(found.get(2)).map_or("", |names| names.as_str());
+                let names = names.split(',').filter_map(|name| name.trim().split("::").next());
+                needed.extend(names.filter(|name| *name != module).map(str::to_owned));
+            }
+        }
+        assert!(needs.len() > 20, "{needs:?}");
+        loop {
+            let modules: BTreeSet<_> = needs.keys().cloned().collect();
+            needs.retain(|_, needed| !needed.is_disjoint(&modules));
+            if needs.len() == modules.len() {
+                break;
+            }
+        }
+        assert!(needs.is_empty(), "{package}: a cycle among {:?}", needs.keys());
+    }
+    Ok(())
+}
+
 #[test]
 fn steps_with_a_container_share_error_rs() {
-    let steps: Vec<_> = steps().into_iter().filter(|step| step.has_container()).collect();
+    let steps: Vec<_> = steps().into_iter().filter(Step::has_container).collect();
     let error = read(&format!("steps/{}/src/error.rs", steps[0]));
     for step in &steps[1..] {
         assert_eq!(read(&format!("steps/{step}/src/error.rs")), error, "{step}");
@@ -209,7 +292,7 @@ fn a_step_adds_few_lines() {
         let [old, new] = [number - 1, number].map(|number| {
             steps.iter().find(|step| step.number == number).expect("a step of this number")
         });
-        let diff = course::diff::between_steps(old, new).expect("the sources");
+        let diff = diff::between_steps(old, new).expect("the sources");
         let added = diff.lines().filter(|line| line.starts_with('+') && !line.starts_with("+++"));
         let code = added.map(|line| line[1..].trim()).filter(|line| !line.is_empty());
         let count = code.filter(|line| !line.starts_with("//")).count();

@@ -94,7 +94,7 @@ fn names_process_limit() {
         Restriction::ProcessLimit,
         &[
             "start /proc/self/exe: Try again (EAGAIN)",
-            "This user is at the limit of processes (ulimit -u), which is 1.",
+            "This user has reached the limit of processes (ulimit -u): 1.",
             "sudo prlimit --pid PID --nproc=10000",
             "These can't: 01, 02,",
         ],
@@ -134,7 +134,7 @@ fn names_null_that_cannot_be_opened() {
     assert_says(
         Restriction::NullRefused,
         &[
-            "open(/dev/null): Permission denied (EACCES) why: The mount that /dev/null is on is nodev",
+            "open(/dev/null): Permission denied (EACCES) why: /dev/null is on a mount with the option nodev",
         ],
     );
 }
@@ -148,7 +148,7 @@ fn accepts_proc_subset() -> Result {
 /// So does step 07, as on a kernel before 5.6.
 #[test]
 fn accepts_kernel_without_time_ns() -> Result {
-    assert_accepts(Restriction::NoTimeNsKernel, "runs without: uptime is the host's")
+    assert_accepts(Restriction::NoTimeNsKernel, "runs without it: uptime is the host's")
 }
 
 /// systemd mounts it on every host, over a directory that the kernel keeps empty.
@@ -188,7 +188,7 @@ fn assert_accepts(restriction: Restriction, words: &str) -> Result {
 fn names_filters() {
     assert_says(
         Restriction::NoUnshareNoMount,
-        &["why: A seccomp filter refuses the call unshare(2)"],
+        &["why: A seccomp filter refuses every call of unshare(2)"],
     );
     assert_says(Restriction::NoMount, &["why: A filter or a security module refuses mount(2)"]);
 }
@@ -205,7 +205,7 @@ fn names_kernel_without_namespaces() {
 fn names_security_module() {
     assert_says(
         Restriction::SecurityModule,
-        &["why: A security module forbids the call: SELinux or AppArmor"],
+        &["why: A security module, SELinux or AppArmor, forbids the call"],
     );
     let setgroups =
         "write(/proc/self/setgroups): Permission denied (EACCES) why: A security module";
@@ -222,7 +222,7 @@ fn names_refused_clock_or_mask() {
     );
     assert_says(TimeNsLimit, &["why: user.max_time_namespaces is 0"]);
     assert_says(ReadOnlyProc, &["file system (EROFS) why: /proc is read-only"]);
-    assert_says(NoWriting, &["(EACCES) why: A security module forbids the call"]);
+    assert_says(NoWriting, &["(EACCES) why: A security module, SELinux or AppArmor, forbids"]);
     let bind = "not ok masks in /proc";
     assert_says(NoBind, &[bind, "why: A filter or a security module refuses mount(2)"]);
     assert_says(
@@ -234,7 +234,10 @@ fn names_refused_clock_or_mask() {
         &["mount(tmpfs, /proc/fs): Operation not permitted (EPERM) why: A filter"],
     );
     assert_says(NoRemount, &["MS_RDONLY): Operation not permitted (EPERM) why: A filter"]);
-    assert_says(RemountUnsupported, &["(EINVAL) why: This kernel can't mount like that."]);
+    assert_says(
+        RemountUnsupported,
+        &["(EINVAL) why: This kernel can't create this kind of mount."],
+    );
     assert_says(NoSysTime, &["Root without CAP_SYS_TIME", "These can't: 07."]);
 }
 
@@ -242,7 +245,7 @@ fn names_refused_clock_or_mask() {
 fn names_lost_capability_of_root() {
     assert_says(
         Restriction::Runc,
-        &["why: Root without CAP_SETFCAP, as in a container", "a container: "],
+        &["why: Root without CAP_SETFCAP, as in some containers", "a container: "],
     );
 }
 
@@ -340,6 +343,10 @@ fn report_in_a_container() -> Result {
         return Ok(());
     }
     let said = Transcript::run(Restriction::CoveredProc.supervise(doctor, &["doctor"])?)?;
+    // If these tests run in a container themselves, the doctor names only that container's engine.
+    if said.text.contains("a container: ") {
+        return Ok(());
+    }
     let lines = said.text.lines();
     let tried = lines.filter(|line| !line.starts_with(['m', 'n']) || line.starts_with("not ok"));
     let tried = tried.skip_while(|line| !line.contains("/proc "));

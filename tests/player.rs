@@ -1,6 +1,6 @@
 //! Slow motion in the page: the frames that course.js turns into a player. Without it they're a list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use course::slow::{Change, Frame, Recording, Scene, heading, record};
 use course::step::Step;
@@ -17,6 +17,8 @@ fn player_shows_each_frame() -> Result {
         ("03", &["/bin/true"], None),
         ("04", &["/bin/true"], None),
         ("05", &["/bin/sleep", "100"], term),
+        ("06", &["/bin/true"], None),
+        ("07", &["/bin/true"], None),
     ] {
         let step: Step = number.parse()?;
         // The pictures are an ordinary user's, whichever users this machine has.
@@ -48,10 +50,15 @@ fn player(recording: &Recording) -> String {
         "<details>\n<summary>In slow motion: <code>{}</code></summary>\n<ol>\n",
         escape(&recording.command_line)
     );
+    let mut known = BTreeMap::new();
     for frame in &recording.frames {
-        let tree = with_the_gone(frame.tree.as_ref(), before.as_ref());
+        let mut now = frame.tree.clone();
+        if let Some(tree) = &mut now {
+            keep_namespaces(&mut tree.root, &mut known);
+        }
+        let tree = with_the_gone(now.as_ref(), before.as_ref());
         text += &frame_in_html(frame, &tree, &mut placeholders);
-        before.clone_from(&frame.tree);
+        before = now;
     }
     text + "</ol>\n</details>\n"
 }
@@ -113,11 +120,30 @@ fn stages(recording: &Recording) -> String {
 
 /// Names the namespaces that aren't the host's. A table has parentheses around those of future children.
 fn note(namespaces: &str) -> String {
-    let names = namespaces.split(", ").map(|name| match name.strip_prefix('(') {
-        Some(name) => format!("{} for its children", name.trim_end_matches(')')),
-        None => name.to_owned(),
-    });
-    format!("own namespaces: {}", names.collect::<Vec<_>>().join(", "))
+    let names = |names: &[&str]| names.join(", ").replace(['(', ')'], "");
+    let (future, own): (Vec<_>, Vec<_>) =
+        namespaces.split(", ").partition(|name| name.starts_with('('));
+    let note = match &future[..] {
+        [] => names(&own),
+        [one] => names(&[&own[..], &[&format!("{one} for its children")]].concat()),
+        several => format!("{}; its children's: {}", names(&own), names(several)),
+    };
+    let note = format!("own namespaces: {note}");
+    assert!(note.len() <= 48, "it's wider than its box: {note}");
+    note
+}
+
+/// Gives each zombie the namespaces that it had when it was alive. A zombie has left most of them, and only root may see
+/// the rest.
+fn keep_namespaces(process: &mut Process, known: &mut BTreeMap<i32, HashMap<String, u64>>) {
+    if process.state != 'Z' {
+        known.insert(process.pids[0], process.namespaces.clone());
+    } else if let Some(namespaces) = known.get(&process.pids[0]) {
+        process.namespaces.clone_from(namespaces);
+    }
+    for child in &mut process.children {
+        keep_namespaces(child, known);
+    }
 }
 
 /// Returns a tree that also has the processes which were there `before`.

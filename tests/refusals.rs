@@ -37,7 +37,11 @@ macro_rules! refusals {
 
         #[test]
         fn every_restriction_has_a_test() {
-            assert_eq!([$(Restriction::$restriction),*], Restriction::ALL);
+            let tested = [$(Restriction::$restriction),*];
+            for (index, restriction) in Restriction::all().enumerate() {
+                assert_eq!(tested.get(index), Some(&restriction), "row {index} of `refusals!`");
+            }
+            assert_eq!(tested.len(), Restriction::all().count(), "a row is there twice");
         }
     };
     (@caller) => { None };

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use course::slow::{Kind, Scene, record};
+use course::slow::{Kind, Scene, ptrace_advice, record};
 use course::step::Step;
 use course::test_support::{programs_for_each_caller, step_program};
 use harness::test_support::{AssertClean, require_tools};
@@ -113,6 +113,17 @@ fn refused_ptrace_is_explained_in_one_line() -> Result {
         assert_eq!(said.printed.lines().count(), 1, "{}", said.printed);
     }
     Ok(())
+}
+
+/// The kernel of this machine may lack Yama. On Debian 13 we ran slow motion with each setting.
+#[test]
+fn refused_ptrace_has_an_advice_per_cause() {
+    let causes = [("0", false), ("1", false), ("", true), ("1", true), ("2", true), ("3", false)];
+    let advice = causes.map(|(scope, has_filter)| ptrace_advice(scope, has_filter));
+    assert_eq!(advice[0], advice[1]);
+    assert!(advice[2].contains("seccomp=unconfined") && advice[2] == advice[3], "{advice:?}");
+    assert!(advice[4].contains("`sudo sysctl -w kernel.yama.ptrace_scope=1`"), "{advice:?}");
+    assert!(advice[5].contains("3 until the next reboot"), "{advice:?}");
 }
 
 /// Per process, in the same order. Which paths a step masks depends on the kernel, and one stands for all.

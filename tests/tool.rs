@@ -159,6 +159,17 @@ fn corrects_the_command_line_of_docker() -> Result {
     Ok(())
 }
 
+/// Some breaks fail only root's tests.
+#[test]
+fn test_breaks_needs_root() -> Result {
+    let caller = program(COURSE, Caller::Rootless);
+    let test_breaks = caller.supervise(["test-breaks", "02"]).in_directory(&root()?);
+    let (said, exit) = Transcript::run_with_exit(test_breaks)?;
+    assert_eq!(exit.assert_clean().status.code(), Some(1), "{}", said.text);
+    assert!(said.text.contains("course: test-breaks needs root: unshare("), "{}", said.text);
+    Ok(())
+}
+
 /// What is left of a break may be no line at all.
 #[test]
 fn break_says_which_lines_are_missing() {
@@ -278,7 +289,7 @@ fn assert_graded(said: &Transcript, exit: &Exit) {
 /// A program that mounts, and one that doesn't exit.
 #[test]
 fn graded_program_harms_neither_host_nor_grader() -> Result {
-    if !Requirement::Root.is_met_or_skip() {
+    if !Requirement::Caller(Caller::Root).is_met_or_skip() {
         return Ok(());
     }
     let script =
@@ -317,7 +328,7 @@ fn graded_program_may_signal_its_group_and_parent() -> Result {
 /// Every process that it can see, for good. Run as an ordinary user, because nothing else holds root off.
 #[test]
 fn graded_program_may_signal_every_process() -> Result {
-    if !Requirement::procfs(Caller::Rootless).is_met_or_skip() {
+    if !Requirement::Procfs(Caller::Rootless).is_met_or_skip() {
         return Ok(());
     }
     let send = |signal: &str| -> Result {
@@ -331,7 +342,7 @@ fn graded_program_may_signal_every_process() -> Result {
 
 #[test]
 fn graded_program_may_fill_tmpdir() -> Result {
-    if !Requirement::procfs(Caller::Rootless).is_met_or_skip() {
+    if !Requirement::Procfs(Caller::Rootless).is_met_or_skip() {
         return Ok(());
     }
     let script =
@@ -350,7 +361,7 @@ fn supervised_program_may_cover_proc() -> Result {
     }
     // Root of a scratch host: of the machine, or of a user namespace.
     let callers = [Caller::Root, Caller::Rootless].into_iter();
-    let mut callers = callers.filter(|caller| Requirement::procfs(*caller).is_met_or_skip());
+    let mut callers = callers.filter(|caller| Requirement::Procfs(*caller).is_met_or_skip());
     let Some(caller) = callers.next() else { return Ok(()) };
     let sh = program("/bin/sh", caller).with_timeout(Duration::from_secs(1));
     let script = "exec unshare --pid --fork sh -c 'mount -t proc proc /proc; exec sleep 1000'";
@@ -371,7 +382,9 @@ fn graded_program_may_leave_a_process_behind() -> Result {
 /// Started by root, it is graded twice: this program does what it should for root only.
 #[test]
 fn root_grades_as_ordinary_user_too() -> Result {
-    if !(Requirement::Root.is_met_or_skip() && Requirement::Userns.is_met_or_skip()) {
+    if !(Requirement::Caller(Caller::Root).is_met_or_skip()
+        && Requirement::Caller(Caller::Rootless).is_met_or_skip())
+    {
         return Ok(());
     }
     let finished = step_program(2);
@@ -386,7 +399,7 @@ fn root_grades_as_ordinary_user_too() -> Result {
 /// A strict umask, a TMPDIR where nothing can be executed, and someone who mounts and unmounts meanwhile.
 #[test]
 fn finished_step_passes_in_harsh_surroundings() -> Result {
-    if !Requirement::Root.is_met_or_skip() || !require_tools(&["mount"]) {
+    if !Requirement::Caller(Caller::Root).is_met_or_skip() || !require_tools(&["mount"]) {
         return Ok(());
     }
     let scratch = ScratchDir::new("harsh")?;
@@ -511,7 +524,7 @@ fn skips() {
 /// A user who isn't root lacks nothing, so the first line is about the first check.
 #[test]
 fn ordinary_user_reads_only_about_checks() -> Result {
-    if !Requirement::Userns.is_met_or_skip() {
+    if !Requirement::Caller(Caller::Rootless).is_met_or_skip() {
         return Ok(());
     }
     let finished = program(step_program(2), Caller::Rootless);
@@ -537,7 +550,7 @@ fn break_works_in_a_read_only_checkout() -> Result {
         return Ok(());
     }
     let callers = [Caller::Root, Caller::Rootless];
-    if !callers.iter().any(|caller| Requirement::procfs(*caller).check().is_ok()) {
+    if !callers.iter().any(|caller| Requirement::Procfs(*caller).check().is_ok()) {
         return Ok(());
     }
     let checkout = Checkout::new(COURSE);
@@ -584,7 +597,7 @@ fn json_and_exit_status_agree() -> Result {
         let bin = program.display().to_string();
         let args = ["check", "02", "--json", "--timeout", "5", "--bin", &bin];
         let output = course(&root()?, &args).within(A_WHOLE_GRADING).output()?;
-        assert_eq!(output.exit.status.code(), Some(if all { 0 } else { 1 }));
+        assert_eq!(output.exit.status.code(), Some(i32::from(!all)));
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(report["step"], "02-init-pid1");
         assert_eq!(report["passed"] == report["total"], all, "{report:#}");

@@ -6,5 +6,5 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!(
     "this course runs on Linux only, because namespaces are part of the Linux kernel. \
-     Use Docker, Podman, Lima or WSL2: see `macOS and Windows` in book/src/set-up.md"
+     Use a dev container, Docker, Podman, Lima or WSL2: see `macOS and Windows` in book/src/set-up.md"
 );

@@ -1,5 +1,6 @@
-//! Run by you, on the host. A process can start a program in two ways: as a
-//! child (`command`), or in its own place (`exec`).
+//! You start this program in a shell. A process can start another program in two
+//! ways: in a child process (`command`), or in place of the program that it runs
+//! itself (`exec`).
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -22,13 +23,15 @@ fn main() -> ExitCode {
 // ANCHOR_END: main
 
 // ANCHOR: command
-/// Starts the program as a child and waits for it, so now there are two
-/// processes.
+/// Starts the program in a child process and waits until the child dies. So there
+/// are two processes, and only the child runs the program.
 fn spawn_and_wait(argv: &[OsString]) -> ExitCode {
     log(format!("pid: {}", process::id()));
     match Command::new(&argv[0]).args(&argv[1..]).status() {
         Ok(status) => {
-            // A process that signal N kills has no exit code, so shells report 128 + N.
+            // If signal N killed the child, it didn't exit with a status, so we
+            // exit with 128 + N, as shells do. A dead child has one of the two
+            // numbers, so we never need the 125.
             let code = status.code().or(status.signal().map(|n| 128 + n));
             ExitCode::from(code.unwrap_or(125) as u8)
         }
@@ -48,7 +51,7 @@ fn exec_command(argv: &[OsString]) -> ExitCode {
 // ANCHOR_END: exec
 
 // ANCHOR: demo
-/// Starts a shell both ways. `exec` comes last, because nothing runs after it.
+/// Starts a shell in both ways. `exec` comes last, because it replaces our program.
 fn demo() -> ExitCode {
     let script = r#"echo "$0: the shell's PID is $$, its parent's PID is $PPID""#;
     spawn_and_wait(&["/bin/sh", "-c", script, "command"].map(OsString::from));
@@ -59,13 +62,14 @@ fn demo() -> ExitCode {
 // ANCHOR: cli
 /// Start a program as a child, or become it. Without a subcommand: both
 #[derive(Parser)]
+// clap would add a subcommand `help`, but the option --help is enough.
 #[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     subcommand: Option<Start>,
 }
 
-// `trailing_var_arg`: everything after CMD belongs to CMD, options included.
+// With `trailing_var_arg`, everything after CMD belongs to CMD, even options.
 #[derive(Subcommand)]
 enum Start {
     /// Start CMD as a child and wait for it
@@ -84,19 +88,24 @@ enum Start {
 // ANCHOR_END: cli
 
 // ANCHOR: log
-/// Writes a line to standard error, because standard output is the program's.
+/// Writes a line to standard error, because standard output belongs to the program.
 fn log(line: impl Display) {
-    // `eprintln!` would panic if standard error is closed.
+    // `eprintln!` would panic if it couldn't write, for example to a pipe that no
+    // process reads. A line is a single write, so that lines of two processes can't
+    // mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 // ANCHOR_END: log
 
 // ANCHOR: exec_failed
-/// Reports why the program didn't start, and returns the exit status that a shell
-/// would: 127 if it wasn't found, 126 if it was found but can't be executed.
+/// Reports why the program didn't start, and returns the same exit status as a
+/// shell: 127 if the program wasn't found, and 126 if it was found but can't be
+/// executed.
 fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
     let mut errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-    // EACCES can also mean that a directory in PATH can't be searched.
+    // If PATH contains a directory that we're forbidden to search, `exec` fails
+    // with EACCES even for a program that doesn't exist. A shell then exits with
+    // 127.
     if errno == Errno::EACCES && !is_found(program) {
         errno = Errno::ENOENT;
     }
@@ -105,7 +114,8 @@ fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
 
-/// Searches PATH as execvp(3) does: only for a name without a slash.
+/// Searches PATH for the program, as execvp(3) does. A name with a slash is a path:
+/// `exec` doesn't search for it, so its EACCES is right, and this returns true.
 fn is_found(program: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(program).exists();

@@ -1,5 +1,5 @@
-//! Run by `run`, in the container: PID 1 of the new PID namespace, until it
-//! becomes the command.
+//! `run` starts `init` in the container, as PID 1 of the new PID namespace. `init`
+//! then becomes the command.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
@@ -19,8 +19,8 @@ pub fn init(argv: &[OsString]) -> Result<ExitCode> {
 // ANCHOR_END: init
 
 // ANCHOR: exec_command
-/// Becomes the command, which is PID 1 from then on. If `exec` returns at all,
-/// it has failed.
+/// Becomes the command, which has PID 1 from then on. If `exec` returns at all, it
+/// has failed.
 fn exec_command(argv: &[OsString]) -> ExitCode {
     let error = Command::new(&argv[0]).args(&argv[1..]).exec();
     exec_failed(&argv[0], error)

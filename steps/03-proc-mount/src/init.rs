@@ -1,5 +1,5 @@
-//! Run by `run`, in the container: PID 1 of the new PID namespace, until it
-//! becomes the command.
+//! `run` starts `init` in the container, as PID 1 of the new PID namespace. `init`
+//! then becomes the command.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
@@ -14,6 +14,7 @@ use crate::guard::ensure_started_by_run;
 // ANCHOR: init
 pub fn init(argv: &[OsString]) -> Result<ExitCode> {
     ensure_started_by_run()?;
+    // The check above reads the host's /proc, so mount our own only now.
     mount_proc()?;
     log(format!("init PID: {}", process::id()));
     let command = argv.join(OsStr::new(" "));
@@ -23,27 +24,34 @@ pub fn init(argv: &[OsString]) -> Result<ExitCode> {
 // ANCHOR_END: init
 
 // ANCHOR: mount_proc
-/// Mounts a /proc for the container, so that `ps` shows its processes and not the
-/// host's. The host doesn't see this mount.
+/// Mounts a procfs, the filesystem of /proc, so that `ps` shows the container's
+/// processes and not the host's. The host doesn't see this mount, which exists only
+/// as long as the container.
 fn mount_proc() -> Result<()> {
-    // Unlike with CLONE_NEWPID, we move into the new mount namespace ourselves. It
-    // starts as a copy of the host's mounts.
+    // A mount namespace has its own list of mounts, which starts as a copy of the
+    // host's. Unlike CLONE_NEWPID, CLONE_NEWNS moves the caller itself. It requires
+    // CAP_SYS_ADMIN, as `mount` does. We have this capability, because `run` was
+    // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
-    // On a host with systemd, mounts are shared: what we mount would propagate
-    // to the host. So make every mount from / on down private first. This call
-    // changes mounts instead of creating one.
+    // With systemd, the host's mounts are shared: a mount below a copy also appears
+    // below the original. If the host's root started `run`, our procfs would appear
+    // on the host. (In a user namespace, the kernel prevents that.) So first make
+    // every copy private, at / and below it (MS_REC).
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    // This call only changes existing mounts, so it needs just a target and flags.
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .context("mount(/, MS_REC|MS_PRIVATE)")?;
-    // A procfs shows the PID namespace of the process that mounts it.
+    // A procfs shows the PID namespace of the process that mounts it. The flags are
+    // the usual ones for /proc, which needs no set-user-ID programs, device files
+    // or executable files. The first "proc" is only a label.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).context("mount(proc, /proc)")
 }
 // ANCHOR_END: mount_proc
 
 // ANCHOR: exec_command
-/// Becomes the command, which is PID 1 from then on. If `exec` returns at all,
-/// it has failed.
+/// Becomes the command, which has PID 1 from then on. If `exec` returns at all, it
+/// has failed.
 fn exec_command(argv: &[OsString]) -> ExitCode {
     let error = Command::new(&argv[0]).args(&argv[1..]).exec();
     exec_failed(&argv[0], error)

@@ -1,4 +1,4 @@
-//! Used by `run` and `init`: what they write to standard error.
+//! Used by `run` and `init` to write messages and errors to standard error.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -12,14 +12,19 @@ use nix::errno::Errno;
 // ANCHOR: error
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+// `doctor` is a recipe of our justfile. It checks whether this machine can run the
+// course.
 const HINT: &str = "hint: run 'just doctor'; it finds out why";
 
-/// Names the call that failed and adds the hint. Used like `anyhow`'s `Context`.
+/// Turns an error into a message with the name of the call, the reason and the
+/// hint. It works like the trait `Context` of the crate `anyhow`.
 pub trait Context<T> {
     fn context(self, call: impl Display) -> Result<T>;
 }
 
-// std fails with io::Error and nix with Errno. Both convert to io::Error.
+// If a function of std fails, it returns an io::Error. A function of nix returns an
+// Errno, which `error.into()` converts to an io::Error. The other `into` puts our
+// message into a Box<dyn Error>.
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn context(self, call: impl Display) -> Result<T> {
         let named = |error| format!("{call}: {}\n{HINT}", reason(errno(error)));
@@ -27,30 +32,36 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
+/// Returns the errno, or UnknownErrno if the error doesn't come from the kernel.
 fn errno(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
-/// For example `Operation not permitted (EPERM)`.
+/// Describes an errno, for example as `Operation not permitted (EPERM)`.
 fn reason(errno: Errno) -> String {
     format!("{} ({errno:?})", errno.desc())
 }
 // ANCHOR_END: error
 
 // ANCHOR: log
-/// Writes a line to standard error, because standard output is the command's.
+/// Writes a line to standard error, because standard output belongs to the command.
 pub fn log(line: impl Display) {
-    // `eprintln!` would panic if standard error is closed.
+    // `eprintln!` would panic if it couldn't write, for example to a pipe that no
+    // process reads. A line is a single write, so that lines of two processes can't
+    // mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 // ANCHOR_END: log
 
 // ANCHOR: exec_failed
-/// Reports why the command didn't start, and returns the exit status that a shell
-/// would: 127 if it wasn't found, 126 if it was found but can't be executed.
+/// Reports why the command didn't start, and returns the same exit status as a
+/// shell: 127 if the command wasn't found, and 126 if it was found but can't be
+/// executed.
 pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
     let mut errno = errno(error);
-    // EACCES can also mean that a directory in PATH can't be searched.
+    // If PATH contains a directory that we're forbidden to search, `exec` fails
+    // with EACCES even for a command that doesn't exist. A shell then exits with
+    // 127.
     if errno == Errno::EACCES && !is_found(command) {
         errno = Errno::ENOENT;
     }
@@ -59,7 +70,8 @@ pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
 
-/// Searches PATH as execvp(3) does: only for a name without a slash.
+/// Searches PATH for the command, as execvp(3) does. A name with a slash is a path:
+/// `exec` doesn't search for it, so its EACCES is right, and this returns true.
 fn is_found(command: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(command).exists();

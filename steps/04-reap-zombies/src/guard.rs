@@ -1,4 +1,4 @@
-//! Used by `init`: did `run` start us?
+//! Used by `init` to check that `run` started it.
 
 use std::fs;
 use std::process;
@@ -9,23 +9,33 @@ use nix::sys::signal::Signal;
 use crate::error::{Context, Result};
 
 // ANCHOR: guard
-/// Refuses to run on the host, and makes sure that `init` never outlives `run`.
+/// Returns an error unless we are PID 1 and our parent creates its children in our
+/// PID namespace, as `run` does. Without this check, `init sh` in your shell would
+/// start sh outside a container. Also makes us die when `run` dies.
 pub fn ensure_started_by_run() -> Result<()> {
+    // `run` starts us as the first process of a PID namespace, so our PID is 1.
     if process::id() != 1 {
         let pid = process::id();
         return Err(format!("init: our PID is {pid}, not 1: don't start init, use run").into());
     }
-    // If our parent dies, however it dies, the kernel kills us. We are PID 1, so
-    // the kernel then kills every process in the namespace.
+    // From now on, the kernel kills us when our parent dies. Because we are PID 1,
+    // it then kills every process in the namespace. In steps 2 and 3, we become the
+    // command, which keeps this setting.
     prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
-    // That only covers deaths from now on. If `run` died before, we have another
-    // parent. getppid() is 0 for any parent outside our PID namespace, so ask /proc.
-    // It is still the host's. Only `run` creates its children in our namespace.
+    // If `run` died before that call, the kernel won't kill us, and we have another
+    // parent. getppid() can't tell, because it returns 0 for every parent outside
+    // our PID namespace. But /proc can, because this /proc shows the host's PIDs.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap_or("0");
+    // The links in /proc/PID/ns name the namespaces of a process, for example
+    // `pid:[4026532281]`. A process creates its children in the namespace that
+    // `pid_for_children` names. `run` creates them in ours, but the process that
+    // adopts us if `run` dies doesn't.
     let theirs = fs::read_link(format!("/proc/{parent}/ns/pid_for_children"));
     match (theirs, fs::read_link("/proc/self/ns/pid")) {
         (Ok(theirs), Ok(ours)) if theirs == ours => Ok(()),
+        // If we can't read a link, that's an error, too. For example, there is no
+        // /proc/0.
         _ => Err("init: our parent isn't run: don't start init, use run".into()),
     }
 }

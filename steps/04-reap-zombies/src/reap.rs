@@ -1,5 +1,6 @@
-//! Used by `init`: a dead process is a zombie until its parent waits for it, and
-//! PID 1 is the parent of every orphan.
+//! Used by `init` to reap zombies. A dead process is a zombie until its parent
+//! waits for it. If its parent dies first, a process is an orphan, and its new
+//! parent is PID 1 of its PID namespace.
 
 use std::fs;
 use std::process::{Child, ExitCode};
@@ -11,31 +12,44 @@ use crate::error::{Context, Result};
 use crate::run::exit_code;
 
 // ANCHOR: reap_zombies
-/// Waits for every child until the command exits. That includes orphans that we
-/// never started. When we exit, the kernel kills the processes that are left.
+/// Waits until the command dies, and reaps every other child that dies before:
+/// those are orphans that we didn't start. Then returns the command's exit status.
+/// Next, we exit, and the kernel kills every process left in the container.
 pub fn reap_zombies(mut command: Child) -> Result<ExitCode> {
     loop {
-        // Peek first: WNOWAIT leaves the zombie in place. Without it, we could take
-        // the command's exit status away from `try_wait`.
+        // Sleep until a child is dead, and only peek: WNOWAIT leaves it a zombie.
+        // Without WNOWAIT, this call could reap the command, and `try_wait`
+        // couldn't get its exit status.
         let dead = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
         if let Some(status) = command.try_wait().context("wait")? {
             return Ok(exit_code(status));
         }
+        // The command isn't dead, so the dead child is an orphan.
         match dead {
             Ok(orphan) => reap(orphan.pid()),
+            // A real-time signal killed the orphan, so nix gives us no PID: see
+            // reap_by_pid.
             Err(_) => reap_by_pid(Pid::from_raw(command.id().cast_signed())),
         }
     }
 }
 
+/// Reaps an orphan if it is dead, and returns at once otherwise (WNOHANG). We don't
+/// need the result. If a real-time signal killed the orphan, nix's `waitpid` fails,
+/// as `waitid` does, but by then the kernel has already reaped the orphan.
 fn reap(orphan: Option<Pid>) {
+    // None would mean any child, even the command. But `orphan` is never None,
+    // because both callers have found a PID.
     let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
 }
 
-/// nix can't describe a death by a real-time signal (34 to 64): instead of the PID,
-/// `waitid` returns an error. So try every process in the container except the
-/// command, whose status we need. Waiting for one that isn't a zombie does nothing.
+/// Reaps every orphan that is dead. If a real-time signal (34 to 64) killed an
+/// orphan, nix's `waitid` returns an error instead of a PID, because nix can't
+/// represent that signal. So this tries each PID except the command's, whose exit
+/// status we need.
 fn reap_by_pid(command: Pid) {
+    // /proc lists the container's processes. If one is alive or isn't our child,
+    // `reap` does nothing. Each `flatten` skips what we can't read.
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).filter(|pid| *pid != command).for_each(|pid| reap(Some(pid)));

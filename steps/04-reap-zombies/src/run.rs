@@ -1,5 +1,7 @@
-//! Run by you, on the host: the parent of the container. It creates the
-//! namespaces, starts `init` in them and waits for it.
+//! You start `run` on the host. It creates namespaces, starts `init` in them, and
+//! waits until `init` dies. A namespace limits what its processes see, for example
+//! which PIDs. The processes in our PID namespace are the container, and everything
+//! outside is the host.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,33 +22,42 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive {
         Stdio::inherit()
     } else {
+        // Stdio::null() opens this file only when `init` starts, so our error would
+        // name /proc/self/exe instead.
         File::open("/dev/null").context("open(/dev/null)")?.into()
     };
     unshare_pid_namespace()?;
-    // Start our own program again, this time as PID 1. Without `--`, clap would
-    // take a command that starts with a dash for an option.
+    // Start our own program again, as PID 1, and not the command, because some
+    // things can only be set up from inside the container, such as /proc in step 3.
+    // /proc/self/exe is a link to our program that works even if the file was moved
+    // or deleted.
     let mut init = Command::new("/proc/self/exe");
+    // Without `--`, clap would read a command that starts with a dash as an option.
     init.args(["init", "--"]).args(argv).stdin(stdin);
     Ok(exit_code(init.status().context("start /proc/self/exe")?))
 }
 
-/// A process that signal N kills has no exit code, so shells report 128 + N.
+/// Converts an ExitStatus to an ExitCode. If signal N killed the process, it didn't
+/// exit with a status, so this returns 128 + N, as shells do.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|n| 128 + n));
+    // A dead process has one of the two numbers, so we never need the 125.
     ExitCode::from(code.unwrap_or(125) as u8)
 }
 // ANCHOR_END: run
 
 // ANCHOR: sigchld
-/// The kernel sends SIGCHLD when a child dies. If our caller ignores SIGCHLD, so do
-/// we and `init`, and the kernel discards exit statuses. Changing that takes
-/// `unsafe`, which this course forbids.
+/// Returns an error if our caller ignores SIGCHLD, the signal that a parent gets
+/// when a child dies. Then `run` and `init` ignore it, too, and the kernel discards
+/// exit statuses. To stop ignoring it, we'd need `sigaction`, which is `unsafe` in
+/// nix. Our course forbids `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
+    // If we can't read this file, skip the check.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
     // Bit N - 1 of this hexadecimal number stands for signal N.
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
-    if mask >> (Signal::SIGCHLD as u32 - 1) & 1 == 1 {
+    if (mask >> (Signal::SIGCHLD as u32 - 1)) & 1 == 1 {
         return Err("run: SIGCHLD is ignored: start this with env --default-signal=CHLD".into());
     }
     Ok(())
@@ -54,27 +65,36 @@ fn ensure_sigchld_not_ignored() -> Result<()> {
 // ANCHOR_END: sigchld
 
 // ANCHOR: namespaces
-/// A PID namespace numbers its processes itself, from 1. From now on, our children
-/// are created in a new one. They also have a PID on the host. We stay in the old
-/// namespace, because a process never changes its PID.
+/// Creates a PID namespace, in which the kernel numbers processes from 1. Our
+/// children will be in this namespace, and they will also have a PID on the host.
+/// We remain in our old PID namespace, because a process never changes its PID.
 fn unshare_pid_namespace() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWPID) {
-        // We lack CAP_SYS_ADMIN, as every ordinary user does.
+        // Linux divides root's power into capabilities. Creating a PID namespace
+        // requires CAP_SYS_ADMIN, which an ordinary user's processes don't have.
         Err(Errno::EPERM) => unshare_as_user(),
         result => result.context("unshare(CLONE_NEWPID)"),
     }
 }
 
-/// A user namespace has its own user IDs. Any user may create one, and has every
-/// capability inside. They don't count on the host, but allow more namespaces.
+/// Creates a user namespace, which has its own user IDs, and a PID namespace in it.
+/// Any user may do that. We then have all capabilities, but they count only in
+/// these namespaces and in others that we create inside.
 fn unshare_as_user() -> Result<()> {
+    // Ask for our IDs first, because inside, both are 65534 until they are mapped.
+    // An ordinary user may map only the effective IDs, not the real ones.
     let (uid, gid) = (geteuid(), getegid());
+    // The kernel creates the user namespace first and moves us into it, so we
+    // already have CAP_SYS_ADMIN there when it creates the PID namespace.
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)
         .context("unshare(CLONE_NEWUSER|CLONE_NEWPID)")?;
-    // Be root inside: map ID 0 to our own, for 1 ID. Before gid_map, the kernel
-    // wants setgroups(2) off, because leaving a group could open files that are
-    // closed to its members.
+    // The kernel accepts the gid_map below only if we give up setgroups(2). With
+    // it, we could leave a group, and then open files that others may read but
+    // members of that group may not (mode 604).
     write_proc("/proc/self/setgroups", "deny")?;
+    // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
+    // IDs. Our child executes a program, and then only root keeps its capabilities.
+    // From step 3 on, `init` needs them to mount /proc.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

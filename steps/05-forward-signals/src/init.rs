@@ -1,5 +1,5 @@
-//! Run by `run`, in the container: PID 1 of the new PID namespace, which keeps
-//! running, and its child, until that becomes the command.
+//! `run` starts `init` in the container, as PID 1 of the new PID namespace. `init`
+//! then starts `exec` as its child, and `exec` becomes the command.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -19,6 +19,7 @@ use crate::signals::{close_inherited_fds, next_signal, open_null};
 // ANCHOR: init
 pub fn init(argv: &[OsString]) -> Result<ExitCode> {
     ensure_started_by_run()?;
+    // The check above reads the host's /proc, so mount our own only now.
     mount_proc()?;
     log(format!("init PID: {}", process::id()));
     let command = argv.join(OsStr::new(" "));
@@ -31,35 +32,44 @@ pub fn init(argv: &[OsString]) -> Result<ExitCode> {
 // ANCHOR_END: init
 
 // ANCHOR: mount_proc
-/// Mounts a /proc for the container, so that `ps` shows its processes and not the
-/// host's. The host doesn't see this mount.
+/// Mounts a procfs, the filesystem of /proc, so that `ps` shows the container's
+/// processes and not the host's. The host doesn't see this mount, which exists only
+/// as long as the container.
 fn mount_proc() -> Result<()> {
-    // Unlike with CLONE_NEWPID, we move into the new mount namespace ourselves. It
-    // starts as a copy of the host's mounts.
+    // A mount namespace has its own list of mounts, which starts as a copy of the
+    // host's. Unlike CLONE_NEWPID, CLONE_NEWNS moves the caller itself. It requires
+    // CAP_SYS_ADMIN, as `mount` does. We have this capability, because `run` was
+    // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
-    // On a host with systemd, mounts are shared: what we mount would propagate
-    // to the host. So make every mount from / on down private first. This call
-    // changes mounts instead of creating one.
+    // With systemd, the host's mounts are shared: a mount below a copy also appears
+    // below the original. If the host's root started `run`, our procfs would appear
+    // on the host. (In a user namespace, the kernel prevents that.) So first make
+    // every copy private, at / and below it (MS_REC).
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    // This call only changes existing mounts, so it needs just a target and flags.
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .context("mount(/, MS_REC|MS_PRIVATE)")?;
-    // A procfs shows the PID namespace of the process that mounts it.
+    // A procfs shows the PID namespace of the process that mounts it. The flags are
+    // the usual ones for /proc, which needs no set-user-ID programs, device files
+    // or executable files. The first "proc" is only a label.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).context("mount(proc, /proc)")
 }
 // ANCHOR_END: mount_proc
 
 // ANCHOR: spawn_command
-/// Starts the command as our child. We stay PID 1 ourselves, because PID 1 has to
-/// wait for orphans, and an ordinary command doesn't.
+/// Starts the command as our child. We remain PID 1, because PID 1 has to wait for
+/// orphans, and ordinary commands aren't written to do that.
 fn spawn_command() -> Result<Child> {
-    // Signals stay blocked in the child, because it could lose them otherwise. So it
-    // runs this program again, as `exec` with our arguments, to restore the mask.
+    // The child inherits our signal mask, so that it can't lose a signal. But the
+    // command must start with our caller's mask. So the child first runs our
+    // program again, as `exec` with the arguments that we got, which restores that
+    // mask.
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }
 
-/// Run in the child: restores the signal mask and becomes the command.
+/// Restores our caller's signal mask and becomes the command. The child runs this.
 pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
     let unblocked: SigSet = Signal::iterator().filter(|signal| !blocked.contains(signal)).collect();
     unblocked.thread_unblock().context("sigprocmask")?;
@@ -70,7 +80,9 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
 // ANCHOR_END: spawn_command
 
 // ANCHOR: event_loop
-/// Reads one signal after another until the command exits.
+/// Reads one signal after another until the command dies. SIGCHLD tells us to look
+/// for dead children, and the command gets every other signal. As in `supervise`,
+/// errors of `kill` don't matter.
 fn event_loop(mut command: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(command.id().cast_signed());
     loop {

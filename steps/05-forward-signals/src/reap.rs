@@ -1,5 +1,6 @@
-//! Used by `init`: a dead process is a zombie until its parent waits for it, and
-//! PID 1 is the parent of every orphan.
+//! Used by `init` to reap zombies. A dead process is a zombie until its parent
+//! waits for it. If its parent dies first, a process is an orphan, and its new
+//! parent is PID 1 of its PID namespace.
 
 use std::fs;
 use std::process::{Child, ExitCode};
@@ -12,34 +13,47 @@ use crate::error::{Context, Result};
 use crate::run::exit_code;
 
 // ANCHOR: reap_zombies
-/// Waits for every dead child, and returns the command's exit status if it is one
-/// of them. Signals don't queue: if ten children die while we are busy, we get
-/// one SIGCHLD. The others are orphans, whose parent the kernel makes PID 1.
+/// Reaps every dead child, and returns the command's exit status if the command is
+/// one of them. One SIGCHLD may stand for ten dead children, because the kernel
+/// doesn't count pending signals. All children except the command are orphans.
 pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
     loop {
-        // Peek first: WNOWAIT leaves the zombie in place. Without it, we could take
-        // the command's exit status away from `try_wait`.
+        // Find a dead child, but only peek: WNOWAIT leaves it a zombie. Without
+        // WNOWAIT, this call could reap the command, and `try_wait` couldn't get
+        // its exit status. WNOHANG makes the call return at once if every child is
+        // alive.
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let dead = waitid(Id::All, peek);
         if let Some(status) = command.try_wait().context("wait")? {
             return Ok(Some(exit_code(status)));
         }
+        // The command isn't dead, so a dead child is an orphan.
         match dead {
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
             Ok(orphan) => reap(orphan.pid()),
+            // A real-time signal killed the orphan, so nix gives us no PID: see
+            // reap_by_pid.
             Err(_) => reap_by_pid(Pid::from_raw(command.id().cast_signed())),
         }
     }
 }
 
+/// Reaps an orphan if it is dead, and returns at once otherwise (WNOHANG). We don't
+/// need the result. If a real-time signal killed the orphan, nix's `waitpid` fails,
+/// as `waitid` does, but by then the kernel has already reaped the orphan.
 fn reap(orphan: Option<Pid>) {
+    // None would mean any child, even the command. But `orphan` is never None,
+    // because both callers have found a PID.
     let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
 }
 
-/// nix can't describe a death by a real-time signal (34 to 64): instead of the PID,
-/// `waitid` returns an error. So try every process in the container except the
-/// command, whose status we need. Waiting for one that isn't a zombie does nothing.
+/// Reaps every orphan that is dead. If a real-time signal (34 to 64) killed an
+/// orphan, nix's `waitid` returns an error instead of a PID, because nix can't
+/// represent that signal. So this tries each PID except the command's, whose exit
+/// status we need.
 fn reap_by_pid(command: Pid) {
+    // /proc lists the container's processes. If one is alive or isn't our child,
+    // `reap` does nothing. Each `flatten` skips what we can't read.
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).filter(|pid| *pid != command).for_each(|pid| reap(Some(pid)));

@@ -1,4 +1,5 @@
-//! Used by `run` and `init`: what a shell expects of a job on its terminal.
+//! Used by `run` and `init` to stop and to share the terminal, as a shell expects
+//! of its jobs.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,34 +12,39 @@ use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
 use crate::error::{Context, Result};
 
 // ANCHOR: stop_self
-/// Run by `run`: stops, as we would have if the signal weren't blocked. The
-/// shell that started us waits for that before it takes the terminal.
+/// Stops the calling process (`run`), as the signal would have done if it weren't
+/// blocked. The shell that started `run` waits for that before it prints its
+/// prompt.
 pub fn stop_self(signal: Signal) -> Result<()> {
     let mask: SigSet = [signal].into_iter().collect();
     raise(signal).and(mask.thread_unblock()).context("raise")?;
-    // We are running again, so SIGCONT came: it is the next signal to forward.
+    // We stopped in the line above, and a SIGCONT resumed us. That SIGCONT is
+    // pending now, so it's the next signal that we read and forward.
     mask.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: stop_self
 
 // ANCHOR: propagate_stop
-/// Run by `init`: if the command stopped, stops `run` too. The shell that started
-/// `run` doesn't know the command, so it waits until `run` stops.
+/// Stops `run` if the command is stopped. The shell that started `run` isn't the
+/// command's parent, so it only notices when `run` stops. `init` calls this.
 pub fn propagate_stop(command: Pid) {
     let peek = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     if let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(command), peek) {
-        // `run` has no PID inside, but it is in our process group.
+        // `run` has no PID inside the container, but it is in our process group.
+        // PID 0 means that group.
         let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
     }
 }
 // ANCHOR_END: propagate_stop
 
 // ANCHOR: give_terminal_to
-/// Run by `init`: after `fg`, the foreground process group is ours. If the command
-/// is a shell that made its own group, the terminal has to go there.
+/// Gives the terminal to the command's process group if our group is in the
+/// foreground. That's the case after `fg`, but a shell in the container has its own
+/// group, and that group needs the terminal. `init` calls this.
 pub fn give_terminal_to(command: Pid) {
     let Ok(mut terminal) = File::open("/dev/tty") else { return };
-    // In the background, even a read of 0 bytes fails.
+    // Our group has no ID inside the container, so tcgetpgrp can't tell us whether
+    // it is in the foreground. But in the background, even a read of 0 bytes fails.
     if terminal.read(&mut []).is_ok() {
         let _ = getpgid(Some(command)).map(|group| tcsetpgrp(&terminal, group));
     }
@@ -46,11 +52,14 @@ pub fn give_terminal_to(command: Pid) {
 // ANCHOR_END: give_terminal_to
 
 // ANCHOR: reclaim_terminal
-/// Run by `run`: a shell in the container makes its own process group the
-/// foreground one. When that group is gone, the terminal is ours again.
+/// Takes the terminal back if the foreground process group no longer exists. A
+/// shell in the container makes its own group the foreground one, and may exit
+/// without changing that back. `run` calls this.
 pub fn reclaim_terminal() {
     let Ok(terminal) = File::open("/dev/tty") else { return };
     let foreground = tcgetpgrp(&terminal);
+    // With None, killpg sends no signal, but fails if the group doesn't exist
+    // (ESRCH).
     if foreground.is_ok_and(|group| killpg(group, None) == Err(Errno::ESRCH)) {
         let _ = tcsetpgrp(&terminal, getpgrp());
     }

@@ -1,4 +1,4 @@
-//! Used by `run`: gives the container its own uptime.
+//! Used by `run` to give the container its own uptime.
 
 use std::fs;
 
@@ -10,10 +10,11 @@ use crate::error::{Context, Result, log};
 use crate::run::write_proc;
 
 // ANCHOR: reset_boottime
-/// Makes the time since boot zero for our children. It is an offset from the
-/// host's clock, and it can't be changed after the first child exists.
+/// Resets the time since boot to zero for our children. A time namespace holds an
+/// offset that the kernel adds to the host's clock. The offset is fixed as soon as
+/// the first child exists.
 pub fn reset_boottime() -> Result<()> {
-    // nix has no name for this flag.
+    // nix doesn't define this flag.
     const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
     match unshare(CLONE_NEWTIME) {
         Err(Errno::EINVAL) => {
@@ -22,10 +23,13 @@ pub fn reset_boottime() -> Result<()> {
         }
         result => result.context("unshare(CLONE_NEWTIME)")?,
     }
-    // Whole seconds, rounded down: a clock below zero is ERANGE.
+    // Round down to whole seconds, so that the container's clock starts at zero or
+    // above. With an offset that makes the clock negative, the write fails
+    // (ERANGE).
     let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).context("clock_gettime")?.tv_sec();
-    // If we are in a container, our own clock may have an offset already. The new
-    // one starts with the same, and replaces it.
+    // If `run` itself runs in a container, its clock may already have an offset.
+    // The file shows that offset until we write to it, and our line replaces it. So
+    // subtract the uptime from that offset instead of from zero.
     let offsets = fs::read_to_string("/proc/self/timens_offsets");
     let offsets = offsets.context("read(/proc/self/timens_offsets)")?;
     let ours = offsets.lines().find_map(|line| line.strip_prefix("boottime"));

@@ -1,5 +1,6 @@
-//! Run by you, on the host: the command line. You start `run`, `run` starts
-//! `init` in the container, and `init` starts `exec`, which becomes the command.
+//! All of our processes start here: `run`, which you start in a shell, `init`,
+//! which `run` starts in the container, and `exec`, which `init` starts and which
+//! becomes the command. The subcommand says which of them we are.
 
 mod clock;
 mod error;
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         log(format!("{}: {error}", env!("CARGO_BIN_NAME")));
-        // As with `docker run`, 125 means that we failed, and not the command.
+        // As with `docker run`, exit status 125 means that our own program failed,
+        // and not the command.
         ExitCode::from(125)
     })
 }
@@ -38,20 +40,22 @@ fn main() -> ExitCode {
 // ANCHOR: cli
 /// A container's init. Without a subcommand: run --ti /bin/sh
 #[derive(Parser)]
+// clap would add a subcommand `help`, but the option --help is enough.
 #[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     subcommand: Option<Role>,
 }
 
-// `trailing_var_arg`: everything after CMD belongs to CMD, options included.
+// With `trailing_var_arg`, everything after CMD belongs to CMD, even options.
 #[derive(Subcommand)]
 enum Role {
     /// Start CMD in a container and wait for it
     Run {
         /// Give CMD our standard input [default: /dev/null]
-        // Docker's users type -ti or -it. Here both letters are the same option, so
-        // it may occur twice. CMD gets our terminal, and not a new one.
+        // Docker's -ti means -t and -i. Here, both are the same option, so it may
+        // occur twice. And Docker creates a new terminal for the container, but our
+        // CMD uses the terminal in which you started `run`.
         #[arg(long = "ti", short = 't', overrides_with = "interactive")]
         #[arg(visible_alias = "it", visible_short_alias = 'i')]
         interactive: bool,
@@ -59,9 +63,9 @@ enum Role {
         #[arg(value_name = "CMD", trailing_var_arg = true, default_value = "/bin/sh")]
         argv: Vec<OsString>,
     },
-    /// Be PID 1 and start CMD as a child. Only `run` may start this
+    /// Be PID 1 and start CMD as a child. Only `run` may use this subcommand
     Init(Inner),
-    /// Become CMD. Only `init` may start this
+    /// Become CMD. Only `init` may use this subcommand
     Exec(Inner),
 }
 

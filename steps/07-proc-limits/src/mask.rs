@@ -1,4 +1,5 @@
-//! Used by `init`: hides or protects what in /proc and /sys belongs to the host.
+//! Used by `init` to hide files of the host in /proc and /sys, or to make them
+//! read-only.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -11,7 +12,7 @@ use nix::sys::stat::makedev;
 use crate::error::{Context, Result};
 
 // ANCHOR: paths
-/// The paths that runc masks by default...
+/// Lists the paths that runc masks by default.
 const MASKED: [&str; 10] = [
     "/proc/acpi",
     "/proc/asound",
@@ -25,23 +26,24 @@ const MASKED: [&str; 10] = [
     "/proc/scsi",
 ];
 
-/// ...and those that it makes read-only.
+/// Lists the paths that runc makes read-only by default.
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 // ANCHOR_END: paths
 
 // ANCHOR: mask_paths
-/// Mounts something empty over each path that the kernel has, because files in
-/// /proc can't be deleted.
+/// Mounts an empty file or directory over each path that exists on this kernel,
+/// because files in /proc can't be deleted.
 pub fn mask_paths() -> Result<()> {
     let null = fs::metadata("/dev/null").context("stat(/dev/null)")?;
+    // The null device is the character device with the numbers 1 and 3 (null(4)).
     if !null.file_type().is_char_device() || null.rdev() != makedev(1, 3) {
         return Err("init: /dev/null isn't the null device, so it would mask nothing".into());
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     for path in MASKED.into_iter().filter(|path| Path::new(path).exists()) {
         match mount(Some("/dev/null"), path, NONE, MsFlags::MS_BIND, NONE) {
-            // It's a directory, so only a directory can cover it.
+            // The path is a directory, so only a directory can be mounted over it.
             Err(Errno::ENOTDIR) => {
                 mount(Some("tmpfs"), path, Some("tmpfs"), flags | MsFlags::MS_RDONLY, NONE)
                     .context(format!("mount(tmpfs, {path})"))?;
@@ -55,8 +57,8 @@ pub fn mask_paths() -> Result<()> {
 
 // ANCHOR: make_read_only
 /// Mounts each path over itself and makes that mount read-only. This takes two
-/// calls, because the first one ignores MS_RDONLY. The second one drops every
-/// flag that it doesn't name, so it names all that /proc has.
+/// calls, because a bind mount ignores MS_RDONLY. The second call removes every
+/// flag that it doesn't name, so it repeats the flags of /proc.
 pub fn make_read_only() -> Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let read_only = flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;

@@ -1,5 +1,5 @@
-//! Used by `run` and `init`: signals, one at a time, and what the two hold open
-//! while they wait.
+//! Used by `run` and `init` to block and read signals, and to close the files that
+//! they share with the command.
 
 use std::fs::{self, File};
 use std::process;
@@ -11,33 +11,35 @@ use nix::unistd::{Pid, close, dup2_stderr, dup2_stdin, dup2_stdout, getpid, gets
 use crate::error::{Context, Result};
 
 // ANCHOR: signals
-/// Blocks every signal that has a name, and returns the old signal mask. A
-/// blocked signal has no effect on us, but isn't lost: it stays pending until we
-/// read it.
+/// Blocks every signal that has a name (1 to 31), and returns the old signal mask.
+/// A blocked signal has no effect on us, but it isn't lost: the kernel keeps it
+/// pending until we read it.
 pub fn block_signals() -> Result<SigSet> {
     let named: SigSet = Signal::iterator().collect();
-    // If this fails, it fails now. After the spawn we can't show an error any more.
+    // Check now that we can create a signalfd. When `next_signal` creates one, our
+    // standard error is already /dev/null, so we can't report a failure any more.
     SignalFd::new(&named).context("signalfd")?;
     named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
 // ANCHOR_END: signals
 
 // ANCHOR: next_signal
-/// A signal that we read.
+/// Describes a signal that we read.
 pub struct Received {
     pub signal: Signal,
-    /// The terminal sent it, so our child got it as well.
+    /// True if the terminal sent the signal. In that case, our child got it, too.
     pub from_terminal: bool,
 }
 
-/// Waits for the next signal and reads it.
+/// Waits for the next signal and reads it, so that it's no longer pending.
 pub fn next_signal() -> Result<Received> {
     let named: SigSet = Signal::iterator().collect();
     let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
-        // If our standard error is a closed pipe, writing to it makes the kernel
-        // send us SIGPIPE in our own name. The command doesn't need to know.
+        // If our standard error is a pipe that no process reads, our messages cause
+        // a SIGPIPE, with our own PID as the sender. It isn't meant for the
+        // command.
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
             let from_terminal = is_from_terminal(signal, info.ssi_code);
@@ -46,14 +48,18 @@ pub fn next_signal() -> Result<Received> {
     }
 }
 
-/// A terminal signals a whole process group, ours and the command's. Its signals
-/// come from the kernel, but so does an alarm's SIGALRM, which is only for us.
+/// Returns true if the terminal sent the signal. A terminal signals a whole process
+/// group, and the command is in ours, so it gets the signal, too. The code
+/// SI_KERNEL isn't enough, because an alarm(2) sends SIGALRM with this code, but
+/// only to us.
 fn is_from_terminal(signal: Signal, code: i32) -> bool {
     use Signal::*;
+    // This code means that the kernel itself sent the signal (sigaction(2)).
     const SI_KERNEL: i32 = 0x80;
     let from_terminal = match signal {
         SIGINT | SIGQUIT | SIGTSTP | SIGTTIN | SIGTTOU | SIGWINCH => true,
-        // If the terminal hangs up, it signals only the session leader.
+        // When a terminal hangs up, it sends these signals only to the session
+        // leader. If that's us, our child didn't get them.
         SIGHUP | SIGCONT => getsid(None) != Ok(getpid()),
         _ => false,
     };
@@ -62,11 +68,11 @@ fn is_from_terminal(signal: Signal, code: i32) -> bool {
 // ANCHOR_END: next_signal
 
 // ANCHOR: release
-/// Forwards what came before the child existed, and then lets the child go on.
-/// From now on, the child gets the terminal's signals by itself.
+/// Forwards the signals that came before the child existed, and then makes the
+/// child continue. From now on, the terminal sends its signals to the child, too.
 pub fn release(child: Pid) -> Result<()> {
     let mut early: SigSet = Signal::iterator().collect();
-    // If the child died already, `next_signal` has to see that.
+    // Leave SIGCHLD pending for `next_signal`, in case the child is already dead.
     early.remove(Signal::SIGCHLD);
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&early, flags).context("signalfd")?;
@@ -74,11 +80,13 @@ pub fn release(child: Pid) -> Result<()> {
         let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
         let _ = kill(child, signal);
     }
+    // `wait_for_release` in the child waits for this signal.
     let _ = kill(child, Signal::SIGCHLD);
     Ok(())
 }
 
-/// Run by the child, which has no children: its only SIGCHLD comes from `release`.
+/// Waits for the SIGCHLD that our parent sends in `release`. Only `release` can
+/// cause a SIGCHLD at this point, because we haven't created a child yet.
 pub fn wait_for_release() -> Result<()> {
     let released: SigSet = [Signal::SIGCHLD].into_iter().collect();
     released.wait().map(drop).context("sigwait")
@@ -86,21 +94,22 @@ pub fn wait_for_release() -> Result<()> {
 // ANCHOR_END: release
 
 // ANCHOR: close_inherited_fds
-/// Opens /dev/null for `close_inherited_fds`, while an error can still be shown.
+/// Opens /dev/null for `close_inherited_fds`. We call this before the spawn, while
+/// we can still report an error.
 pub fn open_null() -> Result<File> {
     File::options().read(true).write(true).open("/dev/null").context("open(/dev/null)")
 }
 
-/// Closes every file that we share with the command. A process that reads the
-/// command's output doesn't see EOF until the last writer closes it, and that
-/// must be the command.
+/// Closes every file that we share with the command. If the command's output is a
+/// pipe, its reader sees EOF only when the last writer closes the pipe, so the
+/// command must be the only writer.
 pub fn close_inherited_fds(null: File) -> Result<()> {
     dup2_stdin(&null).and(dup2_stdout(&null)).and(dup2_stderr(&null)).context("dup2")?;
     drop(null);
     let entries = fs::read_dir("/proc/self/fd").context("open(/proc/self/fd)")?;
     let fds = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     for fd in fds.collect::<Vec<_>>().into_iter().filter(|fd| *fd > 2) {
-        // One of them belonged to `read_dir` and is closed already.
+        // The list includes the descriptor of `read_dir`, which is already closed.
         let _ = close(fd);
     }
     Ok(())

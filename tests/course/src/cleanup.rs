@@ -1,18 +1,19 @@
 //! Runs a command that starts other people's programs so that nothing is left when it ends, in whatever way.
 
 use std::env;
-use std::fs;
 use std::io::stdin;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{self, Command, ExitCode};
 
-use harness::namespace::{enter_user_namespace, make_mounts_private, map_ids};
-use harness::{Caller, Context, Error, Requirement, Result, ScratchDir, procfs, shell_status};
+use harness::namespace::{enter_user_namespace, make_mounts_private, map_ids, own_pid_namespace};
+use harness::{
+    Caller, Context, Error, Requirement, Result, ScratchDir, exit_code, procfs, shell_status,
+};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -27,7 +28,7 @@ const CONTAINED_AS: &str = "COURSE_CONTAINED_AS";
 /// How much the programs under test can write into their temporary directories.
 const TMPFS: &str = "mode=0755,size=256m,nr_inodes=65536";
 /// How many processes an ordinary user's program can have.
-const PROCESSES: u32 = 1000;
+const PROCESSES: u64 = 1000;
 
 /// How far the programs under test are kept from everything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,19 +85,19 @@ pub fn with_cleanup(
     }
     drop(directory);
     if status == 128 + Signal::SIGKILL as i32 {
-        return Err(Error::new("the program under test killed the process that looked at it"));
+        return Err(Error::new("the program under test killed the process that was checking it"));
     }
-    Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
+    Ok(exit_code(status))
 }
 
 /// Puts the next child into a new PID namespace, if it can mount a /proc there. Returns the user that it should
 /// become. A user namespace can't be left, so this tries first in another process.
 fn new_pid_namespace() -> Result<Option<String>> {
-    if Requirement::RootProcfs.check().is_ok() {
+    if Requirement::Procfs(Caller::Root).check().is_ok() {
         unshare(CloneFlags::CLONE_NEWPID).context("unshare(CLONE_NEWPID)")?;
         return Ok(Some("root".into()));
     }
-    if geteuid().is_root() || Requirement::procfs(Caller::Rootless).check().is_err() {
+    if geteuid().is_root() || Requirement::Procfs(Caller::Rootless).check().is_err() {
         return Ok(None);
     }
     let user = format!("{} {}", geteuid(), getegid());
@@ -107,6 +108,7 @@ fn new_pid_namespace() -> Result<Option<String>> {
 /// Mounts what PID 1 needs. An ordinary user is root of a user namespace until then, and itself again in a second
 /// one after exec.
 fn begin_as_pid_1(user: &str) -> Result<()> {
+    own_pid_namespace();
     if user == "itself" {
         return Ok(());
     }
@@ -121,23 +123,13 @@ fn begin_as_pid_1(user: &str) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWUSER).context("unshare(CLONE_NEWUSER)")?;
     map_ids(uid, "0", gid, "0")?;
     // Only here: in a new user namespace, the kernel doesn't count what else the user runs. It never binds root.
-    let program = env::current_exe().context("readlink(/proc/self/exe)")?;
-    let prlimit = Path::new("/usr/bin/prlimit");
-    let limits = prlimit.exists() && may_have_more_processes();
-    let mut itself = Command::new(if limits { prlimit } else { &program });
-    if limits {
-        itself.args([&format!("--nproc={PROCESSES}"), "--"]).arg(&program);
-    }
+    // A lower limit stays, because nobody but root can raise it.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).context("getrlimit")?;
+    let limit = hard.min(PROCESSES);
+    setrlimit(Resource::RLIMIT_NPROC, limit, limit).context("setrlimit")?;
+    let mut itself = Command::new("/proc/self/exe");
     itself.args(env::args_os().skip(1)).env(CONTAINED_AS, "itself");
     Err(itself.exec()).context("exec /proc/self/exe")
-}
-
-/// Whether the limit on processes is higher than ours. A lower one stays, because nobody but root can raise it.
-fn may_have_more_processes() -> bool {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max processes"));
-    let hard = line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default();
-    hard == "unlimited" || hard.parse().is_ok_and(|hard: u32| hard > PROCESSES)
 }
 
 /// Kills everything below this process, and waits until nothing is left. What one of them starts in its last

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use harness::{Caller, Environment, Error, Program, Requirement, Result};
+use harness::{Caller, Environment, Error, Program, Result};
 use serde_json::{Value, json};
 
 use crate::checks::{Check, CheckFailure};
@@ -74,10 +74,7 @@ pub fn grade(
 
 /// Lists the callers for which this machine can run the step.
 pub fn callers(step: &Step) -> Vec<Caller> {
-    let can = |caller: &Caller| {
-        let procfs = || !step.mounts_procfs() || Requirement::procfs(*caller).check().is_ok();
-        Requirement::caller(*caller).check().is_ok() && procfs()
-    };
+    let can = |caller: &Caller| step.requirements(*caller).iter().all(|need| need.check().is_ok());
     [Caller::Root, Caller::Rootless].into_iter().filter(can).collect()
 }
 

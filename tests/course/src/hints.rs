@@ -1,10 +1,16 @@
 //! The hints for each check, from `hints.txt`: a section `[check]`, and paragraphs, the broadest hint first.
 
+use harness::Result;
+
+use crate::checks::Check;
+use crate::print::{section, wrap};
+use crate::state::State;
+use crate::step::Step;
+use crate::style::{Style, paint};
+
 /// Returns the hints for a check.
 pub fn for_check(name: &str) -> Vec<String> {
-    let head = format!("[{name}]");
-    let mut lines = include_str!("../hints.txt").lines().skip_while(|line| *line != head).skip(1);
-    let section: Vec<_> = lines.by_ref().take_while(|line| !line.starts_with('[')).collect();
+    let section: Vec<_> = section(include_str!("../hints.txt"), name).collect();
     let paragraphs = section.split(|line| line.is_empty());
     paragraphs.filter(|lines| !lines.is_empty()).map(|lines| lines.join(" ")).collect()
 }
@@ -13,4 +19,29 @@ pub fn for_check(name: &str) -> Vec<String> {
 pub fn sections() -> impl Iterator<Item = &'static str> {
     let lines = include_str!("../hints.txt").lines();
     lines.filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'))
+}
+
+/// Gives one hint more for a check, and returns how many are given now.
+///
+/// # Errors
+/// That can't be kept.
+pub fn give(step: &Step, check: &Check) -> Result<usize> {
+    let own = step.work_dir()?;
+    let given = State::load(&own).hints_given(check.name);
+    let count = (given + 1).min(for_check(check.name).len());
+    if own.exists() && count > given {
+        State::keep_hints(&own, check.name, count)?;
+    }
+    Ok(count)
+}
+
+/// Returns the first hints for a check, with their numbers.
+pub fn text(check: &Check, count: usize) -> String {
+    let hints = for_check(check.name);
+    let mut text = paint(Style::Bold, &check.title()) + "\n";
+    for (index, hint) in hints.iter().take(count).enumerate() {
+        text += &wrap(&format!("  {} of {}: ", index + 1, hints.len()), hint);
+        text.push('\n');
+    }
+    text
 }

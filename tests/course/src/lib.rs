@@ -9,6 +9,8 @@
 //! - [`slow`]: a step in slow motion, as frames.
 //! - [`doctor`]: what this machine can do.
 
+#![warn(unreachable_pub)]
+
 pub mod checks;
 pub mod cleanup;
 pub mod commands;

@@ -30,7 +30,7 @@ enum Command {
     Steps,
     /// Run a step
     Run {
-        /// Step to run: 02, 2 or 02-init-pid1
+        /// Step to run: 02, 2, or 02-init-pid1
         step: Step,
         /// Arguments of the step itself
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -38,9 +38,9 @@ enum Command {
     },
     /// Start a step that runs a shell, and show its process tree
     Tree {
-        /// Step to start: 02, 2 or 02-init-pid1
+        /// Step to start: 02, 2, or 02-init-pid1
         step: Step,
-        /// Arguments of the step, ending in a shell [default: those that show its point]
+        /// Arguments of the step, ending in a shell [default: those that show its idea]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
@@ -53,7 +53,7 @@ enum Command {
     },
     /// Show a step's system calls (needs strace)
     Trace {
-        /// Step to run: 02, 2 or 02-init-pid1
+        /// Step to run: 02, 2, or 02-init-pid1
         step: Step,
         /// Arguments of the step itself [default: run /bin/true]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -63,7 +63,7 @@ enum Command {
     Slow(commands::Slow),
     /// Remove one idea from a step, and see what breaks
     Break {
-        /// Step to break: 02, 2 or 02-init-pid1
+        /// Step to break: 02, 2, or 02-init-pid1
         step: Step,
         /// Break to show [default: list them]
         name: Option<String>,
@@ -72,7 +72,7 @@ enum Command {
     Start(commands::Start),
     /// Run your step (as root: in private mounts)
     Work {
-        /// Step to run: 02, 2 or 02-init-pid1
+        /// Step to run: 02, 2, or 02-init-pid1
         step: Step,
         /// Arguments of the step itself
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -84,12 +84,12 @@ enum Command {
     Hint(commands::Hint),
     /// Check your step again on every save
     Watch {
-        /// Step you are writing: 02, 2 or 02-init-pid1
+        /// Step you are writing: 02, 2, or 02-init-pid1
         step: Step,
     },
     /// Show how your step differs from our solution
     Solution {
-        /// Step you are writing: 02, 2 or 02-init-pid1
+        /// Step you are writing: 02, 2, or 02-init-pid1
         step: Step,
     },
     /// Show how many checks each of your steps passes
@@ -102,7 +102,7 @@ enum Command {
     },
     /// Run steps many times, kill some, and count what is left
     Soak(commands::Soak),
-    /// Compare the memory use of run, init and tini
+    /// Compare the memory use of run, init, and tini
     Memory,
     /// Run the course's tests, and list what this machine couldn't test
     Test {

@@ -84,14 +84,14 @@ impl Patch {
         let (head, diff) = split.ok_or_else(|| wrong("no line begins with ---"))?;
         let question = head.lines().next().unwrap_or_default().to_owned();
         if !question.ends_with('?') {
-            return Err(wrong("the first line is no question"));
+            return Err(wrong("the first line isn't a question"));
         }
         let marked = |mark: &str| -> Vec<String> {
             head.lines().filter_map(|line| line.strip_prefix(mark)).map(str::to_owned).collect()
         };
         let (lines, flaky_tests) = (marked("$ "), marked("~ "));
         if lines.is_empty() {
-            return Err(wrong("there is nothing to type"));
+            return Err(wrong("no line begins with `$ `"));
         }
         let (step, name, diff) = (step.clone(), name.to_owned(), format!("--- {diff}"));
         Ok(Patch { step, kind, name, question, lines, flaky_tests, diff })

@@ -16,13 +16,16 @@ pub fn print(text: impl AsRef<str>) -> Result {
     written.context("write to standard output")
 }
 
-/// Writes `text` after `start`, broken between words so that it fits 80 columns. It's indented as far as it begins.
+/// The widest line.
+pub const WIDTH: usize = 80;
+
+/// Writes `text` after `start`, broken between words so that it fits. It's indented as far as it begins.
 pub fn wrap(start: &str, text: &str) -> String {
     let indent = start.chars().count();
     let (mut wrapped, mut column) = (start.to_owned(), indent);
-    for word in text.split(' ') {
+    for word in text.split_whitespace() {
         let width = word.chars().count();
-        if column > indent && column + 1 + width > 80 {
+        if column > indent && column + 1 + width > WIDTH {
             wrapped += &format!("\n{}", " ".repeat(indent));
             column = indent;
         } else if column > indent {
@@ -33,6 +36,13 @@ pub fn wrap(start: &str, text: &str) -> String {
         column += width;
     }
     wrapped
+}
+
+/// Returns the lines below `[name]` in a text with such sections.
+pub fn section<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let head = format!("[{name}]");
+    let lines = text.lines().skip_while(move |line| *line != head).skip(1);
+    lines.take_while(|line| !line.starts_with('['))
 }
 
 /// Prints the last line of an answer: what to do next.

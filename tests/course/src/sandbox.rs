@@ -134,7 +134,7 @@ pub fn missing_lines(before: &str, after: &str) -> Option<String> {
     }
     let mut text = format!("Missing now: {}", missing.join("; "));
     if missing.iter().any(|line| line.starts_with("[exit status ")) {
-        text += ". No line stands for [exit status 0], which is what it is now";
+        text += ". The exit status is now 0, but a line [exit status 0] is never printed";
     }
     Some(text + ".")
 }

@@ -39,7 +39,7 @@ pub fn lay_out(
     ensure_writable(step)?;
     let path = relative_path(directory);
     if directory.exists() && !again {
-        return Err(Error::new(format!("{path} is there already; --again moves it aside first")));
+        return Err(Error::new(format!("{path} already exists; --again moves it aside first")));
     }
     let parent = directory.parent().unwrap_or(directory);
     let new = parent.join(format!(".{}.new", step.label()));
@@ -90,8 +90,8 @@ fn write_starter(step: &Step, directory: &Path) -> Result {
     }
     apply(&patch, directory, &[]).map_err(|error| match error {
         Error::Message(_) => Error::new(format!(
-            "the starter of step {} doesn't fit steps/{from} as it is now; \
-             `git restore steps` takes your changes there back",
+            "the starter of step {} doesn't apply to steps/{from}, because you changed it; \
+             `git restore steps` undoes your changes",
             step.label()
         )),
         other => other,
@@ -128,7 +128,7 @@ pub fn previous(step: &Step) -> Result<Step> {
     Step::all()?.into_iter().rfind(is_begun).ok_or_else(|| {
         let (just, label) = (called_as(), step.label());
         Error::new(format!(
-            "you have no step before {label} yet; `{just} start {label}` has a starter"
+            "you have no step before {label} yet; `{just} start {label}` gives you a starter"
         ))
     })
 }
@@ -177,13 +177,16 @@ fn manifest(step: &Step) -> Result<String> {
     ))
 }
 
-/// Builds the learner's version of a step in `directory`.
+/// Builds the learner's version of a step in `directory`, and keeps if it doesn't compile.
 ///
 /// # Errors
 /// There's none, or it doesn't compile.
 pub fn build(step: &Step, directory: &Path) -> Result<PathBuf> {
-    let sources = fingerprint(directory);
-    prepare_build(step, directory)?.run().map_err(|error| not_compiled(directory, sources, error))
+    ensure_begun(step, directory)?;
+    build_by(Build::run, step, directory).map_err(|error| match error {
+        Error::Message(_) => Error::new(format!("{} doesn't compile", relative_path(directory))),
+        error => error,
+    })
 }
 
 /// Does the same, but returns what cargo prints.
@@ -191,29 +194,21 @@ pub fn build(step: &Step, directory: &Path) -> Result<PathBuf> {
 /// # Errors
 /// There's none, or it doesn't compile; then the message is the compiler's.
 pub fn build_quietly(step: &Step, directory: &Path) -> Result<PathBuf> {
-    let sources = fingerprint(directory);
-    prepare_build(step, directory)?.run_quietly().inspect_err(|_| {
-        let _ = State::keep_broken(directory, sources);
-    })
-}
-
-/// Names the learner's directory, and keeps that these sources don't compile.
-fn not_compiled(directory: &Path, sources: String, error: Error) -> Error {
-    if !matches!(error, Error::Message(_)) {
-        return error;
-    }
-    match State::keep_broken(directory, sources) {
-        Ok(()) => Error::new(format!("{} doesn't compile", relative_path(directory))),
-        Err(error) => error,
-    }
-}
-
-fn prepare_build(step: &Step, directory: &Path) -> Result<Build> {
     ensure_begun(step, directory)?;
-    Ok(Build::bin(directory, None, &step.bin())
+    build_by(Build::run_quietly, step, directory)
+}
+
+fn build_by(run: fn(&Build) -> Result<PathBuf>, step: &Step, directory: &Path) -> Result<PathBuf> {
+    let sources = fingerprint(directory);
+    let build = Build::bin(directory, None, &step.bin())
         .target_dir(&target_dir()?.join("work"))
         .source_prefix(&relative_path(directory))
-        .color(colors_stderr()))
+        .color(colors_stderr());
+    let built = run(&build);
+    if let Err(Error::Message(_)) = built {
+        State::keep_broken(directory, sources)?;
+    }
+    built
 }
 
 /// Checks that there's something to write in this step.
@@ -234,7 +229,7 @@ pub fn ensure_begun(step: &Step, directory: &Path) -> Result<()> {
     ensure_writable(step)?;
     if !directory.exists() {
         let (path, label) = (relative_path(directory), step.label());
-        let message = format!("{path} isn't there; `{} start {label}` creates it", called_as());
+        let message = format!("{path} doesn't exist; `{} start {label}` creates it", called_as());
         return Err(Error::new(message));
     }
     Ok(())

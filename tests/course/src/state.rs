@@ -1,7 +1,6 @@
 //! What is kept about a learner's step from one command to the next: the last score, whether the step compiled,
 //! and how many hints were given. It's in `work/02/progress.json`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -23,18 +22,9 @@ pub struct Score {
     pub total: u64,
 }
 
-/// What is kept.
-#[derive(Clone, Debug, Default)]
-pub struct State {
-    /// The last score of the whole step.
-    pub score: Option<Score>,
-    /// The fingerprint of the sources that had this score.
-    graded: String,
-    /// The fingerprint of sources that didn't compile.
-    broken: String,
-    /// How many hints were given for each check.
-    hints: BTreeMap<String, u64>,
-}
+/// What is kept, as it's in the file.
+#[derive(Clone, Debug)]
+pub struct State(Value);
 
 /// Whether a score still holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,31 +41,21 @@ impl State {
     /// Reads what is kept, or begins anew if that isn't readable.
     pub fn load(directory: &Path) -> Self {
         let text = fs::read_to_string(directory.join(FILE)).unwrap_or_default();
-        let value: Value = serde_json::from_str(&text).unwrap_or_default();
-        let word = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        let score =
-            || Some(Score { passed: value["passed"].as_u64()?, total: value["total"].as_u64()? });
-        let hints = value["hints"].as_object().into_iter().flatten();
-        let hints = hints.filter_map(|(name, count)| Some((name.clone(), count.as_u64()?)));
-        State {
-            score: score(),
-            graded: word("graded"),
-            broken: word("broken"),
-            hints: hints.collect(),
-        }
+        let kept = serde_json::from_str(&text).ok().filter(Value::is_object);
+        State(kept.unwrap_or_else(|| json!({})))
+    }
+
+    /// Returns the last score of the whole step.
+    pub fn score(&self) -> Option<Score> {
+        Some(Score { passed: self.0["passed"].as_u64()?, total: self.0["total"].as_u64()? })
     }
 
     /// Writes a new file and renames it, so that there's always a whole one.
-    fn save(&self, directory: &Path) -> Result {
-        let mut value =
-            json!({ "graded": self.graded, "broken": self.broken, "hints": self.hints });
-        if let Some(score) = self.score {
-            value["passed"] = score.passed.into();
-            value["total"] = score.total.into();
-        }
+    fn change(directory: &Path, change: impl FnOnce(&mut Value)) -> Result {
+        let State(mut kept) = State::load(directory);
+        change(&mut kept);
         let (new, path) = (directory.join(".progress.json.new"), directory.join(FILE));
-        fs::write(&new, format!("{value:#}\n"))
-            .context(format!("write {}", relative_path(&new)))?;
+        fs::write(&new, format!("{kept:#}\n")).context(format!("write {}", relative_path(&new)))?;
         fs::rename(&new, &path).context(format!("rename {}", relative_path(&path)))
     }
 
@@ -84,8 +64,10 @@ impl State {
     /// # Errors
     /// It can't be written.
     pub fn keep_score(directory: &Path, score: Score, graded: String) -> Result {
-        let broken = String::new();
-        State { score: Some(score), graded, broken, ..State::load(directory) }.save(directory)
+        State::change(directory, |kept| {
+            (kept["passed"], kept["total"]) = (score.passed.into(), score.total.into());
+            (kept["graded"], kept["broken"]) = (graded.into(), "".into());
+        })
     }
 
     /// Keeps that these sources don't compile. The score stays.
@@ -93,12 +75,12 @@ impl State {
     /// # Errors
     /// It can't be written.
     pub fn keep_broken(directory: &Path, broken: String) -> Result {
-        State { broken, ..State::load(directory) }.save(directory)
+        State::change(directory, |kept| kept["broken"] = broken.into())
     }
 
     /// Returns how many hints were given for a check.
     pub fn hints_given(&self, check: &str) -> usize {
-        let count = self.hints.get(check).copied().unwrap_or_default();
+        let count = self.0["hints"][check].as_u64().unwrap_or_default();
         usize::try_from(count).unwrap_or(usize::MAX)
     }
 
@@ -107,17 +89,20 @@ impl State {
     /// # Errors
     /// It can't be written.
     pub fn keep_hints(directory: &Path, check: &str, count: usize) -> Result {
-        let mut state = State::load(directory);
-        state.hints.insert(check.to_owned(), count as u64);
-        state.save(directory)
+        State::change(directory, |kept| {
+            if !kept["hints"].is_object() {
+                kept["hints"] = json!({});
+            }
+            kept["hints"][check] = count.into();
+        })
     }
 
     /// Whether the score holds for the sources as they are.
     pub fn freshness(&self, directory: &Path) -> Freshness {
         let now = fingerprint(directory);
-        if now == self.broken {
+        if self.0["broken"] == now.as_str() {
             Freshness::Broken
-        } else if now == self.graded {
+        } else if self.0["graded"] == now.as_str() {
             Freshness::Current
         } else {
             Freshness::Outdated

@@ -2,20 +2,26 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
+use std::iter;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use harness::cargo::Build;
 use harness::probe::Probe;
 use harness::soak::Config;
-use harness::{Context, Error, Result};
+use harness::{Caller, Context, Error, Requirement, Result};
 
 use crate::style::colors_stderr;
-use crate::workspace::root;
+use crate::workspace::{called_as, root};
 
-/// What a machine must allow, and the first step that needs it.
-pub const NEEDS: [(Probe, u32); 5] =
-    [(Probe::Pid, 2), (Probe::Mounts, 3), (Probe::Procfs, 3), (Probe::Masks, 7), (Probe::Time, 7)];
+/// What a machine must allow, what the doctor calls it, and the first step that needs it.
+pub const NEEDS: [(Probe, &str, u32); 5] = [
+    (Probe::Pid, "a PID namespace", 2),
+    (Probe::Mounts, "private mounts", 3),
+    (Probe::Procfs, "a separate /proc", 3),
+    (Probe::Masks, "masks in /proc", 7),
+    (Probe::Time, "a time namespace", 7),
+];
 
 /// A step: `steps/02-init-pid1` has the number 2 and the name `init-pid1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +34,7 @@ pub struct Step {
 
 /// `02-init-pid1`: the name of its directory, its program, its chapter.
 impl Display for Step {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{:02}-{}", self.number, self.name)
     }
 }
@@ -71,6 +77,11 @@ impl Step {
         format!("{:02}", self.number)
     }
 
+    /// Returns what a learner types for a recipe with this step: `just check 02`.
+    pub fn recipe(&self, name: &str) -> String {
+        format!("{} {name} {}", called_as(), self.label())
+    }
+
     /// Returns its directory.
     ///
     /// # Errors
@@ -109,7 +120,13 @@ impl Step {
 
     /// Whether it mounts a procfs.
     pub fn mounts_procfs(&self) -> bool {
-        NEEDS.contains(&(Probe::Procfs, self.number)) || self.number > 3
+        NEEDS.iter().any(|(probe, _, first)| *probe == Probe::Procfs && *first <= self.number)
+    }
+
+    /// Returns what a machine must allow so that this caller can run it.
+    pub fn requirements(&self, caller: Caller) -> Vec<Requirement> {
+        let procfs = self.mounts_procfs().then_some(Requirement::Procfs(caller));
+        iter::once(Requirement::Caller(caller)).chain(procfs).collect()
     }
 
     /// Returns its subcommands. The first is the one that a learner most likely means.
@@ -133,23 +150,16 @@ impl Step {
 
     /// Returns the command lines that show its point and exit at once.
     pub fn examples(&self) -> Vec<[&'static str; 2]> {
-        let [first, second] = self.subcommands();
-        let both = [[first, "/bin/true"], [second, "/bin/true"]];
-        if self.has_container() { vec![self.example()] } else { both.into() }
+        let count = if self.has_container() { 1 } else { 2 };
+        self.subcommands()[..count].iter().map(|subcommand| [*subcommand, "/bin/true"]).collect()
     }
 
     /// Returns what to soak it with. The first step promises nothing about what it leaves when it's killed.
     pub fn soak_config(&self) -> Config {
-        let (short, long): (&[&str], _) = if self.has_container() {
-            (&["run true"], Some("run sleep 1000".to_owned()))
-        } else {
-            (&["command true", "exec true"], None)
-        };
-        Config {
-            short: short.iter().map(|&words| words.into()).collect(),
-            long,
-            ..Config::default()
-        }
+        let long = self.has_container().then(|| "run sleep 1000".to_owned());
+        let short =
+            if self.has_container() { &["run true"][..] } else { &["command true", "exec true"] };
+        Config { short: short.iter().map(ToString::to_string).collect(), long, ..Config::default() }
     }
 
     /// Builds it as it stands. Cargo decides whether there's something to do.

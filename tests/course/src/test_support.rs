@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::test_support::Skip;
-use harness::{Caller, Program, Requirement};
+use harness::{Caller, ProcessTree, Program, Requirement, diagram};
 
 use crate::checks;
 use crate::step::Step;
@@ -34,11 +34,11 @@ pub fn step_at(path: impl AsRef<Path>) -> Step {
 pub fn programs_for_each_caller(path: impl AsRef<Path>) -> Vec<Program> {
     let path = path.as_ref();
     let step = path.file_name().and_then(|name| name.to_str()?.parse::<Step>().ok());
-    let mounts = step.is_some_and(|step| step.mounts_procfs());
-    let can = |caller: &Caller| {
-        let procfs = || !mounts || Requirement::procfs(*caller).is_met_or_skip();
-        Requirement::caller(*caller).is_met_or_skip() && procfs()
+    let needs = |caller| match &step {
+        Some(step) => step.requirements(caller),
+        None => vec![Requirement::Caller(caller)],
     };
+    let can = |caller: &Caller| needs(*caller).iter().all(Skip::is_met_or_skip);
     let callers = [Caller::Root, Caller::Rootless].into_iter().filter(can);
     callers.map(|caller| program(path, caller)).collect()
 }
@@ -51,6 +51,12 @@ pub fn program(path: impl AsRef<Path>, caller: Caller) -> Program {
         Some(seconds) => program.with_timeout(Duration::from_secs(seconds)),
         None => program,
     }
+}
+
+/// Draws a tree before the process at the top started anything, as `argv`, and now.
+pub fn shell_diagram(caption: &str, tree: &ProcessTree, argv: &[&str]) -> String {
+    let before = tree.before(argv.iter().copied());
+    diagram(caption, &[("before", &before), ("while the shell runs", tree)])
 }
 
 /// Builds the step with this number, once for all tests of a program. A step's own test has its program already.

@@ -53,18 +53,21 @@ impl Call {
 
     /// Whether it's unshare(2).
     pub fn is_unshare(self) -> bool {
-        matches!(self, UnshareNothing | UnsharePid | UnshareUser | UnshareMount | UnshareTime)
+        self.text().starts_with("unshare(")
     }
 
     /// Whether it's mount(2).
     pub fn is_mount(self) -> bool {
-        let new = matches!(self, MountProc | MountNullOverUptime | MountTmpfs | MountBind);
-        new || matches!(self, MountPrivate | MountReadOnly)
+        self.text().starts_with("mount(")
     }
 
     /// Whether it writes a file of /proc.
     pub fn is_write(self) -> bool {
-        matches!(self, WriteSetgroups | WriteUidMap | WriteGidMap | WriteTimensOffsets)
+        self.text().starts_with("write(")
+    }
+
+    fn text(self) -> &'static str {
+        Call::ALL.iter().find(|(call, _)| *call == self).map_or("", |(_, text)| text)
     }
 
     /// For `map_err`: this call failed.
@@ -77,11 +80,13 @@ impl Call {
 }
 
 impl Display for Call {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let text = Call::ALL.iter().find(|(call, _)| call == self).map_or("", |(_, text)| text);
-        f.write_str(text)
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
+
+/// What a call that may be refused returns.
+pub type CallResult<T = ()> = Result<T, CallError>;
 
 /// A call that was refused, and the kernel's reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +112,7 @@ impl CallError {
 }
 
 impl Display for CallError {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} ({:?})", self.call, self.errno.desc(), self.errno)
     }
 }

@@ -1,13 +1,18 @@
 //! The one way to build a program: cargo builds it and names the executable.
 
 use std::env;
-use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
+
+/// Prepares a call of cargo, the one that called us if there is one.
+pub fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
+}
 
 /// A build of one program.
 #[derive(Clone, Debug)]
@@ -81,17 +86,12 @@ impl Build {
         }
         let mut child = cargo.spawn().context("start cargo")?;
         let output = child.stdout.take().ok_or_else(|| Error::new("cargo has no output"))?;
-        let mut executable = None;
-        for line in BufReader::new(output).lines() {
-            let (rendered, found) = self.read(&line.context("read from cargo")?);
-            let _ = stderr().write_all(rendered.as_bytes());
-            executable = found.or(executable);
-        }
+        let executable = self.read(output, |message| {
+            let _ = stderr().write_all(message.as_bytes());
+        })?;
         let status = child.wait().context("wait for cargo")?;
-        match executable {
-            Some(executable) if status.success() => Ok(executable),
-            _ => Err(Error::new(format!("{} doesn't compile", self.target))),
-        }
+        let executable = executable.filter(|_| status.success());
+        executable.ok_or_else(|| Error::new(format!("{} doesn't compile", self.target)))
     }
 
     /// Does the same, but prints nothing.
@@ -100,21 +100,15 @@ impl Build {
     /// As for [`Build::run`]. If the program doesn't compile, the message is what cargo and the compiler say.
     pub fn run_quietly(&self) -> Result<PathBuf> {
         let output = self.command().arg("--quiet").output().context("start cargo")?;
-        let (mut said, mut executable) = (String::new(), None);
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            let (rendered, found) = self.read(line);
-            said += &rendered;
-            executable = found.or(executable);
-        }
-        match executable {
-            Some(executable) if output.status.success() => Ok(executable),
-            _ => Err(Error::new(said + &String::from_utf8_lossy(&output.stderr))),
-        }
+        let mut said = String::new();
+        let executable = self.read(&output.stdout[..], |message| said += &message)?;
+        let executable = executable.filter(|_| output.status.success());
+        executable.ok_or_else(|| Error::new(said + &String::from_utf8_lossy(&output.stderr)))
     }
 
     fn command(&self) -> Command {
         let format = if self.color { "json-diagnostic-rendered-ansi" } else { "json" };
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+        let mut cargo = cargo();
         // Not only the target: `cargo build --bin` wouldn't build a package's dev-dependencies anyway.
         cargo.args(["build", &format!("--message-format={format}")]);
         cargo.args([&format!("--{}", self.kind), &self.target]);
@@ -137,14 +131,21 @@ impl Build {
         cargo
     }
 
-    /// Reads one of cargo's JSON messages: what to show, and the executable if it names ours.
-    fn read(&self, line: &str) -> (String, Option<PathBuf>) {
-        let Ok(message) = serde_json::from_str::<Value>(line) else { return Default::default() };
-        let rendered = message["message"]["rendered"].as_str();
-        let ours = message["target"]["name"] == self.target.as_str()
-            && message["target"]["kind"][0] == self.kind;
-        let executable = message["executable"].as_str().filter(|_| ours).map(PathBuf::from);
-        (rendered.map(|text| self.with_prefix(text)).unwrap_or_default(), executable)
+    /// Reads cargo's JSON messages. Returns the executable that one of them names as ours.
+    fn read(&self, output: impl Read, mut show: impl FnMut(String)) -> Result<Option<PathBuf>> {
+        let mut executable = None;
+        for line in BufReader::new(output).lines() {
+            let line = line.context("read from cargo")?;
+            let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+            if let Some(rendered) = message["message"]["rendered"].as_str() {
+                show(self.with_prefix(rendered));
+            }
+            let target = &message["target"];
+            if target["name"] == self.target.as_str() && target["kind"][0] == self.kind {
+                executable = message["executable"].as_str().map(PathBuf::from).or(executable);
+            }
+        }
+        Ok(executable)
     }
 
     fn with_prefix(&self, rendered: &str) -> String {

@@ -125,12 +125,7 @@ impl Drawing<'_> {
         for label in labels {
             self.y += LINE;
             let class = if own && label.ends_with("its own") { "accent" } else { "quiet" };
-            let _ = writeln!(
-                self.boxes,
-                "<text class=\"{class}\" x=\"{}\" y=\"{}\" font-size=\"13\">{label}</text>",
-                depth * GAP + 13,
-                self.y - 4
-            );
+            self.text(&format!(" class=\"{class}\""), depth * GAP + 13, self.y - 4, label);
         }
         self.y += 6;
         let place = self.frames.len();
@@ -148,6 +143,14 @@ impl Drawing<'_> {
         );
         self.frames.insert_str(place, &frame);
         self.y += 1;
+    }
+
+    fn text(&mut self, attributes: &str, x: usize, y: usize, words: &str) {
+        let words = escape(words);
+        let _ = writeln!(
+            self.boxes,
+            "<text{attributes} x=\"{x}\" y=\"{y}\" font-size=\"13\">{words}</text>"
+        );
     }
 
     fn node(&mut self, process: &Process, depth: usize) {
@@ -196,13 +199,7 @@ impl Drawing<'_> {
         };
         let third = note.map(|note| (42 + LINE, "", note));
         for (line, class, words) in [(22, bold, &shown), (42, "", &pids)].into_iter().chain(third) {
-            let _ = writeln!(
-                self.boxes,
-                "<text{class} x=\"{}\" y=\"{}\" font-size=\"13\">{}</text>",
-                x + 9,
-                top + line,
-                escape(words)
-            );
+            self.text(class, x + 9, top + line, words);
         }
         let third = note.map(|note| format!(" {note}.")).unwrap_or_default();
         self.words.push(format!("{title}: {pids}.{third}"));

@@ -1,4 +1,4 @@
-//! Who calls a program, and what surrounds it.
+//! What surrounds a program.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -10,12 +10,9 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
+use crate::caller::{Caller, UNPRIVILEGED_UID};
 use crate::error::{Context, Result};
 use crate::scratch::ScratchDir;
-
-/// The uid and gid of the ordinary user that root becomes for half of the tests. Not 65534, which a user
-/// namespace shows for every ID that it doesn't map.
-pub const UNPRIVILEGED_UID: u32 = 54321;
 
 /// Where every caller's commands are looked up.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -23,17 +20,8 @@ pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 /// How long a program may take for an answer, unless it's told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many processes and threads an ordinary user may have in a clean environment, more than before.
+/// How many processes and threads a program may have in a clean environment.
 const PROCESSES: u32 = 500;
-
-/// Who calls a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
-    /// A user with CAP_SYS_ADMIN.
-    Root,
-    /// A user without capabilities. If we are root, that's [`UNPRIVILEGED_UID`].
-    Rootless,
-}
 
 /// The surroundings of a program: user, directory, variables, and its timeout.
 #[derive(Debug)]
@@ -78,7 +66,7 @@ impl Environment {
         self.timeout = timeout;
     }
 
-    /// Returns how many processes more than now the user may have. Only a clean environment has a limit.
+    /// Returns how many processes and threads a program may have. Only a clean environment has a limit.
     pub(crate) fn process_limit(&self) -> Option<u32> {
         self.directory.as_ref().map(|_| PROCESSES)
     }

@@ -32,6 +32,11 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The program under test created more processes than any step needs, and was killed.
+    ProcessLimit {
+        /// The limit.
+        limit: u32,
+    },
     /// Anything else, in words.
     Message(String),
 }
@@ -44,7 +49,7 @@ impl Error {
 }
 
 impl Display for Error {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Error::Call { call, source } => match source.raw_os_error() {
                 Some(number) => {
@@ -65,6 +70,9 @@ impl Display for Error {
             Error::OutputLimit { limit } => {
                 write!(f, "it printed more than {} MiB, so it was killed", limit >> 20)
             }
+            Error::ProcessLimit { limit } => {
+                write!(f, "it created more than {limit} processes, so it was killed")
+            }
             Error::Message(message) => f.write_str(message),
         }
     }
@@ -72,7 +80,7 @@ impl Display for Error {
 
 /// A test that returns an error prints it with `{:?}`. The sentence is what its reader needs.
 impl Debug for Error {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         Display::fmt(self, f)
     }
 }

@@ -1,7 +1,7 @@
 //! How a program ended, what it printed, and what it left behind.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -17,6 +17,8 @@ pub struct Exit {
     pub mount_changes: Vec<String>,
     /// The timeout, if the program was killed for it.
     pub timed_out: Option<Duration>,
+    /// The limit on processes, if the program was killed for it.
+    pub process_limit: Option<u32>,
 }
 
 impl Exit {
@@ -28,6 +30,7 @@ impl Exit {
             }
             Some(("process", words)) => self.leaked_processes.push(words.to_owned()),
             Some(("mount", words)) => self.mount_changes.push(words.to_owned()),
+            Some(("limit", words)) => self.process_limit = words.parse().ok(),
             Some(("timeout", words)) => {
                 self.timed_out = words.parse().ok().map(Duration::from_millis);
             }
@@ -35,9 +38,12 @@ impl Exit {
         }
     }
 
-    /// Passes itself on with what was printed, unless the program was killed for its timeout: a status that we
-    /// caused is none of the program's.
-    pub(crate) fn in_time(self, wanted: &str, printed: String) -> Result<(Self, String)> {
+    /// Passes itself on with what was printed, unless the program was killed for a limit: a status that we caused
+    /// is none of the program's.
+    pub(crate) fn within_limits(self, wanted: &str, printed: String) -> Result<(Self, String)> {
+        if let Some(limit) = self.process_limit {
+            return Err(Error::ProcessLimit { limit });
+        }
         match self.timed_out {
             Some(limit) => Err(Error::Timeout { wanted: wanted.to_owned(), limit, printed }),
             None => Ok((self, printed)),
@@ -53,6 +59,11 @@ impl Exit {
     pub fn shell_status(&self) -> i32 {
         shell_status(self.status)
     }
+}
+
+/// Exits as a program did whose status a shell would show like this.
+pub fn exit_code(shell_status: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(shell_status).unwrap_or(u8::MAX))
 }
 
 /// What a program printed, and how it ended.

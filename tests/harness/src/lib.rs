@@ -11,7 +11,10 @@
 //!
 //! An instrument returns an [`Error`] if it has no answer. Only `test_support` panics, as `assert!` does.
 
+#![warn(unreachable_pub)]
+
 mod call;
+mod caller;
 pub mod cargo;
 mod diagram;
 mod environment;
@@ -44,19 +47,20 @@ mod trace;
 pub mod tracee;
 mod transcript;
 
-pub use call::{Call, CallError};
+pub use call::{Call, CallError, CallResult};
+pub use caller::{Caller, UNPRIVILEGED_UID};
 pub use diagram::{Highlights, diagram, moment};
-pub use environment::{Caller, Environment, SEARCH_PATH, UNPRIVILEGED_UID};
+pub use environment::{Environment, SEARCH_PATH};
 pub use error::{Context, Error, Result};
-pub use exit::{Captured, Exit, shell_status};
+pub use exit::{Captured, Exit, exit_code, shell_status};
 pub use helper_path::helper_path;
 pub use hold::Held;
 pub use output::OUTPUT_LIMIT;
 pub use process_tree::{Process, ProcessTree};
 pub use program::Program;
-pub use requirement::Requirement;
+pub use requirement::{Requirement, is_in_path};
 pub use restriction::Restriction;
-pub use running::Running;
+pub use running::{Running, send_signal};
 pub use scratch::ScratchDir;
 pub use session::Session;
 pub use stepper::{Event, Stepper};

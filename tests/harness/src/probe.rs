@@ -9,11 +9,11 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::call::{Call, CallError};
-use crate::environment::Caller;
+use crate::call::{Call, CallError, CallResult};
+use crate::caller::Caller;
 use crate::error::{Context, Error, Result};
 use crate::helper_path::helper_command;
-use crate::namespace::{CLONE_NEWTIME, enter_user_namespace};
+use crate::namespace::{CLONE_NEWTIME, enter_private_mounts, enter_user_namespace};
 
 /// Something that a machine may allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,29 +35,18 @@ pub enum Probe {
 use Probe::*;
 
 impl Probe {
-    const ALL: [(Probe, &'static str); 6] = [
-        (Pid, "pid"),
-        (Mounts, "mounts"),
-        (Procfs, "procfs"),
-        (Masks, "masks"),
-        (Time, "time"),
-        (Filter, "filter"),
-    ];
-
-    fn name(self) -> &'static str {
-        Probe::ALL.iter().find(|(probe, _)| *probe == self).map_or("", |(_, name)| name)
-    }
+    const ALL: [Probe; 6] = [Pid, Mounts, Procfs, Masks, Time, Filter];
 
     /// Returns the helper's arguments for it.
-    pub fn args(self, privilege: Caller) -> [&'static str; 3] {
-        let privilege = if privilege == Caller::Root { "root" } else { "userns" };
-        ["probe", privilege, self.name()]
+    pub fn args(self, caller: Caller) -> [String; 3] {
+        let privilege = if caller == Caller::Root { "root" } else { "userns" };
+        ["probe", privilege, &format!("{self:?}")].map(str::to_owned)
     }
 
     /// Returns the helper's arguments to try it as a step does: as root if that's allowed, and otherwise in a user
     /// namespace.
-    pub fn args_like_step(self) -> [&'static str; 3] {
-        ["probe", "step", self.name()]
+    pub fn args_like_step(self) -> [String; 3] {
+        ["probe", "step", &format!("{self:?}")].map(str::to_owned)
     }
 
     /// Runs the helper that `command` starts with [`Probe::args`], and returns the refusal, if there is one.
@@ -88,8 +77,8 @@ impl Probe {
 pub(crate) fn main(args: &[OsString]) -> Result<bool> {
     let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     let [privilege, name] = &words[..] else { return Err(Error::new("probe: two arguments")) };
-    let probe = Probe::ALL.iter().find(|(_, known)| known == name);
-    let (probe, _) = probe.ok_or_else(|| Error::new(format!("probe: no probe {name}")))?;
+    let probe = Probe::ALL.iter().find(|probe| format!("{probe:?}") == *name);
+    let probe = probe.ok_or_else(|| Error::new(format!("probe: no probe {name}")))?;
     match attempt(privilege, *probe) {
         Ok(worked) => Ok(worked),
         Err(refusal) => {
@@ -99,7 +88,7 @@ pub(crate) fn main(args: &[OsString]) -> Result<bool> {
     }
 }
 
-fn attempt(privilege: &str, probe: Probe) -> std::result::Result<bool, CallError> {
+fn attempt(privilege: &str, probe: Probe) -> CallResult<bool> {
     match (privilege, probe) {
         (_, Filter) => {
             return unshare(CloneFlags::empty())
@@ -118,12 +107,12 @@ fn attempt(privilege: &str, probe: Probe) -> std::result::Result<bool, CallError
         _ => enter_user_namespace(CloneFlags::CLONE_NEWPID)?,
     }
     match probe {
-        Mounts => private_mounts()?,
+        Mounts => enter_private_mounts()?,
         Time => time_namespace()?,
         _ => {}
     }
     let Ok(mut first) = helper_command() else { return Ok(false) };
-    let first = first.args(["probe", "inside", probe.name()]);
+    let first = first.args(["probe", "inside", &format!("{probe:?}")]);
     if probe == Time {
         // To set an ID, std forks. Older kernels refuse vfork in a new time namespace, and the step forks too.
         std::os::unix::process::CommandExt::gid(first, 0);
@@ -132,26 +121,19 @@ fn attempt(privilege: &str, probe: Probe) -> std::result::Result<bool, CallError
     Ok(status.success())
 }
 
-fn private_mounts() -> std::result::Result<(), CallError> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(Call::UnshareMount.failed())?;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
-        .map_err(Call::MountPrivate.failed())
-}
-
 /// No programs, devices or set-user-ID bits from there.
 fn restrictive() -> MsFlags {
     MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC
 }
 
-fn mount_procfs() -> std::result::Result<(), CallError> {
-    private_mounts()?;
+fn mount_procfs() -> CallResult {
+    enter_private_mounts()?;
     mount(Some("proc"), "/proc", Some("proc"), restrictive(), None::<&str>)
         .map_err(Call::MountProc.failed())
 }
 
 /// Mounts as the last step does, on paths that every procfs has.
-fn mount_masks() -> std::result::Result<(), CallError> {
+fn mount_masks() -> CallResult {
     mount_procfs()?;
     let (bind, read_only) = (MsFlags::MS_BIND, restrictive() | MsFlags::MS_RDONLY);
     mount(Some("/dev/null"), "/proc/uptime", None::<&str>, bind, None::<&str>)
@@ -167,7 +149,7 @@ fn mount_masks() -> std::result::Result<(), CallError> {
 
 /// Creates a time namespace for the children, and sets its clock to what it is. That needs the same privilege
 /// as any other time.
-fn time_namespace() -> std::result::Result<(), CallError> {
+fn time_namespace() -> CallResult {
     unshare(CLONE_NEWTIME).map_err(Call::UnshareTime.failed())?;
     let offsets =
         fs::read("/proc/self/timens_offsets").map_err(Call::WriteTimensOffsets.failed())?;

@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::sync::OnceLock;
 
+use nix::sys::signal::Signal;
+
 use crate::error::{Context, Error, Result};
 
 /// Where this process reads /proc.
@@ -109,11 +111,36 @@ pub fn own_descendants() -> Result<Vec<Stat>> {
 pub(crate) fn tasks_of(uid: u32) -> io::Result<u64> {
     let tasks = |entry: fs::DirEntry| {
         let is_process = entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
-        let tasks = is_process.then(|| fs::metadata(entry.path().join("task")).ok())??;
-        // A link for each directory in it, and two for the directory itself.
-        (tasks.uid() == uid).then(|| tasks.nlink().saturating_sub(2))
+        let directory = is_process.then(|| fs::metadata(entry.path().join("task")).ok())??;
+        (directory.uid() == uid).then(|| tasks_in(&directory))
     };
     Ok(fs::read_dir("/proc")?.flatten().filter_map(tasks).sum())
+}
+
+/// Counts the processes below the calling one, with their threads.
+///
+/// # Errors
+/// There is no /proc.
+pub(crate) fn own_tasks() -> Result<u64> {
+    let directory = |process: &Stat| fs::metadata(format!("{}/{}/task", root(), process.pid)).ok();
+    Ok(own_descendants()?.iter().filter_map(directory).map(|found| tasks_in(&found)).sum())
+}
+
+/// Counts the processes in this /proc's PID namespace, and looks at none of them, which is ten times as fast.
+pub(crate) fn count_processes() -> Result<usize> {
+    let entries = fs::read_dir(root()).context("read /proc")?.flatten();
+    Ok(entries.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()).count())
+}
+
+/// A link for each directory in it, and two for the directory itself.
+fn tasks_in(directory: &fs::Metadata) -> u64 {
+    directory.nlink().saturating_sub(2)
+}
+
+/// Counts the processes and threads of every user, which costs no walk through /proc.
+pub(crate) fn all_tasks() -> Option<u64> {
+    let text = fs::read_to_string(format!("{}/loadavg", root())).ok()?;
+    text.split(' ').nth(3)?.split_once('/')?.1.parse().ok()
 }
 
 /// Reads a process's arguments. A zombie has none.
@@ -134,6 +161,11 @@ pub fn status_field(pid: i32, field: &str) -> Option<String> {
 pub fn signal_mask(pid: i32, field: &str) -> u64 {
     let mask = status_field(pid, field).and_then(|mask| u64::from_str_radix(&mask, 16).ok());
     mask.unwrap_or(0)
+}
+
+/// Whether a signal is in a mask of /proc/PID/status.
+pub fn has_signal(pid: i32, field: &str, signal: Signal) -> bool {
+    signal_mask(pid, field) & (1 << (signal as u32 - 1)) != 0
 }
 
 /// Reads a process's PIDs, from this /proc's PID namespace inward.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::environment::{Caller, Environment};
+use crate::caller::Caller;
+use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::session::Session;
 use crate::supervisor::Supervisor;
@@ -94,6 +95,12 @@ impl Program {
     /// Prepares the command line `name arg…`, to be run under a supervisor.
     pub fn supervise<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Supervisor {
         Supervisor::new(&self.environment, &self.path, &self.name, args)
+    }
+
+    /// Prepares a shell script, in which `"$0"` is the program, to be run under a supervisor.
+    pub fn script(&self, script: &str) -> Supervisor {
+        let args = ["-c".as_ref(), script.as_ref(), self.path.as_os_str()];
+        self.environment.supervise("sh", args)
     }
 
     /// Runs `name arg…` to its end without input.

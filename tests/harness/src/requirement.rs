@@ -1,10 +1,15 @@
 //! What a machine must be able to do for a test.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Mutex;
 
-use crate::environment::{Caller, SEARCH_PATH};
+use nix::unistd::{AccessFlags, access};
+
+use crate::caller::Caller;
+use crate::environment::SEARCH_PATH;
 use crate::error::{Error, Result};
 use crate::helper_path::helper_path;
 use crate::probe::Probe;
@@ -13,29 +18,15 @@ use crate::program::Program;
 /// What a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Requirement {
-    /// A caller with CAP_SYS_ADMIN, who creates a PID namespace without a user namespace.
-    Root,
-    /// An ordinary user, who creates a PID namespace in a user namespace.
-    Userns,
-    /// A root caller who can mount a procfs.
-    RootProcfs,
-    /// An ordinary user who can. In a container whose engine covers parts of /proc, only real root can.
-    UsernsProcfs,
+    /// This caller, who creates a PID namespace: root without a user namespace, an ordinary user in one.
+    Caller(Caller),
+    /// This caller, who can also mount a procfs. In a container whose engine covers parts of /proc, only real root can.
+    Procfs(Caller),
     /// A program in the callers' search path.
     Tool(&'static str),
 }
 
 impl Requirement {
-    /// Returns what `caller` needs to create a PID namespace.
-    pub fn caller(caller: Caller) -> Self {
-        if caller == Caller::Root { Requirement::Root } else { Requirement::Userns }
-    }
-
-    /// Returns what `caller` needs to mount a procfs.
-    pub fn procfs(caller: Caller) -> Self {
-        if caller == Caller::Root { Requirement::RootProcfs } else { Requirement::UsernsProcfs }
-    }
-
     /// Tries it, once in the life of the calling process.
     ///
     /// # Errors
@@ -45,10 +36,8 @@ impl Requirement {
         let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let missing = known.entry(self).or_insert_with(|| {
             let result = match self {
-                Requirement::Root => probe(Caller::Root, Probe::Pid),
-                Requirement::Userns => probe(Caller::Rootless, Probe::Pid),
-                Requirement::RootProcfs => probe(Caller::Root, Probe::Procfs),
-                Requirement::UsernsProcfs => probe(Caller::Rootless, Probe::Procfs),
+                Requirement::Caller(caller) => probe(caller, Probe::Pid),
+                Requirement::Procfs(caller) => probe(caller, Probe::Procfs),
                 Requirement::Tool(program) => find_tool(program),
             };
             result.err().map(|error| error.to_string())
@@ -59,12 +48,12 @@ impl Requirement {
 
 /// The name in COURSE_REQUIRE.
 impl Display for Requirement {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Requirement::Root => "root",
-            Requirement::Userns => "userns",
-            Requirement::RootProcfs => "root-proc",
-            Requirement::UsernsProcfs => "userns-proc",
+            Requirement::Caller(Caller::Root) => "root",
+            Requirement::Caller(Caller::Rootless) => "userns",
+            Requirement::Procfs(Caller::Root) => "root-proc",
+            Requirement::Procfs(Caller::Rootless) => "userns-proc",
             Requirement::Tool(program) => program,
         })
     }
@@ -79,6 +68,13 @@ fn probe(caller: Caller, probe: Probe) -> Result {
 }
 
 fn find_tool(program: &str) -> Result {
-    let found = std::env::split_paths(SEARCH_PATH).any(|place| place.join(program).is_file());
+    let found = is_in_path(program, SEARCH_PATH.as_ref());
     if found { Ok(()) } else { Err(Error::new(format!("{program} isn't installed"))) }
+}
+
+/// Looks for a program in the directories of `path`. It isn't started, because it may be what's broken.
+pub fn is_in_path(program: &str, path: &OsStr) -> bool {
+    env::split_paths(path)
+        .map(|directory| directory.join(program))
+        .any(|file| file.is_file() && access(&file, AccessFlags::X_OK).is_ok())
 }

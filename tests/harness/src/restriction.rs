@@ -1,6 +1,6 @@
 //! Places where the kernel refuses something, made for a single run.
 
-use crate::environment::Caller;
+use crate::caller::Caller;
 use crate::error::Result;
 use crate::program::Program;
 use crate::requirement::Requirement;
@@ -91,6 +91,21 @@ pub enum Restriction {
 
 use Restriction::*;
 
+/// What makes a place.
+enum Recipe {
+    /// The rules of a seccomp filter.
+    Filter(&'static [&'static str]),
+    /// A subcommand of the helper.
+    Helper(&'static str),
+    /// A program and its options. The words that follow are what it starts.
+    Words(&'static [&'static str]),
+    /// A shell, a script, and how the script starts the words that follow.
+    Script(&'static [&'static str], &'static str, &'static str),
+}
+
+use Recipe::*;
+
+const SHELL: &[&str] = &["sh", "-c"];
 /// Starts a shell script as root of a user namespace.
 const AS_ROOT: &[&str] = &["unshare", "--user", "--map-root-user", "sh", "-c"];
 /// Does so with mounts of its own.
@@ -98,65 +113,115 @@ const WITH_MOUNTS: &[&str] = &["unshare", "--user", "--map-root-user", "--mount"
 /// Does so as PID 1 of a PID namespace.
 const IN_PID_NAMESPACE: &[&str] =
     &["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "sh", "-c"];
-/// Becomes the words that follow, without CAP_SYS_ADMIN.
+
+const EXEC: &str = "exec \"$@\"";
+/// Does so without CAP_SYS_ADMIN.
 const DROP_ADMIN: &str = "exec setpriv --bounding-set -sys_admin \"$@\"";
 
-impl Restriction {
-    /// Every restriction, in the order of their definition.
-    pub const ALL: [Self; 37] = [
-        UnmappedUser,
+/// Every restriction and its recipe, in the order of their definition.
+const RECIPES: [(Restriction, Recipe); 37] = [
+    (UnmappedUser, Words(&["unshare", "--user"])),
+    // Every mount once more, below /tmp. The old /tmp is then at /tmp in the chroot.
+    (
         Chroot,
+        Script(
+            WITH_MOUNTS,
+            "mount --rbind / /tmp",
+            "exec chroot /tmp setpriv --bounding-set -sys_admin \"$@\"",
+        ),
+    ),
+    (
         ChrootNotMounted,
-        UserNsLimit,
-        PidNsLimit,
-        MaxPidNesting,
-        CoveredProc,
-        ReadOnlyRoot,
-        NoProc,
-        NoProcRootless,
-        DeadProc,
-        BinfmtMisc,
-        NoDev,
+        Script(
+            WITH_MOUNTS,
+            "mount -t tmpfs none /mnt && mkdir /mnt/root && cd /mnt/root && for path in /*; do \
+             test -d \"$path\" || continue; mkdir \".$path\" && mount --rbind \"$path\" \".$path\" || exit; \
+             done",
+            "exec chroot . \"$@\"",
+        ),
+    ),
+    (UserNsLimit, Script(AS_ROOT, "echo 0 >/proc/sys/user/max_user_namespaces", DROP_ADMIN)),
+    (PidNsLimit, Script(AS_ROOT, "echo 0 >/proc/sys/user/max_pid_namespaces", EXEC)),
+    (MaxPidNesting, Helper("nest-pidns")),
+    (CoveredProc, Script(WITH_MOUNTS, "mount -t tmpfs none /proc/sys", DROP_ADMIN)),
+    (ReadOnlyRoot, Script(WITH_MOUNTS, "mount -o remount,bind,ro /", EXEC)),
+    (NoProc, Script(WITH_MOUNTS, "mount -t tmpfs none /proc", EXEC)),
+    (NoProcRootless, Script(WITH_MOUNTS, "mount -t tmpfs none /proc", DROP_ADMIN)),
+    (DeadProc, Script(WITH_MOUNTS, "unshare --pid --fork mount -t proc proc /proc", EXEC)),
+    (BinfmtMisc, Script(WITH_MOUNTS, "mount -t tmpfs none /proc/sys/fs/binfmt_misc", DROP_ADMIN)),
+    (NoDev, Script(WITH_MOUNTS, "mount -t tmpfs none /dev", EXEC)),
+    (
         NullIsFile,
+        Script(
+            WITH_MOUNTS,
+            "mount -t tmpfs none /mnt && : >/mnt/null && mount --bind /mnt/null /dev/null",
+            EXEC,
+        ),
+    ),
+    (
         NullRefused,
+        Script(
+            WITH_MOUNTS,
+            "mount --bind /dev/null /dev/null && mount -o remount,bind,nodev /dev/null",
+            EXEC,
+        ),
+    ),
+    // The shell stays PID 1, so that the program isn't.
+    (
         ProcSubset,
-        IgnoredSigchld,
-        DeletedDirectory,
-        NoPath,
-        ProcessLimit,
-        NoUnshareNoMount,
-        NoMount,
-        NoNamespaces,
-        UsernsWithoutCaps,
-        SecurityModule,
+        Script(IN_PID_NAMESPACE, "mount -t proc -o subset=pid proc /proc", "\"$@\"; exit \"$?\""),
+    ),
+    (IgnoredSigchld, Words(&["env", "--ignore-signal=CHLD"])),
+    (DeletedDirectory, Script(SHELL, "dir=$(mktemp -d) && cd \"$dir\" && rmdir \"$dir\"", EXEC)),
+    (NoPath, Words(&["env", "--unset=PATH"])),
+    (ProcessLimit, Words(&["prlimit", "--nproc=1"])),
+    (NoUnshareNoMount, Filter(&["unshare=EPERM", "mount=EPERM"])),
+    (NoMount, Filter(&["mount=EPERM"])),
+    (NoNamespaces, Filter(&["unshare=EINVAL"])),
+    (UsernsWithoutCaps, Filter(&["unshare(CLONE_NEWPID)=EPERM", "open-to-write=EACCES"])),
+    (SecurityModule, Filter(&["unshare=EACCES"])),
+    // The command line is in the container's configuration. Some versions of runc mount themselves for a moment, so
+    // it gets private mounts if that's allowed.
+    (
         Runc,
-        NoTimeNs,
-        NoTimeNsKernel,
-        TimeNsLimit,
-        NoSysTime,
-        ReadOnlyProc,
-        NoWriting,
-        NoBind,
-        BindForbidden,
-        NoTmpfs,
-        NoRemount,
-        RemountUnsupported,
-    ];
+        Script(
+            SHELL,
+            "private='unshare --mount --propagation private'; $private true 2>/dev/null || private=",
+            "exec $private runc --root state run --bundle bundle \"course-$$\"",
+        ),
+    ),
+    (NoTimeNs, Filter(&["unshare(CLONE_NEWTIME)=EPERM"])),
+    (NoTimeNsKernel, Filter(&["unshare(CLONE_NEWTIME)=EINVAL"])),
+    (TimeNsLimit, Script(AS_ROOT, "echo 0 >/proc/sys/user/max_time_namespaces", EXEC)),
+    (NoSysTime, Script(AS_ROOT, ":", "exec setpriv --bounding-set -sys_time \"$@\"")),
+    (ReadOnlyProc, Script(WITH_MOUNTS, "mount -o remount,bind,ro /proc", EXEC)),
+    (NoWriting, Filter(&["open-to-write=EACCES"])),
+    (NoBind, Filter(&["mount(MS_BIND)=EPERM"])),
+    (BindForbidden, Filter(&["mount(MS_BIND)=EACCES"])),
+    (NoTmpfs, Filter(&["mount(MS_RDONLY)=EPERM"])),
+    (NoRemount, Filter(&["mount(MS_REMOUNT)=EPERM"])),
+    (RemountUnsupported, Filter(&["mount(MS_REMOUNT)=EINVAL"])),
+];
+
+impl Restriction {
+    /// Lists every restriction, in the order of their definition.
+    pub fn all() -> impl Iterator<Item = Self> {
+        RECIPES.iter().map(|(restriction, _)| *restriction)
+    }
 
     /// Returns what a machine needs to make it.
     pub fn requirements(self) -> Vec<Requirement> {
-        let tools: &[&'static str] = match self {
-            _ if self.filter().is_some() => &[],
-            DeletedDirectory | NoPath | MaxPidNesting => &[],
-            Runc => &["runc", "unshare"],
-            ProcessLimit => &["prlimit"],
-            IgnoredSigchld => &["env"],
+        let tools: &[&'static str] = match (self, self.recipe()) {
+            (DeletedDirectory | NoPath, _) | (_, Filter(_) | Helper(_)) => &[],
+            (Runc, _) => &["runc", "unshare"],
+            (ProcessLimit, _) => &["prlimit"],
+            (IgnoredSigchld, _) => &["env"],
             _ => &["unshare", "mount", "setpriv"],
         };
         let tools = tools.iter().copied().map(Requirement::Tool);
         // A program that's root there may be an ordinary user here.
         let procfs = matches!(self, ProcSubset | DeadProc | BinfmtMisc);
-        let procfs = procfs.then_some(Requirement::UsernsProcfs);
+        let procfs = procfs.then_some(Requirement::Procfs(Caller::Rootless));
         tools.chain(procfs).collect()
     }
 
@@ -177,107 +242,23 @@ impl Restriction {
         Ok(supervisor)
     }
 
-    /// Returns the rules of the seccomp filter, for a restriction that is one.
-    fn filter(self) -> Option<&'static [&'static str]> {
-        Some(match self {
-            NoUnshareNoMount => &["unshare=EPERM", "mount=EPERM"],
-            NoMount => &["mount=EPERM"],
-            NoNamespaces => &["unshare=EINVAL"],
-            UsernsWithoutCaps => &["unshare(CLONE_NEWPID)=EPERM", "open-to-write=EACCES"],
-            SecurityModule => &["unshare=EACCES"],
-            NoTimeNs => &["unshare(CLONE_NEWTIME)=EPERM"],
-            NoTimeNsKernel => &["unshare(CLONE_NEWTIME)=EINVAL"],
-            NoWriting => &["open-to-write=EACCES"],
-            NoBind => &["mount(MS_BIND)=EPERM"],
-            BindForbidden => &["mount(MS_BIND)=EACCES"],
-            NoTmpfs => &["mount(MS_RDONLY)=EPERM"],
-            NoRemount => &["mount(MS_REMOUNT)=EPERM"],
-            RemountUnsupported => &["mount(MS_REMOUNT)=EINVAL"],
-            _ => return None,
-        })
+    fn recipe(self) -> &'static Recipe {
+        let known = RECIPES.iter().find(|(restriction, _)| *restriction == self);
+        known.map_or(&Words(&[]), |(_, recipe)| recipe)
     }
 
     /// Returns the command line that makes it, and then starts the words that follow.
     fn wrapper(self) -> Vec<String> {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        let script = |shell: &[&str], script: &str| words(&[shell, &[script, "sh"]].concat());
+        let words = |lists: &[&[&str]]| lists.concat().into_iter().map(str::to_owned).collect();
         // The supervisor is the helper, and so is what this path leads to from there.
-        let helper = |args: &[&str]| words(&[&["/proc/self/exe", "as"], args, &["--"]].concat());
-        if let Some(rules) = self.filter() {
-            return helper(&[&["seccomp"], rules].concat());
-        }
-        match self {
-            UnmappedUser => words(&["unshare", "--user"]),
-            // Every mount once more, below /tmp. The old /tmp is then at /tmp in the chroot.
-            Chroot => script(
-                WITH_MOUNTS,
-                &format!(
-                    "mount --rbind / /tmp && {}",
-                    DROP_ADMIN.replace("exec", "exec chroot /tmp")
-                ),
-            ),
-            ChrootNotMounted => script(
-                WITH_MOUNTS,
-                "mount -t tmpfs none /mnt && mkdir /mnt/root && cd /mnt/root && for path in /*; do \
-                 test -d \"$path\" || continue; mkdir \".$path\" && mount --rbind \"$path\" \".$path\" || exit; \
-                 done; exec chroot . \"$@\"",
-            ),
-            UserNsLimit => script(
-                AS_ROOT,
-                &format!("echo 0 >/proc/sys/user/max_user_namespaces && {DROP_ADMIN}"),
-            ),
-            PidNsLimit => {
-                script(AS_ROOT, "echo 0 >/proc/sys/user/max_pid_namespaces && exec \"$@\"")
+        let helper = ["/proc/self/exe", "as"];
+        match self.recipe() {
+            Filter(rules) => words(&[&helper, &["seccomp"], rules, &["--"]]),
+            Helper(subcommand) => words(&[&helper, &[subcommand, "--"]]),
+            Words(list) => words(&[list]),
+            Script(shell, script, start) => {
+                words(&[shell, &[&format!("{script} && {start}"), "sh"]])
             }
-            TimeNsLimit => {
-                script(AS_ROOT, "echo 0 >/proc/sys/user/max_time_namespaces && exec \"$@\"")
-            }
-            MaxPidNesting => helper(&["nest-pidns"]),
-            CoveredProc => {
-                script(WITH_MOUNTS, &format!("mount -t tmpfs none /proc/sys && {DROP_ADMIN}"))
-            }
-            ReadOnlyRoot => script(WITH_MOUNTS, "mount -o remount,bind,ro / && exec \"$@\""),
-            ReadOnlyProc => script(WITH_MOUNTS, "mount -o remount,bind,ro /proc && exec \"$@\""),
-            NoProc => script(WITH_MOUNTS, "mount -t tmpfs none /proc && exec \"$@\""),
-            NoProcRootless => {
-                script(WITH_MOUNTS, &format!("mount -t tmpfs none /proc && {DROP_ADMIN}"))
-            }
-            DeadProc => {
-                script(WITH_MOUNTS, "unshare --pid --fork mount -t proc proc /proc && exec \"$@\"")
-            }
-            BinfmtMisc => script(
-                WITH_MOUNTS,
-                &format!("mount -t tmpfs none /proc/sys/fs/binfmt_misc && {DROP_ADMIN}"),
-            ),
-            NoDev => script(WITH_MOUNTS, "mount -t tmpfs none /dev && exec \"$@\""),
-            NullIsFile => script(
-                WITH_MOUNTS,
-                "mount -t tmpfs none /mnt && : >/mnt/null && mount --bind /mnt/null /dev/null && exec \"$@\"",
-            ),
-            NullRefused => script(
-                WITH_MOUNTS,
-                "mount --bind /dev/null /dev/null && mount -o remount,bind,nodev /dev/null && exec \"$@\"",
-            ),
-            // The shell stays PID 1, so that the program isn't.
-            ProcSubset => script(
-                IN_PID_NAMESPACE,
-                "mount -t proc -o subset=pid proc /proc && \"$@\"; exit \"$?\"",
-            ),
-            IgnoredSigchld => words(&["env", "--ignore-signal=CHLD"]),
-            NoSysTime => script(AS_ROOT, "exec setpriv --bounding-set -sys_time \"$@\""),
-            DeletedDirectory => script(
-                &["sh", "-c"],
-                "dir=$(mktemp -d) && cd \"$dir\" && rmdir \"$dir\" && exec \"$@\"",
-            ),
-            NoPath => words(&["env", "--unset=PATH"]),
-            ProcessLimit => words(&["prlimit", "--nproc=1"]),
-            // The command line is in the container's configuration. Some versions of runc mount themselves for
-            // a moment, so it gets private mounts if that's allowed.
-            _ => script(
-                &["sh", "-c"],
-                "private='unshare --mount --propagation private'; $private true 2>/dev/null || private=; \
-                 exec $private runc --root state run --bundle bundle \"course-$$\"",
-            ),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::environment::Caller;
+use crate::caller::Caller;
 use crate::error::{Context, Error, Result};
 use crate::program::Program;
 

@@ -1,9 +1,12 @@
 //! A program that runs under a supervisor: how it's waited for, and how it's ended.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::Child;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -11,9 +14,13 @@ use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
+use crate::process_tree::ProcessTree;
 use crate::procfs;
 use crate::scratch::sweep;
-use crate::supervisor::GRACE;
+
+/// How long the helper may take to start, to report what's left after the program, and to exit. It gives orphans
+/// ten seconds itself.
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
 /// How much later than the helper's our own deadline is. The program may have stopped the helper.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -21,12 +28,21 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// How long after we continued the helper we look whether the program has stopped it again.
 const GLANCE: Duration = Duration::from_millis(200);
 
+/// Sends a signal to a process.
+///
+/// # Errors
+/// The process is gone, or isn't ours.
+pub fn send_signal(pid: i32, signal: Signal) -> Result {
+    kill(Pid::from_raw(pid), signal).context(format!("kill({signal})"))
+}
+
 /// A program that runs under a supervisor.
 pub struct Running {
     pub(crate) helper: Child,
-    pub(crate) control: Option<Reports>,
+    pub(crate) control: RefCell<Option<Reports>>,
     pub(crate) pid: i32,
     pub(crate) limit: Option<Duration>,
+    pub(crate) answer_timeout: Duration,
 }
 
 impl Running {
@@ -35,9 +51,38 @@ impl Running {
         self.pid
     }
 
+    /// Reads the tree below that process.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn tree(&self) -> Result<ProcessTree> {
+        ProcessTree::of(self.pid)
+    }
+
+    /// Looks at the tree until it is as wanted. The kernel has no event for a process that is reaped or stopped below
+    /// our children.
+    ///
+    /// # Errors
+    /// It isn't in the time of an answer; the message has the tree.
+    pub fn wait_for_tree(&self, wanted: impl Fn(&ProcessTree) -> bool) -> Result<ProcessTree> {
+        let deadline = Instant::now() + self.answer_timeout;
+        loop {
+            let tree = self.tree().map_err(|error| self.explain(error))?;
+            if wanted(&tree) {
+                return Ok(tree);
+            }
+            if Instant::now() > deadline {
+                let error = format!("the tree is still like this:\n{}", tree.text());
+                return Err(self.explain(Error::new(error)));
+            }
+            sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Returns what ends the program and everything it started.
     pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static {
-        let control = self.control.as_ref().and_then(|control| control.stream().try_clone().ok());
+        let control = self.control.borrow();
+        let control = control.as_ref().and_then(|control| control.stream().try_clone().ok());
         move || {
             if let Some(control) = control {
                 let _ = control.shutdown(Shutdown::Write);
@@ -60,6 +105,13 @@ impl Running {
     /// As for [`Running::wait`].
     pub fn wait_with_timeout(self, timeout: Duration) -> Result<Exit> {
         self.wait_at_most(Some(timeout))
+    }
+
+    /// Says why the program gives no answer, if the helper killed it for its number of processes.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let mut control = self.control.borrow_mut();
+        let limit = control.as_mut().and_then(Reports::process_limit);
+        limit.map_or(error, |limit| Error::ProcessLimit { limit })
     }
 
     /// Kills the program and everything it started, and waits for that.
@@ -146,20 +198,38 @@ impl Running {
 /// The lines that the helper sends.
 pub(crate) struct Reports {
     control: BufReader<UnixStream>,
+    read_ahead: VecDeque<String>,
     pub(crate) deadline: Option<Instant>,
 }
 
 impl Reports {
     pub(crate) fn new(control: UnixStream) -> Self {
-        Reports { control: BufReader::new(control), deadline: None }
+        Reports { control: BufReader::new(control), read_ahead: VecDeque::new(), deadline: None }
     }
 
     fn stream(&self) -> &UnixStream {
         self.control.get_ref()
     }
 
+    /// Returns the limit on processes, if a line that has come says that the program exceeded it.
+    fn process_limit(&mut self) -> Option<u32> {
+        self.deadline = Some(Instant::now() + Duration::from_millis(1));
+        while let Ok(Some(line)) = self.read_line() {
+            self.read_ahead.push_back(line);
+        }
+        let limit = self.read_ahead.iter().find_map(|line| line.strip_prefix("limit "));
+        limit.and_then(|limit| limit.parse().ok())
+    }
+
     /// Returns the next line, or nothing if the whole line doesn't come before the deadline.
     pub(crate) fn next_line(&mut self) -> Result<Option<String>> {
+        match self.read_ahead.pop_front() {
+            Some(line) => Ok(Some(line)),
+            None => self.read_line(),
+        }
+    }
+
+    fn read_line(&mut self) -> Result<Option<String>> {
         use std::io::ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
         let mut line = Vec::new();
         loop {

@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access, geteuid, mkdtemp};
 
-use crate::environment::UNPRIVILEGED_UID;
+use crate::caller::UNPRIVILEGED_UID;
 use crate::error::{Context, Error, Result};
 
 /// How the names of our directories begin, so that we never remove another program's.

@@ -42,36 +42,35 @@ fn unknown(rule: &str) -> Error {
 }
 
 fn install(call: &str, errno: Errno) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    // Of the bits in `mask`, the argument has those of `value` and no other.
-    let only = |argument, mask: u64, value: u64| {
-        let operator = SeccompCmpOp::MaskedEq(mask);
-        let length = SeccompCmpArgLen::Dword;
-        SeccompRule::new(vec![SeccompCondition::new(argument, length, operator, value)?])
-    };
     let kinds = libc::MS_BIND | libc::MS_REMOUNT;
     let every_flag = u64::from(u32::MAX);
     let flag = |flag: i32| u64::from(flag.cast_unsigned());
     let to_write = flag(libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC);
-    let (number, rules) = match call {
-        "unshare" => (libc::SYS_unshare, vec![]),
+    // Of the bits in the second number, this argument has those of the third and no other.
+    let (number, only) = match call {
+        "unshare" => (libc::SYS_unshare, None),
         "unshare(CLONE_NEWPID)" => {
-            (libc::SYS_unshare, vec![only(0, every_flag, flag(libc::CLONE_NEWPID))?])
+            (libc::SYS_unshare, Some((0, every_flag, flag(libc::CLONE_NEWPID))))
         }
         "unshare(CLONE_NEWTIME)" => {
-            (libc::SYS_unshare, vec![only(0, every_flag, flag(libc::CLONE_NEWTIME))?])
+            (libc::SYS_unshare, Some((0, every_flag, flag(libc::CLONE_NEWTIME))))
         }
-        "mount" => (libc::SYS_mount, vec![]),
-        "ptrace" => (libc::SYS_ptrace, vec![]),
-        "mount(MS_BIND)" => (libc::SYS_mount, vec![only(3, kinds, libc::MS_BIND)?]),
-        "mount(MS_REMOUNT)" => {
-            (libc::SYS_mount, vec![only(3, libc::MS_REMOUNT, libc::MS_REMOUNT)?])
-        }
+        "mount" => (libc::SYS_mount, None),
+        "ptrace" => (libc::SYS_ptrace, None),
+        "mount(MS_BIND)" => (libc::SYS_mount, Some((3, kinds, libc::MS_BIND))),
+        "mount(MS_REMOUNT)" => (libc::SYS_mount, Some((3, libc::MS_REMOUNT, libc::MS_REMOUNT))),
         "mount(MS_RDONLY)" => {
-            (libc::SYS_mount, vec![only(3, kinds | libc::MS_RDONLY, libc::MS_RDONLY)?])
+            (libc::SYS_mount, Some((3, kinds | libc::MS_RDONLY, libc::MS_RDONLY)))
         }
-        "open-to-write" => (libc::SYS_openat, vec![only(2, to_write, to_write)?]),
+        "open-to-write" => (libc::SYS_openat, Some((2, to_write, to_write))),
         _ => return Err(unknown(call).into()),
     };
+    let mut rules = Vec::new();
+    if let Some((argument, mask, value)) = only {
+        let (length, operator) = (SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask));
+        let condition = SeccompCondition::new(argument, length, operator, value)?;
+        rules.push(SeccompRule::new(vec![condition])?);
+    }
     let filter = SeccompFilter::new(
         [(number, rules)].into(),
         SeccompAction::Allow,

@@ -1,19 +1,16 @@
 //! A shell, asked one question at a time.
 
-use std::cell::RefCell;
 use std::io::{PipeWriter, Write};
+use std::ops::Deref;
 use std::process::Stdio;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::process_tree::ProcessTree;
-use crate::running::Running;
+use crate::running::{Running, send_signal};
 use crate::supervisor::{Supervisor, pipes};
 
 /// What becomes of standard error.
@@ -31,7 +28,7 @@ pub struct Session {
     output: Output,
     errors: Option<Output>,
     timeout: Duration,
-    asked: RefCell<u32>,
+    asked: u32,
 }
 
 impl Session {
@@ -40,9 +37,7 @@ impl Session {
     /// # Errors
     /// No shell answers.
     pub fn start(supervisor: Supervisor) -> Result<Self> {
-        let mut session = Session::open(supervisor, Stderr::Captured)?;
-        session.run(":")?;
-        Ok(session)
+        Ok(Session::answering(supervisor, Stderr::Captured)?.0)
     }
 
     /// Does the same, with standard error passed on to ours.
@@ -50,14 +45,16 @@ impl Session {
     /// # Errors
     /// No shell answers.
     pub fn start_inheriting_stderr(supervisor: Supervisor) -> Result<Self> {
-        let mut session = Session::open(supervisor, Stderr::Inherited)?;
-        session.run(":")?;
-        Ok(session)
+        Ok(Session::answering(supervisor, Stderr::Inherited)?.0)
     }
 
     /// Starts a shell whose standard error is part of the answers. Returns what came before the first question.
     pub(crate) fn merged(supervisor: Supervisor) -> Result<(Self, String)> {
-        let mut session = Session::open(supervisor, Stderr::Merged)?;
+        Session::answering(supervisor, Stderr::Merged)
+    }
+
+    fn answering(supervisor: Supervisor, stderr: Stderr) -> Result<(Self, String)> {
+        let mut session = Session::open(supervisor, stderr)?;
         let before = session.run(":")?;
         Ok((session, before))
     }
@@ -98,7 +95,7 @@ impl Session {
         let running = supervisor.start(stdin.into(), to_stdout.into(), to_stderr)?;
         let output = Output::capture(stdout, running.stopper());
         let errors = errors.map(|errors| Output::capture(errors, running.stopper()));
-        Ok(Session { running, input: Some(input), output, errors, timeout, asked: RefCell::new(0) })
+        Ok(Session { running, input: Some(input), output, errors, timeout, asked: 0 })
     }
 
     /// Waits for the next line on standard output.
@@ -106,12 +103,12 @@ impl Session {
     /// # Errors
     /// It doesn't come in time.
     pub fn next_line(&self) -> Result<String> {
-        let line = self.output.read_until("\n", "a line on standard output", self.timeout)?;
+        let line = self.read_until("\n", "a line on standard output")?;
         Ok(line.trim_end_matches('\n').to_owned())
     }
 
     /// Waits for the next line, but no longer than `timeout`.
-    pub fn next_line_timeout(&self, timeout: Duration) -> Option<String> {
+    pub fn next_line_within(&self, timeout: Duration) -> Option<String> {
         let line = self.output.read_until("\n", "a line", timeout).ok()?;
         Some(line.trim_end_matches('\n').to_owned())
     }
@@ -130,14 +127,19 @@ impl Session {
     /// # Errors
     /// The shell doesn't answer in time.
     pub fn run_with_status(&mut self, line: &str) -> Result<(String, String)> {
-        *self.asked.borrow_mut() += 1;
-        let mark = format!("course: answer {} ends with ", self.asked.borrow());
+        self.asked += 1;
+        let mark = format!("course: answer {} ends with ", self.asked);
         self.send(&format!("{line}\necho \"{mark}$?\"\n"))?;
         let wanted = "an answer from the shell on standard input";
-        let answer = self.output.read_until(&mark, wanted, self.timeout)?;
+        let answer = self.read_until(&mark, wanted)?;
         let status = self.next_line()?;
         let answer = answer.strip_suffix(&mark).unwrap_or(&answer);
         Ok((answer.trim_end().to_owned(), status))
+    }
+
+    fn read_until(&self, end: &str, wanted: &str) -> Result<String> {
+        let read = self.output.read_until(end, wanted, self.timeout);
+        read.map_err(|error| self.running.explain(error))
     }
 
     /// Gives the shell its input, and waits for nothing.
@@ -146,28 +148,8 @@ impl Session {
     /// The shell is gone.
     pub fn send(&mut self, text: &str) -> Result {
         let input = self.input.as_mut().ok_or_else(|| Error::new("the input is closed"))?;
-        input.write_all(text.as_bytes()).context("write to the shell")
-    }
-
-    /// Returns the PID, on the host, of the process that was started.
-    pub fn pid(&self) -> i32 {
-        self.running.pid()
-    }
-
-    /// Reads the tree below that process.
-    ///
-    /// # Errors
-    /// The process is gone.
-    pub fn tree(&self) -> Result<ProcessTree> {
-        ProcessTree::of(self.pid())
-    }
-
-    /// Waits until the tree is as wanted.
-    ///
-    /// # Errors
-    /// It isn't in time; the message has the tree.
-    pub fn wait_for_tree(&self, wanted: impl Fn(&ProcessTree) -> bool) -> Result<ProcessTree> {
-        wait_for_tree(self.pid(), self.timeout, wanted)
+        let written = input.write_all(text.as_bytes()).context("write to the shell");
+        written.map_err(|error| self.running.explain(error))
     }
 
     /// Sends a signal to the process that was started.
@@ -175,7 +157,7 @@ impl Session {
     /// # Errors
     /// The process is gone.
     pub fn signal(&self, signal: Signal) -> Result {
-        kill(Pid::from_raw(self.pid()), signal).context(format!("kill({signal})"))
+        send_signal(self.pid(), signal)
     }
 
     /// Waits until everything has exited, with the shell's input still open. Returns what came on standard
@@ -188,7 +170,7 @@ impl Session {
         let exit = running.wait_with_timeout(timeout)?;
         drop(input);
         let errors = errors.map(Output::finish).transpose()?.unwrap_or_default();
-        exit.in_time("the program's exit", String::from_utf8_lossy(&errors).into_owned())
+        exit.within_limits("the program's exit", String::from_utf8_lossy(&errors).into_owned())
     }
 
     /// Closes the shell's input, so that it exits, and does the same.
@@ -201,22 +183,11 @@ impl Session {
     }
 }
 
-/// Looks at the tree below `pid` until it is as wanted. The kernel has no event for a process that is reaped or
-/// stopped below our children.
-pub(crate) fn wait_for_tree(
-    pid: i32,
-    timeout: Duration,
-    wanted: impl Fn(&ProcessTree) -> bool,
-) -> Result<ProcessTree> {
-    let deadline = Instant::now() + timeout;
-    loop {
-        let tree = ProcessTree::of(pid)?;
-        if wanted(&tree) {
-            return Ok(tree);
-        }
-        if Instant::now() > deadline {
-            return Err(Error::new(format!("the tree is still like this:\n{}", tree.text())));
-        }
-        sleep(Duration::from_millis(5));
+/// So that what runs can be asked for its PID and its tree.
+impl Deref for Session {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
     }
 }

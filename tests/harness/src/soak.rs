@@ -4,12 +4,9 @@
 //! to set there, and the kernel counts every namespace created below against them. With a limit of 1, one can
 //! be created only if none is left.
 
-use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::fmt::{self, Display, Formatter};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -69,46 +66,37 @@ impl Config {
     /// # Errors
     /// There's no helper.
     pub fn args(&self) -> Vec<OsString> {
-        let mut args = vec!["soak-one".into(), format!("runs={}", self.runs).into()];
-        args.push(format!("jobs={}", self.jobs).into());
-        args.push(format!("seed={}", self.seed).into());
-        args.push(format!("patience={}", self.patience.as_secs()).into());
-        args.extend(self.short.iter().map(|words| format!("short={words}").into()));
-        args.extend(self.long.iter().map(|words| format!("long={words}").into()));
-        let mut program = OsString::from("program=");
-        program.push(&self.program);
-        args.push(program);
+        let numbers = [self.runs.into(), self.jobs.into(), self.seed, self.patience.as_secs()];
+        let mut args: Vec<OsString> = vec!["soak-one".into(), self.program.clone().into()];
+        args.extend(numbers.map(|number| number.to_string().into()));
+        args.push(self.long.clone().unwrap_or_default().into());
+        args.extend(self.short.iter().map(OsString::from));
         args
     }
 
-    fn parse(args: &[OsString]) -> Result<Self> {
-        let mut config = Config { jobs: 1, patience: Duration::from_secs(10), ..Config::default() };
-        for arg in args {
-            let mut halves = arg.as_bytes().splitn(2, |byte| *byte == b'=');
-            let name = halves.next().unwrap_or_default();
-            let value = OsStr::from_bytes(halves.next().unwrap_or_default());
-            let text = value.to_string_lossy();
-            let number = || text.parse().map_err(|_| Error::new(format!("soak-one: {text}")));
-            match name {
-                b"program" => config.program = value.into(),
-                b"runs" => config.runs = u32::try_from(number()?).unwrap_or(u32::MAX),
-                b"jobs" => config.jobs = u32::try_from(number()?).unwrap_or(u32::MAX),
-                b"seed" => config.seed = number()?,
-                b"patience" => config.patience = Duration::from_secs(number()?),
-                b"short" => config.short.push(text.into_owned()),
-                b"long" => config.long = Some(text.into_owned()),
-                _ => return Err(Error::new(format!("soak-one: {}", arg.display()))),
-            }
-        }
-        Ok(config)
+    fn parse(args: &[OsString]) -> Option<Self> {
+        let [program, numbers @ .., long] = args.get(..6)? else { return None };
+        let numbers: Option<Vec<u64>> = numbers.iter().map(|n| n.to_str()?.parse().ok()).collect();
+        let [runs, jobs, seed, patience] = numbers?[..] else { return None };
+        Some(Config {
+            program: program.into(),
+            short: args[6..].iter().map(|words| words.to_string_lossy().into_owned()).collect(),
+            long: Some(long.to_string_lossy().into_owned()).filter(|words| !words.is_empty()),
+            runs: runs.try_into().ok()?,
+            jobs: jobs.try_into().ok()?,
+            seed,
+            patience: Duration::from_secs(patience),
+        })
     }
 }
 
 /// The helper's side: soaks, prints the outcome, and fails if it isn't clean.
 pub(crate) fn main(args: &[OsString]) -> Result<ExitCode> {
-    let outcome = soak(&Config::parse(args)?)?;
-    let _ = writeln!(io::stdout(), "{outcome}");
-    let clean = outcome.unexpected.is_empty() && outcome.left.is_empty();
+    let config = Config::parse(args).ok_or_else(|| Error::new(format!("soak-one: {args:?}")))?;
+    let Outcome { killed: [run, init, both], left, unexpected } = soak(&config)?;
+    let summary = format!("killed: run {run}, init {init}, both {both}");
+    let _ = writeln!(io::stdout(), "{}", [&[summary], &unexpected[..], &left].concat().join("\n"));
+    let clean = unexpected.is_empty() && left.is_empty();
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -130,19 +118,11 @@ struct Outcome {
     unexpected: Vec<String>,
 }
 
-impl Display for Outcome {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let [run, init, both] = self.killed;
-        write!(f, "killed: run {run}, init {init}, both {both}")?;
-        self.unexpected.iter().chain(&self.left).try_for_each(|line| write!(f, "\n{line}"))
-    }
-}
-
 fn soak(config: &Config) -> Result<Outcome> {
     enter_user_namespace(CloneFlags::empty())?;
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     let directory = ScratchDir::new("soak")?;
-    let before = Surroundings::look()?;
+    let before = mounts()?;
     let outcome = Mutex::new(Outcome::default());
     let next = AtomicU32::new(0);
     let work = || {
@@ -161,7 +141,8 @@ fn soak(config: &Config) -> Result<Outcome> {
     })?;
     let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcome.left = reap_orphans(config.patience)?;
-    outcome.left.extend(before.differences(&Surroundings::look()?));
+    let changed = procfs::changed_lines(&before, &mounts()?);
+    outcome.left.extend(changed.iter().map(|line| format!("mount {line}")));
     let files = fs::read_dir(directory.path()).context("read the directory")?;
     outcome.left.extend(files.flatten().map(|file| format!("file {}", file.path().display())));
     for (kind, flag) in KINDS {
@@ -292,28 +273,6 @@ fn namespace_left(kind: &str, flag: CloneFlags, patience: Duration) -> Result<Op
     }
 }
 
-/// What a run could change around it.
-struct Surroundings {
-    mounts: String,
-    files: BTreeSet<String>,
-}
-
-impl Surroundings {
-    fn look() -> Result<Self> {
-        let files = fs::read_dir("/proc/self/fd").context("read /proc/self/fd")?;
-        let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
-        // The directory that is being read is open, too, and has no other name.
-        let links = links.map(|link| link.display().to_string());
-        Ok(Surroundings {
-            mounts: fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?,
-            files: links.filter(|link| !link.starts_with("/proc/")).collect(),
-        })
-    }
-
-    fn differences(&self, after: &Self) -> Vec<String> {
-        let mounts = procfs::changed_lines(&self.mounts, &after.mounts);
-        let mounts = mounts.into_iter().map(|line| format!("mount {line}"));
-        let files = after.files.symmetric_difference(&self.files);
-        mounts.chain(files.map(|file| format!("open file {file}"))).collect()
-    }
+fn mounts() -> Result<String> {
+    fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")
 }

@@ -1,5 +1,6 @@
 //! The one way to run a program: below a supervisor, which adopts whatever outlives it.
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind::AddrInUse;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
@@ -19,12 +20,10 @@ use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::exit::Captured;
 use crate::helper_path::helper_command;
+use crate::namespace::is_ours;
 use crate::output::Output;
-use crate::running::{Reports, Running};
+use crate::running::{GRACE, Reports, Running};
 
-/// How long the helper may take to start, to report what's left after the program, and to exit. It gives orphans
-/// ten seconds itself.
-pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// A program to run in a session of its own. For root its mounts are private, so that neither side sees what
 /// the other mounts.
 pub struct Supervisor {
@@ -114,20 +113,18 @@ impl Supervisor {
     /// Runs it in another directory.
     #[must_use]
     pub fn in_directory(mut self, directory: &Path) -> Self {
-        self.helper = self.helper.map(|mut command| {
-            command.current_dir(directory);
-            command
-        });
+        if let Ok(helper) = &mut self.helper {
+            helper.current_dir(directory);
+        }
         self
     }
 
     /// Adds a variable to its environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.helper = self.helper.map(|mut command| {
-            command.env(name, value);
-            command
-        });
+        if let Ok(helper) = &mut self.helper {
+            helper.env(name, value);
+        }
         self
     }
 
@@ -174,13 +171,17 @@ impl Supervisor {
         if let Some(timeout) = self.timeout {
             self.options.push(format!("timeout={}", timeout.as_millis()).into());
         }
+        if is_ours() {
+            self.options.push("alone=".into());
+        }
         helper.args(&self.options).arg("--").args(&self.argv);
         let child = helper.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
         let mut running = Running {
             helper: child.context("start the helper")?,
-            control: None,
+            control: RefCell::new(None),
             pid: 0,
             limit: self.timeout,
+            answer_timeout: self.answer_timeout,
         };
         // What the helper got is its own now. A pipe ends only when no one has it open.
         drop(helper);
@@ -190,7 +191,7 @@ impl Supervisor {
             return Err(Error::new("the helper doesn't answer"));
         }
         let (control, _) = listener.accept().context("accept")?;
-        let control = running.control.insert(Reports::new(control));
+        let control = running.control.get_mut().insert(Reports::new(control));
         control.deadline = Some(Instant::now() + GRACE);
         let line = control.next_line()?;
         let line = line.ok_or_else(|| Error::new("the helper doesn't answer"))?;
@@ -218,7 +219,7 @@ impl Supervisor {
         let (stdout, stderr) = (stdout.finish()?, stderr.finish()?);
         let printed = || String::from_utf8_lossy(&[&stdout[..], &stderr].concat()).into_owned();
         let printed = exit.timed_out.map(|_| printed()).unwrap_or_default();
-        let (exit, _) = exit.in_time(&wanted, printed)?;
+        let (exit, _) = exit.within_limits(&wanted, printed)?;
         Ok(Captured { stdout, stderr, exit })
     }
 }

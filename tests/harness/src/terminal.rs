@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::ops::Deref;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Stdio;
@@ -14,9 +15,7 @@ use nix::sys::stat::Mode;
 use crate::error::{Context, Result};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::process_tree::ProcessTree;
 use crate::running::Running;
-use crate::session::wait_for_tree;
 use crate::supervisor::Supervisor;
 
 /// A terminal and what runs in it.
@@ -65,28 +64,9 @@ impl Terminal {
     /// # Errors
     /// It doesn't come in time.
     pub fn expect(&mut self, text: &str) -> Result<String> {
-        self.output.read_until(text, &format!("{text:?} on the terminal"), self.timeout)
-    }
-
-    /// Returns the PID, on the host, of the process that was started.
-    pub fn pid(&self) -> i32 {
-        self.running.pid()
-    }
-
-    /// Reads the tree below that process.
-    ///
-    /// # Errors
-    /// The process is gone.
-    pub fn tree(&self) -> Result<ProcessTree> {
-        ProcessTree::of(self.pid())
-    }
-
-    /// Waits until the tree is as wanted.
-    ///
-    /// # Errors
-    /// It isn't in time; the message has the tree.
-    pub fn wait_for_tree(&self, wanted: impl Fn(&ProcessTree) -> bool) -> Result<ProcessTree> {
-        wait_for_tree(self.pid(), self.timeout, wanted)
+        let wanted = format!("{text:?} on the terminal");
+        let read = self.output.read_until(text, &wanted, self.timeout);
+        read.map_err(|error| self.running.explain(error))
     }
 
     /// Waits until everything has exited. Returns what appeared since the last [`Terminal::expect`].
@@ -98,6 +78,15 @@ impl Terminal {
         let exit = running.wait_with_timeout(timeout)?;
         drop(master);
         let rest = output.finish()?;
-        exit.in_time("the program's exit", String::from_utf8_lossy(&rest).into_owned())
+        exit.within_limits("the program's exit", String::from_utf8_lossy(&rest).into_owned())
+    }
+}
+
+/// So that what runs can be asked for its PID and its tree.
+impl Deref for Terminal {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
     }
 }

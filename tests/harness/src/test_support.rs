@@ -6,6 +6,7 @@ use std::io::Write;
 use std::thread;
 
 use crate::exit::Exit;
+use crate::program::Program;
 use crate::requirement::Requirement;
 
 /// Asserts that nothing is left behind.
@@ -49,10 +50,19 @@ impl Skip for Requirement {
     }
 }
 
-/// Whether all these programs are installed. If not, the test is skipped.
+/// Whether all these tools are installed. If not, the test is skipped.
 #[track_caller]
-pub fn require_tools(programs: &[&'static str]) -> bool {
-    programs.iter().all(|program| Requirement::Tool(program).is_met_or_skip())
+pub fn require_tools(tools: &[&'static str]) -> bool {
+    tools.iter().all(|tool| Requirement::Tool(tool).is_met_or_skip())
+}
+
+/// Returns the programs if these tools are installed. If not, the test is skipped.
+#[track_caller]
+pub fn with_tools(
+    tools: &[&'static str],
+    programs: impl IntoIterator<Item = Program>,
+) -> impl Iterator<Item = Program> {
+    require_tools(tools).then_some(programs).into_iter().flatten()
 }
 
 /// Asserts that a text is as in its snapshot, with a header of three lines, because the book shows a snapshot from

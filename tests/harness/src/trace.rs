@@ -87,31 +87,33 @@ impl Trace {
         Ok(Trace { calls })
     }
 
-    /// Groups the calls by process, in the order in which the processes appear.
-    ///
-    /// # Errors
-    /// There are more or fewer than N processes.
-    pub fn by_process<const N: usize>(&self) -> Result<[Vec<&str>; N]> {
-        let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
-        for (pid, call) in &self.calls {
-            match found.iter_mut().find(|(of, _)| of == pid) {
-                Some((_, calls)) => calls.push(call),
-                None => found.push((pid, vec![call])),
-            }
-        }
-        let calls: Vec<_> = found.into_iter().map(|(_, calls)| calls).collect();
-        calls.try_into().map_err(|other| Error::new(format!("not {N} processes: {other:?}")))
-    }
-
-    /// Puts one process after the other, because what two of them do at the same time comes in any order.
-    #[must_use]
-    pub fn grouped_by_process(mut self) -> Self {
+    /// Lists the processes in the order in which they appear.
+    fn pids(&self) -> Vec<String> {
         let mut pids: Vec<String> = Vec::new();
         for (pid, _) in &self.calls {
             if !pids.contains(pid) {
                 pids.push(pid.clone());
             }
         }
+        pids
+    }
+
+    /// Groups the calls by process, in the order in which the processes appear.
+    ///
+    /// # Errors
+    /// There are more or fewer than N processes.
+    pub fn by_process<const N: usize>(&self) -> Result<[Vec<&str>; N]> {
+        let calls = |pid: &String| -> Vec<&str> {
+            self.calls.iter().filter(|(of, _)| of == pid).map(|(_, call)| call.as_str()).collect()
+        };
+        let calls: Vec<_> = self.pids().iter().map(calls).collect();
+        calls.try_into().map_err(|other| Error::new(format!("not {N} processes: {other:?}")))
+    }
+
+    /// Puts one process after the other, because what two of them do at the same time comes in any order.
+    #[must_use]
+    pub fn grouped_by_process(mut self) -> Self {
+        let pids = self.pids();
         self.calls.sort_by_key(|(pid, _)| pids.iter().position(|of| of == pid));
         self
     }
@@ -156,12 +158,12 @@ impl Trace {
             let call = patterns
                 .iter()
                 .fold(call.clone(), |call, (from, to)| from.replace(&call, *to).into_owned());
-            let call = pid.replace_all(&call, |found: &Captures| match &found[2] {
+            let call = pid.replace_all(&call, |found: &Captures<'_>| match &found[2] {
                 // The container's own.
                 "1" | "2" => found[0].to_owned(),
                 number => format!("{}{}", &found[1], pids.name(number)),
             });
-            let call = namespace.replace_all(&call, |found: &Captures| {
+            let call = namespace.replace_all(&call, |found: &Captures<'_>| {
                 format!("pid:[{}]", namespaces.name(&found[1]).replace("HOST", "NAMESPACE"))
             });
             text += &format!("{by}  {call}\n");

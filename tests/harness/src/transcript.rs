@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
-use regex_lite::{Captures, Regex};
+use regex_lite::{Captures, Match, Regex};
 
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
@@ -50,7 +50,7 @@ impl Transcript {
         let output = Output::capture(reader, running.stopper());
         let exit = running.wait()?;
         let printed = String::from_utf8_lossy(&output.finish()?).into_owned();
-        let (exit, printed) = exit.in_time(&line, printed)?;
+        let (exit, printed) = exit.within_limits(&line, printed)?;
         let status = exit.status;
         let text = format!("$ {line}\n{printed}{}", status_line(status));
         Ok((Transcript { text, printed, status }, exit))
@@ -104,11 +104,11 @@ impl Transcript {
     pub fn maybe_redacted(&self, host_pids: &[&str]) -> Result<String> {
         let mut placeholders = Placeholders::default();
         let either = regex(&host_pids.join("|"))?;
-        let replaced = either.replace_all(&self.text, |found: &Captures| {
+        let replaced = either.replace_all(&self.text, |found: &Captures<'_>| {
             let mut text = found[0].to_owned();
             let start = found.get(0).map_or(0, |all| all.start());
             let mut groups: Vec<_> = found.iter().skip(1).flatten().collect();
-            groups.sort_by_key(|group| group.start());
+            groups.sort_by_key(Match::start);
             let names: Vec<_> =
                 groups.iter().map(|group| placeholders.name(group.as_str())).collect();
             for (group, name) in groups.iter().zip(names).rev() {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use harness::{Program, Requirement};
 use nix::sys::signal::Signal;
 
-use super::result::{CheckResult, RunOutput, during, ensure};
+use super::result::{CheckResult, During, RunOutput, command_line, ensure};
 
 fn run<S: AsRef<OsStr>>(
     program: &Program,
@@ -41,14 +41,21 @@ pub(super) fn passes_on_exit_status(program: &Program) -> CheckResult {
 
 /// Exits with 127 for "not found" and 126 for "can't be executed", and names the reason.
 pub(super) fn exec_failure_exits_126_or_127(program: &Program) -> CheckResult {
-    let line = |what: &str| format!("{}: exec {what}\n", program.name());
-    let not_found = line("nosuch: No such file or directory (ENOENT)");
-    run(program, ["run", "nosuch"])?.has_status(127)?.has_in_stderr(&not_found)?;
+    ensure_names_exec_failure(program, "run")?;
     run(program, ["run", "/no/such"])?.has_status(127)?;
-    let not_executable = line("/etc/passwd: Permission denied (EACCES)");
-    run(program, ["run", "/etc/passwd"])?.has_status(126)?.has_in_stderr(&not_executable)?;
     run(program, ["run", "/"])?.has_status(126)?;
     run(program, ["run", ""])?.has_status(127)?;
+    Ok(())
+}
+
+pub(super) fn ensure_names_exec_failure(program: &Program, subcommand: &str) -> CheckResult {
+    for (file, status, reason) in [
+        ("nosuch", 127, "No such file or directory (ENOENT)"),
+        ("/etc/passwd", 126, "Permission denied (EACCES)"),
+    ] {
+        let line = format!("{}: exec {file}: {reason}\n", program.name());
+        run(program, [subcommand, file])?.has_status(status)?.has_in_stderr(&line)?;
+    }
     Ok(())
 }
 
@@ -59,19 +66,14 @@ pub(super) fn usage_error_exits_2(program: &Program) -> CheckResult {
     }
     let help = run(program, ["--help"])?.has_status(0)?;
     let text = String::from_utf8_lossy(&help.stdout);
-    let warns = text.contains("Only `run` may start this");
+    let warns = text.contains("Only `run` may use this subcommand");
     ensure(warns, &help.command, "a warning that only `run` may start `init`", text.clone())
 }
 
 /// Passes on spaces, empty words, leading dashes and bytes that aren't UTF-8.
 pub(super) fn arguments_arrive_byte_for_byte(program: &Program) -> CheckResult {
-    let args =
-        ["run", "printf", "[%s]", "a  b", "", "-x", "--", "--ti", "--help", "$HOME", "'\"\n"];
-    let expected = b"[a  b][][-x][--][--ti][--help][$HOME]['\"\n]";
-    run(program, args)?.has_status(0)?.has_stdout(expected)?;
+    ensure_passes_on_arguments(program, "run")?;
     run(program, ["run", "sh", "-c", "echo \"a  b\""])?.has_stdout(b"a  b\n")?;
-    let bytes: [&[u8]; 4] = [b"run", b"printf", b"%s", b"\xff\xfe\x01"];
-    run(program, bytes.map(OsStr::from_bytes))?.has_status(0)?.has_stdout(b"\xff\xfe\x01")?;
     // Commands with a dash in front, and one whose name is the end of our options.
     for odd in ["-odd", "--", "--help"] {
         let expected = format!("exec {odd}: No such file");
@@ -80,13 +82,21 @@ pub(super) fn arguments_arrive_byte_for_byte(program: &Program) -> CheckResult {
     Ok(())
 }
 
+pub(super) fn ensure_passes_on_arguments(program: &Program, subcommand: &str) -> CheckResult {
+    let args = ["printf", "[%s]", "a  b", "", "-x", "--", "--ti", "--help", "$HOME", "'\"\n"];
+    let expected = b"[a  b][][-x][--][--ti][--help][$HOME]['\"\n]";
+    run(program, [&[subcommand], &args[..]].concat())?.has_status(0)?.has_stdout(expected)?;
+    let bytes: [&[u8]; 4] = [subcommand.as_bytes(), b"printf", b"%s", b"\xff\xfe\x01"];
+    run(program, bytes.map(OsStr::from_bytes))?.has_status(0)?.has_stdout(b"\xff\xfe\x01")?;
+    Ok(())
+}
+
 /// Passes on standard input with --ti, in any of its spellings, and /dev/null without it.
 pub(super) fn ti_passes_on_standard_input(program: &Program) -> CheckResult {
     let with_input = |args: &[&str]| {
-        let path = program.path().to_string_lossy();
-        let all = [&["-c", "echo input | \"$@\"", "sh", &path], args].concat();
-        let command = format!("echo input | {} {}", program.name(), args.join(" "));
-        RunOutput::of(command, program.environment().supervise("sh", all))
+        let command = format!("echo input | {}", command_line(program, args));
+        let shell = ["sh", "-c", "echo input | \"$@\"", "sh"];
+        RunOutput::of(command, program.supervise(args).wrapped_by(&shell))
     };
     for ti in ["--ti", "--it", "-ti", "-it"] {
         with_input(&["run", ti, "cat"])?.has_status(0)?.has_stdout(b"input\n")?;
@@ -100,10 +110,10 @@ pub(super) fn ti_passes_on_standard_input(program: &Program) -> CheckResult {
 /// Starts `run --ti /bin/sh` without a subcommand, and /bin/sh without CMD.
 pub(super) fn starts_shell_by_default(program: &Program) -> CheckResult {
     for args in [&[] as &[&str], &["run", "--ti"]] {
-        let command = format!("{} {}", program.name(), args.join(" "));
-        let mut shell = program.session(args).map_err(during(&command))?;
-        let answer = shell.run("echo $0").map_err(during(&command))?;
-        let (exit, said) = shell.end().map_err(during(&command))?;
+        let command = command_line(program, args);
+        let mut shell = program.session(args).during(&command)?;
+        let answer = shell.run("echo $0").during(&command)?;
+        let (exit, said) = shell.end().during(&command)?;
         ensure(answer == "/bin/sh", &command, "/bin/sh", answer)?;
         let expected = "exit status 0 when the shell's input ends";
         ensure(exit.status.success(), &command, expected, exit.status.to_string())?;
@@ -127,8 +137,7 @@ pub(super) fn ensure_inherits_unchanged(program: &Program, subcommand: &str) -> 
     let prepare = "umask 027; trap '' USR1; exec 7</etc";
     let script =
         format!("{prepare}; {question}; echo --; exec \"$0\" {subcommand} sh -c '{question}'");
-    let path = program.path().to_string_lossy();
-    let shell = program.environment().supervise("sh", ["-c", &script, &path]).env("ODD", "a  b");
+    let shell = program.script(&script).env("ODD", "a  b");
     let command = format!("{} {subcommand} sh -c {question:?}", program.name());
     let output = RunOutput::of(&command, shell)?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -143,7 +152,7 @@ pub(super) fn ensure_inherits_unchanged(program: &Program, subcommand: &str) -> 
     ensure(ignored_after == ignored_before, &command, ignored_before, ignored_after)?;
     // Not through a shell, which would clear the signal mask.
     let args = [subcommand, "grep", "^SigBlk", "/proc/self/status"];
-    let command = format!("{} {}, with SIGUSR2 blocked", program.name(), args.join(" "));
+    let command = format!("{}, with SIGUSR2 blocked", command_line(program, &args));
     let output = RunOutput::of(&command, program.supervise(args).blocking(Signal::SIGUSR2))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let mask = printed.trim_end().strip_prefix("SigBlk:\t");
@@ -179,10 +188,9 @@ pub(super) fn tolerates_closed_stdio(program: &Program) -> CheckResult {
         ("2>/dev/full", &["init", "sh"], 125),
     ] {
         let line = format!("exec \"$@\" {streams}");
-        let path = program.path().to_string_lossy();
-        let all = [&["-c", &line, "sh", &path], args].concat();
-        let command = format!("{} {} {streams}", program.name(), args.join(" "));
-        RunOutput::of(command, program.environment().supervise("sh", all))?.has_status(status)?;
+        let command = format!("{} {streams}", command_line(program, args));
+        let shell = program.supervise(args).wrapped_by(&["sh", "-c", &line, "sh"]);
+        RunOutput::of(command, shell)?.has_status(status)?;
     }
     Ok(())
 }
@@ -203,12 +211,11 @@ pub(super) fn reports_unshare_failure(program: &Program) -> CheckResult {
     ] {
         // Limits are counted per user namespace. In a new one, they are ours to set.
         let line = format!("echo 0 >/proc/sys/user/{limit}; exec {drop} \"$@\"");
-        let path = program.path().to_string_lossy();
-        let args = ["--user", "--map-root-user", "sh", "-c", &line, "sh", &path, "run", "true"];
+        let shell = ["unshare", "--user", "--map-root-user", "sh", "-c", &line, "sh"];
         let command = format!("{} run true, with user.{limit} at 0", program.name());
         let name = program.name();
         let expected = format!("{name}: {call}: No space left on device (ENOSPC)\nhint: ");
-        RunOutput::of(command, program.environment().supervise("unshare", args))?
+        RunOutput::of(command, program.supervise(["run", "true"]).wrapped_by(&shell))?
             .has_status(125)?
             .has_in_stderr(&expected)?
             .has_in_stderr("just doctor")?;

@@ -1,25 +1,27 @@
 //! How a container ends, and what it leaves behind: nothing.
 
-use std::ffi::OsStr;
-
 use harness::soak::Config;
 use harness::{Caller, Program, Requirement, Supervisor, Transcript, helper_path};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 
-use super::result::{CheckResult, during, ensure, ensure_clean};
+use super::result::{CheckResult, During, ensure, ensure_clean, ensure_exits, send};
 
 /// Runs `init` where `run` didn't start it. It has to give the reason, and touch nothing.
 fn ensure_refuses(program: &Program, supervisor: Supervisor, reason: &str) -> CheckResult {
     let command = supervisor.command_line();
-    let run = Transcript::run_with_exit(supervisor.on_scratch_host());
-    let (transcript, exit) = run.map_err(during(&command))?;
+    let (transcript, exit) =
+        Transcript::run_with_exit(supervisor.on_scratch_host()).during(&command)?;
     let (status, printed) = (exit.shell_status(), &transcript.printed);
     ensure(status == 125, &command, "exit status 125", format!("{status}: {printed}"))?;
-    let line = format!("{}: init: {reason}", program.name());
-    ensure(printed.contains(&line), &command, line, printed)?;
-    ensure(!printed.contains("unreached"), &command, "the command doesn't run", printed)?;
+    ensure_refused(program, &command, printed, reason)?;
     ensure_clean(&command, &exit)
+}
+
+fn ensure_refused(program: &Program, command: &str, printed: &str, reason: &str) -> CheckResult {
+    let line = format!("{}: init: {reason}", program.name());
+    ensure(printed.contains(&line), command, line, printed)?;
+    ensure(!printed.contains("unreached"), command, "the command doesn't run", printed)
 }
 
 /// On the host, `init` isn't PID 1.
@@ -35,42 +37,31 @@ pub(super) fn init_refuses_other_parents(program: &Program) -> CheckResult {
     let reason = "our parent isn't run";
     // A PID namespace with its own /proc, as a container engine creates it.
     let engine = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
-    let inside =
-        [program.path().as_os_str(), "init".as_ref(), "echo".as_ref(), "unreached".as_ref()];
-    let args = engine.iter().map(OsStr::new).chain(inside);
+    let path = program.path().to_string_lossy();
+    let args = [&engine[..], &[&path, "init", "echo", "unreached"]].concat();
     ensure_refuses(program, program.environment().supervise("unshare", args), reason)?;
     // PID 1 outlives the process that created its namespace, as if `run` had been killed too early.
     let script = "dir=$(mktemp -d); cd \"$dir\"; mkfifo up go; \
         unshare $1 --pid --fork \
             sh -c 'echo >up; read _ <go; exec \"$0\" init echo unreached' \"$0\" & \
         read _ <up; kill -KILL $!; wait $!; echo >go; cd /; rm -r \"$dir\"";
-    let path = program.path().to_string_lossy();
     let user = if program.caller() == Caller::Root { "" } else { "--user --map-root-user" };
     let orphan = program.environment().supervise("sh", ["-c", script, &path, user]);
-    let name = program.name();
-    let command = format!("{name} init, after its parent has died");
-    let (transcript, exit) = Transcript::run_with_exit(orphan).map_err(during(&command))?;
-    let line = format!("{name}: init: {reason}");
-    ensure(transcript.printed.contains(&line), &command, line, &transcript.printed)?;
-    ensure(
-        !transcript.printed.contains("unreached"),
-        &command,
-        "the command doesn't run",
-        "it runs",
-    )?;
+    let command = format!("{} init, after its parent has died", program.name());
+    let (transcript, exit) = Transcript::run_with_exit(orphan).during(&command)?;
+    ensure_refused(program, &command, &transcript.printed, reason)?;
     ensure_clean(&command, &exit)
 }
 
 /// `run` reports a signal as a shell does, because a signal leaves no exit status.
 pub(super) fn run_exits_128_plus_signal_of_init(program: &Program) -> CheckResult {
     let command = format!("{} run --ti sh, and SIGKILL to PID 1 from outside", program.name());
-    let shell = program.session(["run", "--ti", "sh"]).map_err(during(&command))?;
-    let tree = shell.tree().map_err(during(&command))?;
+    let shell = program.session(["run", "--ti", "sh"]).during(&command)?;
+    let tree = shell.tree().during(&command)?;
     let pid = tree.pid_1().map_or(0, |init| init.pids[0]);
     ensure(pid > 1, &command, "a process with the PID 1 inside", tree.text())?;
-    let killed = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    ensure(killed.is_ok(), &command, "it can be killed from outside", format!("{killed:?}"))?;
-    let (exit, _) = shell.wait().map_err(during(&command))?;
+    send(pid, Signal::SIGKILL, &command)?;
+    let (exit, _) = shell.wait().during(&command)?;
     let status = exit.status.to_string();
     ensure(exit.status.code() == Some(137), &command, "exit status 137", status)?;
     ensure_clean(&command, &exit)
@@ -80,17 +71,15 @@ pub(super) fn run_exits_128_plus_signal_of_init(program: &Program) -> CheckResul
 pub(super) fn container_dies_with_run(program: &Program) -> CheckResult {
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let command = format!("{} run --ti sh, and {signal} to `run`", program.name());
-        let mut shell = program.session(["run", "--ti", "sh"]).map_err(during(&command))?;
+        let mut shell = program.session(["run", "--ti", "sh"]).during(&command)?;
         // A background job would go on.
-        let job = shell.run("sleep 1000 </dev/null >/dev/null 2>&1 &");
-        job.map_err(during(&command))?;
-        let tree = shell.tree().map_err(during(&command))?;
+        shell.run("sleep 1000 </dev/null >/dev/null 2>&1 &").during(&command)?;
+        let tree = shell.tree().during(&command)?;
         ensure(tree.processes().len() >= 3, &command, "run, sh, sleep", tree.text())?;
-        shell.signal(signal).map_err(during(&command))?;
-        let (exit, _) = shell.wait().map_err(during(&command))?;
+        shell.signal(signal).during(&command)?;
+        let (exit, _) = shell.wait().during(&command)?;
         ensure_clean(&command, &exit)?;
-        let (status, expected) = (exit.shell_status(), 128 + signal as i32);
-        ensure(status == expected, &command, format!("status {expected}"), status.to_string())?;
+        ensure_exits(&command, &exit, 128 + signal as i32, "")?;
     }
     Ok(())
 }
@@ -99,33 +88,31 @@ pub(super) fn container_dies_with_run(program: &Program) -> CheckResult {
 pub(super) fn ctrl_c_leaks_nothing(program: &Program) -> CheckResult {
     // Not a shell, even if it becomes cat at once. Some shells handle SIGINT, so they die of it even as PID 1.
     let command = format!("{} run --ti cat, and Ctrl-C", program.name());
-    let mut terminal = program.terminal(["run", "--ti", "cat"]).map_err(during(&command))?;
-    terminal.send_keys("a line\r").map_err(during(&command))?;
+    let mut terminal = program.terminal(["run", "--ti", "cat"]).during(&command)?;
+    terminal.send_keys("a line\r").during(&command)?;
     // The terminal shows what is typed, and then what cat prints.
-    terminal.expect("a line\r\n").map_err(during(&command))?;
-    terminal.expect("a line\r\n").map_err(during(&command))?;
+    terminal.expect("a line\r\n").during(&command)?;
+    terminal.expect("a line\r\n").during(&command)?;
     // Without a container there is nothing to leave behind.
-    let tree = terminal.tree().map_err(during(&command))?;
+    let tree = terminal.tree().during(&command)?;
     ensure(tree.pid_1().is_some(), &command, "a process with PID 1 inside", tree.text())?;
-    terminal.send_keys("\u{3}").map_err(during(&command))?;
-    let (exit, _) = terminal.end().map_err(during(&command))?;
+    terminal.send_keys("\u{3}").during(&command)?;
+    let (exit, _) = terminal.end().during(&command)?;
     ensure_clean(&command, &exit)?;
-    let status = exit.shell_status();
-    ensure(status == 130, &command, "status 130", status.to_string())
+    ensure_exits(&command, &exit, 130, "")
 }
 
 /// A hundred runs on a host with a shared `/` leave no process, mount or file. Two callers do half each.
 pub(super) fn hundred_runs_leak_nothing(program: &Program) -> CheckResult {
-    let path = program.path().to_string_lossy();
     let runs = if geteuid().is_root() { 50 } else { 100 };
     let line = format!(
         "n=0; while [ $n -lt {runs} ]; do \"$0\" run true || exit; n=$((n+1)); done 2>/dev/null"
     );
-    let shell = program.environment().supervise("sh", ["-c", &line, &path]).on_scratch_host();
+    let shell = program.script(&line).on_scratch_host();
     let files = || std::fs::read_dir(program.directory()).map(Iterator::count).unwrap_or_default();
     let before = files();
     let command = format!("{runs} times: {} run true", program.name());
-    let (transcript, exit) = Transcript::run_with_exit(shell).map_err(during(&command))?;
+    let (transcript, exit) = Transcript::run_with_exit(shell).during(&command)?;
     let status = exit.shell_status();
     let actual = format!("{status}: {}", transcript.printed);
     ensure(status == 0, &command, "exit status 0", actual)?;
@@ -148,7 +135,7 @@ pub(super) fn killed_runs_leak_nothing(program: &Program) -> CheckResult {
 /// # Errors
 /// Something is left, or a run had an exit status that it may not have.
 pub fn soak(program: &Program, config: Config) -> CheckResult {
-    let needs = [Requirement::Userns, Requirement::Tool("setpriv")];
+    let needs = [Requirement::Caller(Caller::Rootless), Requirement::Tool("setpriv")];
     if needs.into_iter().any(|need| need.check().is_err()) {
         return Ok(());
     }
@@ -166,9 +153,9 @@ pub fn soak(program: &Program, config: Config) -> CheckResult {
         ..config
     };
     let helper = helper_path().and_then(|path| Program::new(&path, program.caller()));
-    let helper = helper.map_err(during(&command))?.named("harness-helper");
+    let helper = helper.during(&command)?.named("harness-helper");
     let helper = helper.with_timeout(program.timeout());
-    let output = helper.supervise(config.args()).output().map_err(during(&command))?;
+    let output = helper.supervise(config.args()).output().during(&command)?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     ensure(output.exit.status.success(), command, "nothing is left", said)
 }

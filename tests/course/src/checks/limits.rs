@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use harness::{Caller, Program, Requirement, Restriction};
 
-use super::result::{CheckResult, RunOutput, during, ensure};
+use super::result::{CheckResult, During, RunOutput, ensure};
 
 /// What runc masks by default, and what it makes read-only.
 const MASKED: &str = "/proc/acpi /proc/asound /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list \
@@ -63,7 +63,7 @@ pub(super) fn masks_directories(program: &Program) -> CheckResult {
 pub(super) fn failed_mask_exits_125(program: &Program) -> CheckResult {
     let args = ["run", "echo", "started"];
     let command = format!("{} {}, if bind mounts are refused", program.name(), args.join(" "));
-    let supervisor = Restriction::NoBind.supervise(program, &args).map_err(during(&command))?;
+    let supervisor = Restriction::NoBind.supervise(program, &args).during(&command)?;
     let output = RunOutput::of(command, supervisor)?.has_status(125)?.has_stdout(b"")?;
     // A read-only path is a bind mount, too, and its error comes later.
     let named = MASKED.split_whitespace().any(|path| output.stderr.contains(path));
@@ -78,12 +78,12 @@ pub(super) fn refuses_false_dev_null(program: &Program) -> CheckResult {
     }
     let as_root: &[&str] =
         if program.caller() == Caller::Root { &[] } else { &["--user", "--map-root-user"] };
-    let script = "echo words >text; mount --bind text /dev/null && exec \"$0\" run cat /proc/keys";
-    let path = program.path().to_string_lossy();
-    let args = [as_root, &["--mount", "sh", "-c", script, &path]].concat();
+    let script = "echo words >text; mount --bind text /dev/null && exec \"$@\"";
+    let host = [&["unshare"], as_root, &["--mount", "sh", "-c", script, "sh"]].concat();
     let command =
         format!("{} run cat /proc/keys, if /dev/null is a file with text", program.name());
-    let output = RunOutput::of(command, program.environment().supervise("unshare", args))?;
+    let run = program.supervise(["run", "cat", "/proc/keys"]).wrapped_by(&host);
+    let output = RunOutput::of(command, run)?;
     output.has_status(125)?.has_stdout(b"")?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use harness::{Caller, Program, Requirement};
 
-use super::result::{CheckResult, RunOutput, command_line, during, ensure};
+use super::result::{CheckResult, During, RunOutput, command_line, ensure};
 
 /// With CAP_SYS_ADMIN, here as root of a user namespace, the command is in a new PID namespace.
 pub(super) fn root_gets_a_pid_namespace(program: &Program) -> CheckResult {
@@ -32,8 +32,8 @@ pub(super) fn command_is_pid_1(program: &Program) -> CheckResult {
     output.has_in_stderr("init PID: 1\n")?;
     let args = ["run", "--ti", "/bin/sh"];
     let command = command_line(program, &args);
-    let shell = program.session(args).map_err(during(&command))?;
-    let tree = shell.tree().map_err(during(&command))?;
+    let shell = program.session(args).during(&command)?;
+    let tree = shell.tree().during(&command)?;
     let pids: Vec<_> = tree.processes().iter().map(|process| process.pids.len()).collect();
     ensure(pids == [1, 2], command, "`run`, and below it a shell with two PIDs", tree.text())
 }
@@ -46,8 +46,7 @@ pub(super) fn ensure_new_namespace(
 ) -> CheckResult {
     let link = format!("/proc/self/ns/{kind}");
     let script = format!("readlink {link}; \"$0\" run readlink {link}; exit $?");
-    let path = program.path().to_string_lossy();
-    let shell = program.environment().supervise("sh", ["-c", &script, &path]);
+    let shell = program.script(&script);
     let command = format!("{} run readlink {link}", program.name());
     let output = RunOutput::of(&command, shell.wrapped_by(wrapped_by))?.has_status(0)?;
     let links = String::from_utf8_lossy(&output.stdout).into_owned();

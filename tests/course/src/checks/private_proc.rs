@@ -3,7 +3,7 @@
 use harness::{Program, Transcript};
 
 use super::pid_namespace::ensure_new_namespace;
-use super::result::{CheckResult, RunOutput, command_line, during, ensure, ensure_clean, prints};
+use super::result::{CheckResult, During, RunOutput, command_line, ensure, ensure_clean, prints};
 
 /// The command is in a new mount namespace.
 pub(super) fn command_has_its_own_mounts(program: &Program) -> CheckResult {
@@ -26,18 +26,20 @@ pub(super) fn mounts_are_private(program: &Program) -> CheckResult {
 /// The container sees its own processes and no others.
 pub(super) fn ps_shows_only_the_container(program: &Program) -> CheckResult {
     // No arguments, because a wrong answer would show other people's.
-    prints(program, &["ps", "-e", "-o", "pid=,comm="], "      1 ps\n")
+    let output = RunOutput::of_program(program, ["run", "ps", "-e", "-o", "pid=,comm="])?;
+    // The column is as wide as the kernel's highest PID.
+    let shown = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    ensure(shown == "1 ps", output.command, "standard output: 1 ps", shown)
 }
 
 /// The container has its own /proc, and the host keeps its own.
 pub(super) fn host_proc_is_unharmed(program: &Program) -> CheckResult {
-    let path = program.path().to_string_lossy();
     // The last command isn't `ps`, because some shells would become it.
     let script = "\"$0\" run readlink /proc/self && ps -o comm= -p $$; :";
-    let shell = program.environment().supervise("sh", ["-c", script, &path]).on_scratch_host();
+    let shell = program.script(script).on_scratch_host();
     let run = command_line(program, &["run", "readlink", "/proc/self"]);
     let command = format!("{run}, and then `ps` on the host, whose `/` is shared");
-    let (transcript, exit) = Transcript::run_with_exit(shell).map_err(during(&command))?;
+    let (transcript, exit) = Transcript::run_with_exit(shell).during(&command)?;
     // Depending on the step, the command is PID 1 or 2 inside.
     let shown = ["\n1\nsh\n", "\n2\nsh\n"].iter().any(|end| transcript.printed.ends_with(end));
     let expected = "a small PID inside, and then sh, the host's shell";

@@ -53,11 +53,10 @@ pub(super) fn orphan_deaths_keep_command_status(program: &Program) -> CheckResul
 
 /// A parent that ignores SIGCHLD gets no status, so `run` doesn't start anything.
 pub(super) fn ignored_sigchld_is_refused(program: &Program) -> CheckResult {
-    let path = program.path().to_string_lossy();
     let args = ["run", "sh", "-c", "sleep 1000 & exit 7"];
     let command = format!("env --ignore-signal=CHLD {}", command_line(program, &args));
-    let env = [&["--ignore-signal=CHLD", &path], &args[..]].concat();
-    RunOutput::of(command, program.environment().supervise("env", env))?
+    let env = ["env", "--ignore-signal=CHLD"];
+    RunOutput::of(command, program.supervise(args).wrapped_by(&env))?
         .has_status(125)?
         .has_in_stderr("run: SIGCHLD is ignored")?;
     Ok(())

@@ -5,7 +5,8 @@ use std::fmt::{self, Display, Formatter};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use harness::{Error, Exit, Program, Supervisor};
+use harness::{Error, Exit, Program, Supervisor, send_signal, shell_status};
+use nix::sys::signal::Signal;
 
 /// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct CheckFailure {
 pub type CheckResult<T = ()> = Result<T, CheckFailure>;
 
 impl Display for CheckFailure {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}\nexpected: {}\nactual:   {}", self.command, self.expected, self.actual)
     }
 }
@@ -42,9 +43,15 @@ impl CheckFailure {
     }
 }
 
-/// For `map_err`: an instrument failed while it looked at this command.
-pub(crate) fn during(command: &str) -> impl Fn(Error) -> CheckFailure {
-    move |error| CheckFailure::no_answer(command, &error)
+/// Says which command an instrument looked at when it failed.
+pub(crate) trait During<T> {
+    fn during(self, command: &str) -> CheckResult<T>;
+}
+
+impl<T> During<T> for Result<T, Error> {
+    fn during(self, command: &str) -> CheckResult<T> {
+        self.map_err(|error| CheckFailure::no_answer(command, &error))
+    }
 }
 
 /// Fails unless `passed`.
@@ -72,10 +79,20 @@ pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
     ensure(mounts.is_empty(), command, "no mount is left", mounts)
 }
 
+/// Fails unless a program exited with this status, as a shell shows it. `why` is part of what's expected.
+pub(super) fn ensure_exits(command: &str, exit: &Exit, status: i32, why: &str) -> CheckResult {
+    let actual = exit.shell_status();
+    ensure(actual == status, command, format!("exit status {status}{why}"), actual.to_string())
+}
+
+/// Sends a signal to a process outside the container.
+pub(super) fn send(pid: i32, signal: Signal, command: &str) -> CheckResult {
+    send_signal(pid, signal).during(command)
+}
+
 /// What a command line printed, and its exit status.
 pub(crate) struct RunOutput {
     pub(crate) command: String,
-    pub(crate) status: i32,
     pub(crate) exit_status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
@@ -85,10 +102,9 @@ impl RunOutput {
     /// Runs a command line to its end. `command` is how a reader would type it.
     pub(crate) fn of(command: impl Into<String>, supervisor: Supervisor) -> CheckResult<Self> {
         let command = command.into();
-        let captured = supervisor.within_answer_timeout().output().map_err(during(&command))?;
+        let captured = supervisor.within_answer_timeout().output().during(&command)?;
         ensure_clean(&command, &captured.exit)?;
         Ok(RunOutput {
-            status: captured.exit.shell_status(),
             exit_status: captured.exit.status,
             stdout: captured.stdout,
             stderr: String::from_utf8_lossy(&captured.stderr).into_owned(),
@@ -108,8 +124,9 @@ impl RunOutput {
     }
 
     pub(crate) fn has_status(self, expected: i32) -> CheckResult<Self> {
-        let actual = format!("exit status {}{}", self.status, self.and_stderr());
-        ensure(self.status == expected, &self.command, format!("exit status {expected}"), actual)?;
+        let status = shell_status(self.exit_status);
+        let actual = format!("exit status {status}{}", self.and_stderr());
+        ensure(status == expected, &self.command, format!("exit status {expected}"), actual)?;
         Ok(self)
     }
 

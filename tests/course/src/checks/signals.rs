@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use harness::procfs::Stat;
 use harness::{Context, Held, Program, Session, full_pipe};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::result::{
-    CheckFailure, CheckResult, RunOutput, command_line, during, ensure, ensure_clean,
+    CheckFailure, CheckResult, During, RunOutput, command_line, ensure, ensure_clean, ensure_exits,
+    send,
 };
 
 /// A command that handles SIGTERM, and lives until it comes.
@@ -21,38 +21,27 @@ const HANDLER: [&str; 4] =
 /// A command that has default signal dispositions.
 const SLEEP: [&str; 4] = ["run", "sh", "-c", "echo up; exec sleep 1000"];
 
+const TRAP: &str = ", from the command's trap";
+
 fn and_then(program: &Program, args: &[&str], and: &str) -> String {
     format!("{}, and {and}", command_line(program, args))
 }
 
 fn start(program: &Program, args: &[&str], command: &str) -> CheckResult<Session> {
-    Session::ready(program.supervise(args), "up").map_err(during(command))
-}
-
-fn send(pid: i32, signal: Signal, command: &str) -> CheckResult {
-    kill(Pid::from_raw(pid), signal).context("kill").map_err(during(command))
+    Session::ready(program.supervise(args), "up").during(command)
 }
 
 /// Waits for the exit status of a command that handles SIGTERM.
 fn exits_with_42(session: Session, command: &str) -> CheckResult {
-    let (exit, _) = session.wait().map_err(during(command))?;
-    let actual = match exit.timed_out {
-        Some(_) => "the command still runs".to_owned(),
-        None => exit.status.to_string(),
-    };
-    ensure(
-        exit.status.code() == Some(42),
-        command,
-        "exit status: 42, from the command's trap",
-        actual,
-    )
+    let (exit, _) = session.wait().during(command)?;
+    ensure_exits(command, &exit, 42, TRAP)
 }
 
 /// A process outside signals the process that it sees as the container.
 pub(super) fn signal_to_pid_1_reaches_command(program: &Program) -> CheckResult {
     let command = and_then(program, &HANDLER, "SIGTERM to PID 1");
     let session = start(program, &HANDLER, &command)?;
-    let tree = session.tree().map_err(during(&command))?;
+    let tree = session.tree().during(&command)?;
     let [init] = &tree.root.children[..] else {
         return ensure(false, command, "`run` has one child", tree.text());
     };
@@ -64,7 +53,7 @@ pub(super) fn signal_to_pid_1_reaches_command(program: &Program) -> CheckResult 
 pub(super) fn signal_to_run_reaches_command(program: &Program) -> CheckResult {
     let command = and_then(program, &HANDLER, "SIGTERM to `run`");
     let session = start(program, &HANDLER, &command)?;
-    session.signal(Signal::SIGTERM).map_err(during(&command))?;
+    session.signal(Signal::SIGTERM).during(&command)?;
     exits_with_42(session, &command)
 }
 
@@ -80,12 +69,12 @@ pub(super) fn each_signal_arrives_once(program: &Program) -> CheckResult {
     let command = and_then(program, &args, "each of these signals to `run`");
     let session = start(program, &args, &command)?;
     for signal in sent {
-        session.signal(signal).map_err(during(&command))?;
-        let line = session.next_line().map_err(during(&command))?;
+        session.signal(signal).during(&command)?;
+        let line = session.next_line().during(&command)?;
         ensure(line == name(signal), &command, name(signal), line)?;
     }
-    session.signal(Signal::SIGKILL).map_err(during(&command))?;
-    ensure_clean(&command, &session.wait().map_err(during(&command))?.0)
+    session.signal(Signal::SIGKILL).during(&command)?;
+    ensure_clean(&command, &session.wait().during(&command)?.0)
 }
 
 /// From the moment its PID is printed, `run` may be signaled: before `init` exists, while it starts, while it
@@ -96,17 +85,17 @@ pub(super) fn no_signal_is_lost_at_startup(program: &Program) -> CheckResult {
         let args = ["run", "sleep", "1000"];
         let and = format!("SIGTERM to `run` {} µs after it printed its PID", delay.as_micros());
         let command = and_then(program, &args, &and);
-        let (stderr, to_stderr) = pipe().context("pipe").map_err(during(&command))?;
+        let (stderr, to_stderr) = pipe().context("pipe").during(&command)?;
         let running = program.supervise(args);
-        let running = running.start(Stdio::null(), Stdio::null(), to_stderr.into());
-        let running = running.map_err(during(&command))?;
+        let running =
+            running.start(Stdio::null(), Stdio::null(), to_stderr.into()).during(&command)?;
         let mut line = String::new();
         let mut stderr = BufReader::new(stderr);
-        stderr.read_line(&mut line).context("read").map_err(during(&command))?;
+        stderr.read_line(&mut line).context("read").during(&command)?;
         ensure(line.starts_with("run PID: "), &command, "the first line is `run PID: N`", &line)?;
         sleep(delay);
         send(running.pid(), Signal::SIGTERM, &command)?;
-        let exit = running.wait_with_timeout(program.timeout()).map_err(during(&command))?;
+        let exit = running.wait_with_timeout(program.timeout()).during(&command)?;
         let actual = match exit.timed_out {
             Some(_) => "it was lost, and the command still runs".to_owned(),
             None => exit.status.to_string(),
@@ -127,20 +116,18 @@ pub(super) fn own_sigpipe_is_not_forwarded(program: &Program) -> CheckResult {
     let args = ["run", "sh", "-c", script];
     let and = "SIGURG to `run`, whose standard error is a pipe without a reader";
     let command = and_then(program, &args, and);
-    let (reader, to_stderr) = full_pipe().map_err(during(&command))?;
-    let session = Session::with_stderr(program.supervise(args), to_stderr);
-    let session = session.map_err(during(&command))?;
+    let (reader, to_stderr) = full_pipe().during(&command)?;
+    let session = Session::with_stderr(program.supervise(args), to_stderr).during(&command)?;
     // Without ptrace(2) this machine can't show the fault in every run.
     let held = Held::before_it_waits(session.pid(), || drop(reader));
     // A step may need its `run` before the command can start.
-    let line = session.next_line_timeout(program.timeout() / 4);
+    let line = session.next_line_within(program.timeout() / 4);
     drop(held);
-    let line = line.map_or_else(|| session.next_line(), Ok).map_err(during(&command))?;
+    let line = line.map_or_else(|| session.next_line(), Ok).during(&command)?;
     ensure(line == "up", &command, "the command prints `up`", line)?;
-    session.signal(Signal::SIGURG).map_err(during(&command))?;
-    let (exit, _) = session.wait().map_err(during(&command))?;
-    let expected = "exit status: 42, from the command's trap";
-    ensure(exit.status.code() == Some(42), &command, expected, exit.status.to_string())
+    session.signal(Signal::SIGURG).during(&command)?;
+    let (exit, _) = session.wait().during(&command)?;
+    ensure_exits(&command, &exit, 42, TRAP)
 }
 
 /// A shell that started `run` waits until `run` stops, and knows nothing of the command.
@@ -156,7 +143,7 @@ pub(super) fn stop_signal_stops_run_too(program: &Program) -> CheckResult {
             Some([run, last])
         };
         for (sent, wanted) in [(signal, ['T', 'T']), (Signal::SIGCONT, ['S', 'S'])] {
-            session.signal(sent).map_err(during(&command))?;
+            session.signal(sent).during(&command)?;
             let reached = session.wait_for_tree(|_| states() == Some(wanted));
             reached.map(drop).map_err(|_| CheckFailure {
                 command: command.clone(),
@@ -164,8 +151,8 @@ pub(super) fn stop_signal_stops_run_too(program: &Program) -> CheckResult {
                 actual: states().map_or("no process".to_owned(), |states| format!("{states:?}")),
             })?;
         }
-        session.signal(Signal::SIGKILL).map_err(during(&command))?;
-        ensure_clean(&command, &session.wait().map_err(during(&command))?.0)?;
+        session.signal(Signal::SIGKILL).during(&command)?;
+        ensure_clean(&command, &session.wait().during(&command)?.0)?;
     }
     Ok(())
 }
@@ -179,8 +166,7 @@ pub(super) fn pipe_closed_by_command_is_closed(program: &Program) -> CheckResult
     );
     let quoted = format!("'{command}'");
     let args = ["run", "sh", "-c", &quoted, ">out 8>&1 & cat out"];
-    let path = program.path().to_string_lossy();
-    let shell = program.environment().supervise("sh", ["-c", &script, &path]);
+    let shell = program.script(&script);
     RunOutput::of(command_line(program, &args), shell)?.has_stdout(b"words\n")?;
     Ok(())
 }

@@ -1,12 +1,11 @@
 //! Step 01: a program as a child, and a program in one's own place.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-
 use harness::Program;
 
-use super::command_line::ensure_inherits_unchanged;
-use super::result::{CheckResult, RunOutput, during, ensure, ensure_clean};
+use super::command_line::{
+    ensure_inherits_unchanged, ensure_names_exec_failure, ensure_passes_on_arguments,
+};
+use super::result::{CheckResult, During, RunOutput, ensure, ensure_clean};
 
 const SUBCOMMANDS: [&str; 2] = ["command", "exec"];
 
@@ -17,13 +16,13 @@ fn run(program: &Program, args: &[&str]) -> CheckResult<RunOutput> {
 /// Looks at the processes while a shell runs: how many there are, and the shell's PID and parent.
 fn shell(program: &Program, subcommand: &str, processes: usize, expected: &str) -> CheckResult {
     let command = format!("{} {subcommand} /bin/sh", program.name());
-    let mut shell = program.session([subcommand, "/bin/sh"]).map_err(during(&command))?;
-    let tree = shell.tree().map_err(during(&command))?;
+    let mut shell = program.session([subcommand, "/bin/sh"]).during(&command)?;
+    let tree = shell.tree().during(&command)?;
     ensure(tree.processes().len() == processes, &command, expected, tree.text())?;
     let pid = tree.processes().last().map_or(0, |last| last.pids[0]).to_string();
-    let answer = shell.run("echo $$").map_err(during(&command))?;
+    let answer = shell.run("echo $$").during(&command)?;
     ensure(answer == pid, format!("{command}, and echo $$"), pid, answer)?;
-    let (exit, stderr) = shell.end().map_err(during(&command))?;
+    let (exit, stderr) = shell.end().during(&command)?;
     let line = format!("pid: {}\n", tree.root.pids[0]);
     ensure(stderr == line, &command, format!("standard error: {line}"), stderr)?;
     ensure_clean(&command, &exit)
@@ -56,26 +55,13 @@ pub(super) fn exec_becomes_the_program(program: &Program) -> CheckResult {
 
 /// Both exit with 127 for "not found" and with 126 for "can't be executed", and name the reason.
 pub(super) fn failed_start_exits_126_or_127(program: &Program) -> CheckResult {
-    for subcommand in SUBCOMMANDS {
-        let line = |what: &str| format!("{}: exec {what}\n", program.name());
-        let not_found = line("nosuch: No such file or directory (ENOENT)");
-        run(program, &[subcommand, "nosuch"])?.has_status(127)?.has_in_stderr(&not_found)?;
-        let not_executable = line("/etc/passwd: Permission denied (EACCES)");
-        let failed = run(program, &[subcommand, "/etc/passwd"])?;
-        failed.has_status(126)?.has_in_stderr(&not_executable)?;
-    }
-    Ok(())
+    SUBCOMMANDS.iter().try_for_each(|subcommand| ensure_names_exec_failure(program, subcommand))
 }
 
 /// Both pass on spaces, empty words, leading dashes and bytes that aren't UTF-8.
 pub(super) fn program_gets_its_arguments(program: &Program) -> CheckResult {
     for subcommand in SUBCOMMANDS {
-        let args = ["printf", "[%s]", "a  b", "", "-x", "--", "--help", "$HOME"];
-        let expected = b"[a  b][][-x][--][--help][$HOME]";
-        run(program, &[&[subcommand], &args[..]].concat())?.has_status(0)?.has_stdout(expected)?;
-        let bytes: [&[u8]; 4] = [subcommand.as_bytes(), b"printf", b"%s", b"\xff\xfe\x01"];
-        let output = RunOutput::of_program(program, bytes.map(OsStr::from_bytes))?;
-        output.has_status(0)?.has_stdout(b"\xff\xfe\x01")?;
+        ensure_passes_on_arguments(program, subcommand)?;
         run(program, &[subcommand, "--", "-odd"])?.has_status(127)?;
     }
     Ok(())

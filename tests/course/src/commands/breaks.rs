@@ -1,9 +1,10 @@
 //! Commands that take a lesson out of a step.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use harness::{Context, Error, Result};
+use harness::cargo::cargo;
+use harness::{Caller, Context, Error, Requirement, Result};
 
 use crate::diff::paint;
 use crate::patch::{Patch, PatchKind};
@@ -11,7 +12,7 @@ use crate::print::print;
 use crate::sandbox::{Sandbox, demonstrate, missing_lines};
 use crate::step::Step;
 use crate::waiting::show_if_slow;
-use crate::workspace::{called_as, root};
+use crate::workspace::root;
 
 /// Lists a step's breaks, or shows what one of them breaks.
 ///
@@ -24,8 +25,8 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
             print(format!("{}\n    {}\n", patch.name, patch.question))?;
         }
         let first = patches.first().map_or("NAME", |patch| &patch.name);
-        let (just, label) = (called_as(), step.label());
-        print(format!("\nPick one, and predict what happens: {just} break {label} {first}\n"))?;
+        let recipe = step.recipe("break");
+        print(format!("\nPick one, and predict what happens: {recipe} {first}\n"))?;
         return Ok(ExitCode::SUCCESS);
     };
     let names: Vec<_> = patches.iter().map(|patch| patch.name.as_str()).collect();
@@ -48,9 +49,15 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
 /// Runs the tests that apply each break and see which tests fail.
 ///
 /// # Errors
-/// Cargo doesn't start.
+/// This machine can't run the tests as root and as an ordinary user, or cargo doesn't start.
 pub fn test_breaks(step: Option<&Step>) -> Result<ExitCode> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    // Some breaks fail only root's tests or only an ordinary user's.
+    for caller in [Caller::Root, Caller::Rootless] {
+        let requirement = Requirement::Caller(caller);
+        let refused = |reason| Error::new(format!("test-breaks needs {requirement}: {reason}"));
+        requirement.check().map_err(refused)?;
+    }
+    let mut cargo = cargo();
     cargo.args(["test", "--package", "course", "--test", "breaks", "--"]);
     cargo.args(["--nocapture", "--test-threads=1"]).current_dir(root()?);
     if let Some(step) = step {

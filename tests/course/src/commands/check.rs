@@ -14,26 +14,26 @@ use crate::state::{Score, State, fingerprint};
 use crate::step::Step;
 use crate::style::{Style, paint};
 use crate::waiting::{bar, show_if_slow};
-use crate::workspace::{called_as, typed_path};
+use crate::workspace::typed_path;
 use crate::{checks, done, render, starter};
 
 /// What `check` is told.
 #[derive(Args, Debug)]
 pub struct Check {
-    /// Step to check: 02, 2 or 02-init-pid1
+    /// Step to check: 02, 2, or 02-init-pid1
     pub step: Step,
     /// Check to run, by its name or a part of it [default: all]
     pub name: Option<String>,
-    /// Grade this program, in whatever language, and build nothing
+    /// Grade this program instead, in any language, and build nothing
     #[arg(long, value_name = "PROGRAM")]
     pub bin: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Show every failure, in full
+    /// Show every failure in full
     #[arg(long, short)]
     pub verbose: bool,
-    /// Wait so long for an answer, in seconds [default: 5, and more on a slow machine]
+    /// Wait this many seconds for an answer [default: 5, or more on a slow machine]
     #[arg(long)]
     pub timeout: Option<u64>,
 }
@@ -109,19 +109,17 @@ fn print_failures(grades: &[Grade], verbose: bool) -> Result {
 /// Says what to do next, and what is possible now if everything passed.
 fn print_end(options: &Check, grades: &[Grade]) -> Result {
     let Check { step, name, bin, .. } = options;
-    let (just, label) = (called_as(), step.label());
     let failed = grades.iter().find(|grade| grade.failure.is_some());
+    let hint = |grade: &Grade| format!("{} {}", step.recipe("hint"), grade.check.name);
     match (failed, bin, name) {
-        (Some(grade), Some(_), _) => {
-            print_next(format!("{just} hint {label} {} --all", grade.check.name))
-        }
-        (Some(grade), None, _) => print_next(format!("{just} hint {label} {}", grade.check.name)),
-        (None, None, Some(_)) => print_next(format!("{just} check {label}, for all checks")),
+        (Some(grade), Some(_), _) => print_next(hint(grade) + " --all"),
+        (Some(grade), None, _) => print_next(hint(grade)),
+        (None, None, Some(_)) => print_next(step.recipe("check") + ", for all checks"),
         (None, None, None) => {
             let (message, next) = done::message(step)?;
             print(format!("\n{message}"))?;
             print_next(next)
         }
-        (None, Some(_), _) => print_next(format!("{just} start {label}, to write it in Rust")),
+        (None, Some(_), _) => print_next(step.recipe("start") + ", to write it in Rust"),
     }
 }

@@ -13,7 +13,6 @@ mod work;
 
 pub use breaks::{break_step, test_breaks};
 pub use check::{Check, check};
-pub(crate) use hint::give_hint;
 pub use hint::{Hint, hint};
 pub use look::{diff, doctor, list, memory, tree};
 pub use run::{Soak, run, soak, trace};

@@ -7,11 +7,12 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use harness::{Context, Environment, Error, Requirement, Result, Supervisor, helper_path, pass_on};
+use harness::{
+    Context, Environment, Error, Requirement, Result, Supervisor, exit_code, helper_path, pass_on,
+};
 
 use crate::print::print;
 use crate::step::Step;
-use crate::workspace::called_as;
 
 /// Becomes the step.
 ///
@@ -26,41 +27,39 @@ pub fn run(step: &Step, args: &[OsString]) -> Result<ExitCode> {
 /// Corrects what one types out of habit: a command without the subcommand, or an option of Docker.
 pub(super) fn explain(step: &Step, args: &[OsString], verb: &str) -> Result {
     let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let mut words = words.iter().map(|word| &**word).peekable();
     let [subcommand, _] = step.subcommands();
-    let typed = |words: &[&str]| {
-        let words = shlex::try_join(words.iter().copied()).unwrap_or_default();
-        format!("{} {verb} {} {subcommand} {words}", called_as(), step.label())
+    let typed = |words: Vec<&str>| {
+        let words = shlex::try_join(words).unwrap_or_default();
+        format!("{} {subcommand} {words}", step.recipe(verb))
     };
-    let rest = || words.iter().map(|word| &**word).collect::<Vec<_>>();
     let known = |word: &str| step.subcommands().contains(&word) || word == "help";
-    if let Some(word) = words.first().filter(|word| !word.starts_with('-') && !known(word)) {
+    if let Some(word) = words.peek().filter(|word| !word.starts_with('-') && !known(word)) {
         let message = format!("{step} has no subcommand {word}; to run it: ");
-        return Err(Error::new(message + &typed(&rest())));
+        return Err(Error::new(message + &typed(words.collect())));
     }
     // Docker's options come before the command, with or without our subcommand in front.
-    let options = if words.first().is_some_and(|word| *word == subcommand) { 1 } else { 0 };
-    let mut ours = Vec::new();
-    let mut dockers = None;
-    let mut index = options;
-    while let Some(word) = words.get(index).filter(|word| word.starts_with('-')) {
-        let (option, has_value) = match &**word {
-            "--rm" | "-d" | "--detach" | "--init" | "--privileged" => (Some(word), false),
+    words.next_if_eq(&subcommand);
+    let (mut ours, mut dockers) = (Vec::new(), None);
+    while let Some(word) = words.next_if(|word| word.starts_with('-') && *word != "--") {
+        match word.split('=').next().unwrap_or_default() {
+            "--rm" | "-d" | "--detach" | "--init" | "--privileged" => {
+                dockers = dockers.or(Some(word));
+            }
             "--name" | "-p" | "--publish" | "-v" | "--volume" | "-e" | "--env" | "-w" | "-u"
-            | "--user" | "--hostname" | "--net" | "--network" | "--pid" => (Some(word), true),
-            option if option.starts_with("--name=") => (Some(word), false),
-            "--" => break,
-            _ => (None, false),
-        };
-        match option {
-            Some(option) => dockers = dockers.or(Some(option.to_string())),
-            None => ours.push(&**word),
+            | "--user" | "--hostname" | "--net" | "--network" | "--pid" => {
+                dockers = dockers.or(Some(word));
+                if !word.contains('=') {
+                    words.next();
+                }
+            }
+            _ => ours.push(word),
         }
-        index += 1 + usize::from(has_value);
     }
     let Some(option) = dockers else { return Ok(()) };
-    ours.extend(words.iter().skip(index).map(|word| &**word));
+    ours.extend(words);
     let message = format!("{option} is an option of Docker, which {step} doesn't have: ");
-    Err(Error::new(message + &typed(&ours)))
+    Err(Error::new(message + &typed(ours)))
 }
 
 /// Shows a step's system calls.
@@ -90,21 +89,21 @@ pub fn trace(step: &Step, args: &[OsString]) -> Result<ExitCode> {
     // If our reader goes (`| head`), strace would wait for a container that it can't end.
     pass_on(calls, stdout())?;
     let exit = running.end()?;
-    Ok(ExitCode::from(u8::try_from(exit.shell_status()).unwrap_or(u8::MAX)))
+    Ok(exit_code(exit.shell_status()))
 }
 
 /// What `soak` is told.
 #[derive(Args, Debug)]
 pub struct Soak {
-    /// Step to soak, 02, 2 or 02-init-pid1 [default: every step]
+    /// Step to soak: 02, 2, or 02-init-pid1 [default: every step]
     pub step: Option<Step>,
-    /// Run each step so many times
+    /// Run each step this many times
     #[arg(long, default_value_t = 2000)]
     pub runs: u32,
-    /// Run so many at a time
+    /// Run this many at a time
     #[arg(long, default_value_t = 16)]
     pub jobs: u32,
-    /// Pick the same targets and moments again [default: others each time]
+    /// Repeat the kills of the run with this seed [default: random]
     #[arg(long)]
     pub seed: Option<u64>,
 }

@@ -18,7 +18,7 @@ use crate::workspace::{called_as, typed_path};
 /// What `slow` is told.
 #[derive(Args, Debug)]
 pub struct Slow {
-    /// Step to run: 02, 2 or 02-init-pid1
+    /// Step to run: 02, 2, or 02-init-pid1
     pub step: Step,
     /// Arguments of the step itself [default: run /bin/true]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -29,12 +29,15 @@ pub struct Slow {
     /// Send this signal to the step as soon as every process waits
     #[arg(long, value_parser = parse_signal)]
     pub signal: Option<Signal>,
-    /// Show this program, and build nothing
+    /// Show this program instead, and build nothing
     #[arg(long, value_name = "PROGRAM")]
     pub bin: Option<PathBuf>,
     /// Print HOST_A, HOST_B, ... instead of the host's PIDs
     #[arg(long)]
     pub redacted: bool,
+    /// Wait for a key at the end, before `watch` clears the screen
+    #[arg(long, hide = true)]
+    pub from_watch: bool,
 }
 
 fn parse_signal(word: &str) -> std::result::Result<Signal, String> {
@@ -80,6 +83,13 @@ fn play(options: &Slow) -> Result<ExitCode> {
         }
     }
     if last.is_some_and(|key| key != Key::Quit) {
+        if options.from_watch {
+            print("[Enter] back ")?;
+            if let Some(screen) = Screen::open(String::new())? {
+                screen.wait_for_enter()?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         let (just, label) = (called_as(), step.label());
         print(format!("`{just} slow {label} --all` prints every frame.\n"))?;
     }
@@ -129,7 +139,7 @@ fn show(scene: &Scene, screen: &Screen) -> Result<Key> {
 fn ask(screen: &Screen, frame: &Frame) -> Result<Key> {
     let key = screen.ask(frame)?;
     if key == Key::RunOn {
-        print("\nIt runs on. Ctrl-C ends it.\n")?;
+        print("\nThe step keeps running. Press Ctrl-C to end it.\n")?;
     }
     Ok(key)
 }

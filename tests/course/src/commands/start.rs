@@ -9,17 +9,17 @@ use crate::editor;
 use crate::print::{print, print_next};
 use crate::starter::{self, Begin};
 use crate::step::Step;
-use crate::workspace::{called_as, relative_path};
+use crate::workspace::relative_path;
 
 /// What `start` is told.
 #[derive(Args, Debug)]
 pub struct Start {
-    /// Step to write: 02, 2 or 02-init-pid1
+    /// Step to write: 02, 2, or 02-init-pid1
     pub step: Step,
-    /// Move aside what is there, and begin again
+    /// Move your existing step aside, and start over
     #[arg(long)]
     pub again: bool,
-    /// Continue from your own version of the step before
+    /// Continue from your own version of the previous step
     #[arg(long)]
     pub from_mine: bool,
 }
@@ -34,21 +34,21 @@ pub fn start(options: &Start) -> Result<ExitCode> {
     let begin = if *from_mine { Begin::WithMine } else { Begin::WithStarter };
     let path = relative_path(&directory);
     if let Some(aside) = starter::lay_out(step, &directory, begin, *again)? {
-        print(format!("{path} is now {}\n", relative_path(&aside)))?;
+        print(format!("your previous {path} is now {}\n", relative_path(&aside)))?;
     }
-    let (label, just) = (step.label(), called_as());
     print(format!("{path} is yours. The chapter is book/src/{step}.md.\n"))?;
-    print(format!("`{just} work {label}` runs it, and `{just} check {label}` grades it.\n"))?;
+    let [work, check, watch] = ["work", "check", "watch"].map(|name| step.recipe(name));
+    print(format!("`{work}` runs it, and `{check}` grades it.\n"))?;
     if let Some(line) = editor::link_projects()? {
         print(line)?;
     }
     let next = match (starter::first_todo(&directory), begin) {
         (_, Begin::WithMine) => {
-            let before = starter::previous(step)?.label();
-            format!("{just} diff {before} {label} shows what this step adds; {just} watch {label}")
+            let diff = starter::previous(step)?.recipe("diff");
+            format!("{diff} {} shows what this step adds; {watch}", step.label())
         }
-        (Some(place), _) => format!("open {place}, the first TODO, and run {just} watch {label}"),
-        (None, _) => format!("{just} watch {label}"),
+        (Some(place), _) => format!("open {place}, the first TODO, and run {watch}"),
+        (None, _) => watch,
     };
     print_next(next)?;
     Ok(ExitCode::SUCCESS)

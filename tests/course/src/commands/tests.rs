@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use harness::cargo::cargo;
 use harness::{Context, Result, ScratchDir};
 use nix::unistd::geteuid;
 
@@ -18,8 +19,9 @@ use crate::workspace::root;
 pub fn test(step: Option<&Step>) -> Result<ExitCode> {
     let directory = ScratchDir::new("course")?;
     let skips = directory.path().join("skips");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.arg("test").current_dir(root()?).env("COURSE_SKIPS", &skips);
+    let mut cargo = cargo();
+    // The summary is complete only if every test program runs.
+    cargo.args(["test", "--no-fail-fast"]).current_dir(root()?).env("COURSE_SKIPS", &skips);
     if let Some(step) = step {
         cargo.args(["--package", &step.package()]);
     }
@@ -32,35 +34,38 @@ pub fn test(step: Option<&Step>) -> Result<ExitCode> {
 /// all programs that aren't installed. Root's half of the tests doesn't exist for an ordinary user, so it isn't
 /// mentioned.
 pub fn summary(lines: &str, is_root: bool) -> String {
-    let mut tests: BTreeMap<&str, (&str, BTreeSet<&str>)> = BTreeMap::new();
+    let mut skipped: BTreeMap<&str, (&str, BTreeSet<&str>)> = BTreeMap::new();
     for line in lines.lines() {
         let [requirement, reason, test] = line.splitn(3, '\t').collect::<Vec<_>>()[..] else {
             continue;
         };
         if is_root || !requirement.starts_with("root") {
-            tests.entry(requirement).or_insert((reason, BTreeSet::new())).1.insert(test);
+            skipped.entry(requirement).or_insert((reason, BTreeSet::new())).1.insert(test);
         }
     }
     let is_ability = |name: &str| name.starts_with("root") || name.starts_with("userns");
     let (abilities, programs): (Vec<_>, Vec<_>) =
-        tests.into_iter().partition(|(requirement, _)| is_ability(requirement));
-    let count = |number: usize| format!("{number} test{}", if number == 1 { "" } else { "s" });
-    let line = |(requirement, (reason, tests)): &(&str, (&str, BTreeSet<&str>))| {
-        format!("not tested without {requirement} ({reason}): {}\n", count(tests.len()))
+        skipped.iter().partition(|(requirement, _)| is_ability(requirement));
+    // The names of several, and how many tests need one of them.
+    let sum = |several: &[(&&str, &(&str, BTreeSet<&str>))]| {
+        let names: Vec<_> = several.iter().map(|(name, _)| **name).collect();
+        let tests: BTreeSet<_> = several.iter().flat_map(|(_, (_, tests))| tests).collect();
+        let plural = if tests.len() == 1 { "" } else { "s" };
+        (names.join(", "), format!("{} test{plural}\n", tests.len()))
     };
-    let mut text: String = if abilities.len() <= 2 {
-        abilities.iter().map(line).collect()
+    let mut text = String::new();
+    if abilities.len() > 2 {
+        let (names, tests) = sum(&abilities);
+        text += &format!("not tested without {names} (see `just doctor`): {tests}");
     } else {
-        let names: Vec<_> = abilities.iter().map(|(name, _)| *name).collect();
-        let tests: BTreeSet<_> = abilities.iter().flat_map(|(_, (_, tests))| tests).collect();
-        let names = names.join(", ");
-        format!("not tested without {names} (see `just doctor`): {}\n", count(tests.len()))
-    };
+        for ability in &abilities {
+            let (name, tests) = sum(&[*ability]);
+            text += &format!("not tested without {name} ({}): {tests}", ability.1.0);
+        }
+    }
     if !programs.is_empty() {
-        let names: Vec<_> = programs.iter().map(|(name, _)| *name).collect();
-        let tests: BTreeSet<_> = programs.iter().flat_map(|(_, (_, tests))| tests).collect();
-        let names = names.join(", ");
-        text += &format!("not tested, because not installed: {names}: {}\n", count(tests.len()));
+        let (names, tests) = sum(&programs);
+        text += &format!("not tested without {names} (not installed): {tests}");
     }
     text
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use harness::Result;
 
+use crate::done;
 use crate::print::print_next;
 use crate::step::Step;
 use crate::watch as watching;
@@ -15,6 +16,10 @@ use crate::workspace::called_as;
 /// There's no terminal, or the step isn't begun.
 pub fn watch(step: Step) -> Result<ExitCode> {
     let step = watching::watch(step)?;
-    print_next(format!("{} watch {}, to go on", called_as(), step.label()))?;
+    print_next(if done::is_done(&step) {
+        done::message(&step)?.1
+    } else {
+        format!("{} watch {}, to continue", called_as(), step.label())
+    })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -28,7 +28,7 @@ pub fn work(step: &Step, args: &[OsString]) -> Result<ExitCode> {
     make_mounts_private()?;
     // This process becomes the step, so what to do next comes first, and only if someone is there to read it.
     if stdin().is_terminal() && stderr().is_terminal() {
-        let line = format!("(then: {} check {})\n", called_as(), step.label());
+        let line = format!("(then: {})\n", step.recipe("check"));
         let _ = stderr().write_all(line.as_bytes());
     }
     Err(Command::new(program).arg0(step.bin()).args(args).exec()).context(format!("exec {step}"))
@@ -51,8 +51,7 @@ pub fn solution(step: &Step) -> Result<ExitCode> {
     let own = step.work_dir()?;
     starter::ensure_begun(step, &own)?;
     print(diff::paint(&diff::between_directories(&own.join("src"), &step.dir()?.join("src"))?))?;
-    let (just, label) = (called_as(), step.label());
-    print_next(format!("change your code, and run {just} check {label}"))?;
+    print_next(format!("change your code, and run {}", step.recipe("check")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -61,22 +60,26 @@ pub fn solution(step: &Step) -> Result<ExitCode> {
 /// # Errors
 /// The steps can't be listed.
 pub fn progress() -> Result<ExitCode> {
-    let just = called_as();
     for step in starter::steps()? {
         print(format!("{:24}{}\n", step.to_string(), status(&step, &step.work_dir()?)))?;
     }
-    let open = starter::steps()?.into_iter().find(|step| !done::is_done(step));
+    // A learner may begin with any step, so the one after the last that's done comes first.
+    let steps = starter::steps()?;
+    let open = match steps.iter().rfind(|step| done::is_done(step)) {
+        Some(last) => done::next_step(last)?,
+        None => steps.iter().find(|step| step.work_dir().is_ok_and(|path| path.exists())).cloned(),
+    };
+    let open = open.or_else(|| steps.into_iter().find(|step| !done::is_done(step)));
     print_next(match open {
-        Some(step) if step.work_dir()?.exists() => format!("{just} watch {}", step.label()),
-        Some(step) => format!("{just} start {}", step.label()),
-        None => format!("every step is done; break one: {just} break 02"),
+        Some(step) if step.work_dir()?.exists() => step.recipe("watch"),
+        Some(step) => step.recipe("start"),
+        None => format!("every step is done; break one: {} break 02", called_as()),
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Says in a line how far one step is, and whether that still holds.
 fn status(step: &Step, directory: &Path) -> String {
-    let (just, label) = (called_as(), step.label());
     if !directory.exists() {
         return paint(Style::Faint, "  not begun");
     }
@@ -88,14 +91,14 @@ fn status(step: &Step, directory: &Path) -> String {
             format!("{passed} of {total} checks")
         }
     };
-    match (state.freshness(directory), state.score) {
+    match (state.freshness(directory), state.score()) {
         (Freshness::Broken, None) => paint(Style::Bad, "✗ doesn't compile"),
         (Freshness::Broken, Some(old)) => {
             paint(Style::Bad, &format!("✗ doesn't compile (before: {})", score(old)))
         }
         (_, None) => "… begun".to_owned(),
         (Freshness::Outdated, Some(old)) => {
-            format!("? {}, before your last change: {just} check {label}", score(old))
+            format!("? {}, before your last change: {}", score(old), step.recipe("check"))
         }
         (Freshness::Current, Some(now)) if now.passed == now.total => {
             paint(Style::Good, &format!("✓ {}", score(now)))

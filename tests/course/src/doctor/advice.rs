@@ -2,7 +2,6 @@
 
 use nix::unistd::geteuid;
 
-use super::causes::Cause;
 use super::facts::{Facts, Place};
 
 pub(super) const SYSCTL: &str = "Programs of every user can then reach parts of the kernel that only root could \
@@ -25,6 +24,41 @@ const ENGINES: &str = "docker run --security-opt seccomp=unconfined --security-o
     --security-opt apparmor=unconfined IMAGE; rootless Podman: podman run --security-opt unmask=ALL IMAGE";
 const BWRAP: &str = "bwrap --bind / / --dev-bind /dev /dev bash";
 
+/// Why something doesn't work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    /// The reason.
+    pub(super) why: String,
+    /// The command or setting that changes it.
+    pub(super) fix: String,
+    /// Who can then do what.
+    pub(super) risk: &'static str,
+    /// Whether the course's authors saw the fix work. The report says so if they didn't.
+    pub(super) tried: bool,
+}
+
+impl Cause {
+    /// Creates one whose fix was tried. Root needs no sudo, and in a container there is none.
+    pub(super) fn new(why: impl Into<String>, fix: &str, risk: &'static str) -> Self {
+        let fix = if geteuid().is_root() { fix.replace("sudo ", "") } else { fix.to_owned() };
+        Cause { why: why.into(), fix, risk, tried: true }
+    }
+
+    /// Says that nobody has tried the fix.
+    pub(super) fn not_tried(self) -> Self {
+        Cause { tried: false, ..self }
+    }
+}
+
+/// Returns the cause if nothing else fits.
+pub(super) fn unknown() -> Cause {
+    Cause::new(
+        "This program doesn't know the cause.",
+        "Open an issue, and paste this whole report into it.",
+        "The report doesn't name you or your machine.",
+    )
+}
+
 /// For a call that something around us refuses.
 pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {
     match facts.place {
@@ -41,7 +75,7 @@ pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {
         Place::Sandbox => sandbox(why),
         Place::Host => {
             let fix =
-                "Start a shell without that filter. There, grep Seccomp: /proc/self/status shows 0";
+                "Start a shell without that filter. In it, grep Seccomp: /proc/self/status shows 0";
             Cause::new(why, fix, HARMLESS).not_tried()
         }
     }
@@ -49,7 +83,8 @@ pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {
 
 /// For what a sandbox leaves out.
 pub(super) fn sandbox(why: impl Into<String>) -> Cause {
-    let fix = format!("Start the shell outside the sandbox; with bubblewrap: {BWRAP}");
+    let fix =
+        format!("Start the shell outside the sandbox. In bubblewrap, start it like this: {BWRAP}");
     Cause::new(why, &fix, SANDBOX)
 }
 
@@ -88,7 +123,11 @@ pub(super) fn uncovered_proc(facts: &Facts, why: impl Into<String>) -> Cause {
 /// For a /proc that can't be written.
 pub(super) fn writable_proc(facts: &Facts, why: &str) -> Cause {
     match facts.place {
-        Place::Host => Cause::new(why, "sudo mount -o remount,bind,rw /proc", HARMLESS),
+        Place::Host => {
+            let risk =
+                "Programs can then write to files in /proc, if their user may write to them.";
+            Cause::new(why, "sudo mount -o remount,bind,rw /proc", risk)
+        }
         _ => allow(facts, why),
     }
 }

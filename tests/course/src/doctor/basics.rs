@@ -9,8 +9,7 @@ use nix::errno::Errno;
 use nix::sys::stat::makedev;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
-use super::advice::{self, HARMLESS};
-use super::causes::Cause;
+use super::advice::{self, Cause, HARMLESS};
 use super::facts::{Facts, Place};
 use super::{Finding, Verdict};
 
@@ -22,7 +21,7 @@ pub(super) fn proc(facts: &Facts) -> Finding {
     }
     let is_procfs = statfs("/proc").is_ok_and(|proc| proc.filesystem_type() == PROC_SUPER_MAGIC);
     finding.refused(2, if is_procfs {
-        let why = "The procfs at /proc belongs to a PID namespace that is dead or isn't ours, because a program \
+        let why = "The procfs at /proc belongs to a PID namespace that is dead or isn't this shell's, because a program \
             mounted it without making the mounts private first. Nothing else was tried.";
         Cause::new(why, "sudo umount /proc", "This removes only the wrong procfs.")
     } else {
@@ -65,8 +64,7 @@ fn null_cause(
     found: io::Result<Metadata>,
     opens: bool,
 ) -> Option<(Option<u32>, Cause)> {
-    let remake =
-        "This restores the device that every system has. Programs that need it meanwhile may fail.";
+    let remake = "This restores the device that every system has. Programs that need it in the meantime may fail.";
     let Ok(found) = found else {
         let fix = "sudo mknod -m 666 /dev/null c 1 3";
         return Some((Some(2), Cause::new("There is no /dev/null.", fix, remake)));
@@ -81,14 +79,14 @@ fn null_cause(
     let mode = found.permissions().mode() & 0o777;
     if mode & 0o006 != 0o006 {
         let why = format!("/dev/null has the mode {mode:04o}, so ordinary users can't open it.");
-        let cause =
-            Cause::new(why, "sudo chmod 666 /dev/null", "It's the mode that every system has.");
+        let cause = Cause::new(why, "sudo chmod 666 /dev/null", "Every system has this mode.");
         return Some(((!opens).then_some(2), cause));
     }
     if opens {
         return None;
     }
-    let why = "The mount that /dev/null is on is nodev, or a security module forbids opening it.";
+    let why =
+        "/dev/null is on a mount with the option nodev, or a security module forbids opening it.";
     let cause = if facts.place == Place::Sandbox {
         advice::sandbox(why)
     } else {

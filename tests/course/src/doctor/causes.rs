@@ -4,44 +4,9 @@ use harness::{Call, CallError, Caller};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
-use super::advice::{self, HARMLESS, OTHER_KERNEL, SYSCTL};
+use super::advice::{self, Cause, HARMLESS, OTHER_KERNEL, SYSCTL, unknown};
 use super::facts::{Facts, Place, SETFCAP, SYS_ADMIN, SYS_TIME, sysctl};
 use super::processes;
-
-/// Why something doesn't work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cause {
-    /// The reason.
-    pub(super) why: String,
-    /// The command or setting that changes it.
-    pub(super) fix: String,
-    /// Who can then do what.
-    pub(super) risk: &'static str,
-    /// Whether the course's authors saw the fix work. The report says so if they didn't.
-    pub(super) tried: bool,
-}
-
-impl Cause {
-    /// Creates one whose fix was tried. Root needs no sudo, and in a container there is none.
-    pub(super) fn new(why: impl Into<String>, fix: &str, risk: &'static str) -> Self {
-        let fix = if geteuid().is_root() { fix.replace("sudo ", "") } else { fix.to_owned() };
-        Cause { why: why.into(), fix, risk, tried: true }
-    }
-
-    /// Says that nobody has tried the fix.
-    pub(super) fn not_tried(self) -> Self {
-        Cause { tried: false, ..self }
-    }
-}
-
-/// Returns the cause if nothing else fits.
-pub(super) fn unknown() -> Cause {
-    Cause::new(
-        "This program doesn't know the cause.",
-        "Open an issue, and paste this whole report into it.",
-        "The report doesn't name you or your machine.",
-    )
-}
 
 /// Returns the most likely cause of a refusal. The order matters: a cause that can be proved comes before one that
 /// is only likely.
@@ -105,7 +70,7 @@ fn surroundings(facts: &Facts, caller: Caller, call: Call, errno: Errno) -> Opti
     let switch = "kernel/unprivileged_userns_clone";
     let apparmor = "kernel/apparmor_restrict_unprivileged_userns";
     if facts.filtered && refused && (call.is_unshare() || call.is_mount()) {
-        let why = "A seccomp filter refuses the call unshare(2) with any flags. Container engines and \
+        let why = "A seccomp filter refuses every call of unshare(2), whatever its flags. Container engines and \
             sandboxes install such filters.";
         return Some(advice::allow(facts, why));
     }
@@ -141,11 +106,11 @@ fn security_module(facts: &Facts, errno: Errno) -> Option<Cause> {
     }
     Some(match (facts.place, facts.apparmor_profile()) {
         (Place::Container(_), _) => {
-            advice::allow(facts, "A security module forbids the call: SELinux or AppArmor.")
+            advice::allow(facts, "A security module, SELinux or AppArmor, forbids the call.")
         }
         (_, Some(profile)) => advice::apparmor(&profile),
         (_, None) => {
-            let why = "A security module forbids the call: SELinux or AppArmor.";
+            let why = "A security module, SELinux or AppArmor, forbids the call.";
             let fix = "sudo dmesg | grep -E 'apparmor|avc'  # names the rule to add";
             Cause::new(why, fix, advice::RULE).not_tried()
         }
@@ -156,8 +121,7 @@ fn security_module(facts: &Facts, errno: Errno) -> Option<Cause> {
 fn privilege(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
     let uid_map = (call, errno) == (Call::WriteUidMap, Errno::EPERM);
     if uid_map && geteuid().is_root() && !facts.has_capability(SETFCAP) {
-        let why =
-            "Root without CAP_SETFCAP, as in a container, can't map user 0 into a user namespace.";
+        let why = "Root without CAP_SETFCAP, as in some containers, can't map user 0 into a user namespace.";
         return Some(advice::other_user(facts, why));
     }
     let offsets = (call, errno) == (Call::WriteTimensOffsets, Errno::EPERM);
@@ -179,7 +143,7 @@ fn mounts(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
         return Some(advice::writable_proc(facts, "/proc is read-only, as in some sandboxes."));
     }
     if call.is_mount() && errno == Errno::EINVAL {
-        let why = "This kernel can't mount like that. It's too old, or it isn't Linux but a program that imitates it, such \
+        let why = "This kernel can't create this kind of mount. It's too old, or it isn't Linux but a program that imitates it, such \
             as gVisor, which can't change an existing mount.";
         return Some(Cause::new(why, OTHER_KERNEL, HARMLESS));
     }

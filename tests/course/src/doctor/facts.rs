@@ -43,7 +43,6 @@ impl Place {
             namespace.map_or(true, |namespace| namespace.ino() == number)
         };
         let [pid, uts, user] = FIRST.map(|(kind, number)| is_first(kind, number));
-        let text = |path| fs::read_to_string(path).unwrap_or_default();
         let cgroup = text("/proc/self/cgroup");
         if !pid || !uts {
             return Place::Container(engine(&cgroup));
@@ -59,7 +58,6 @@ impl Place {
 /// Names a container's engine by what it leaves behind. That alone proves nothing, because a virtual machine may
 /// have been made from an image.
 fn engine(cgroup: &str) -> &'static str {
-    let text = |path| fs::read_to_string(path).unwrap_or_default();
     let environ = text("/proc/1/environ") + &text("/run/systemd/container");
     let says = |word: &str| environ.contains(word) || cgroup.contains(word);
     let exists = |path: &str| fs::metadata(path).is_ok();
@@ -89,7 +87,6 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn read() -> Self {
-        let text = |path| fs::read_to_string(path).unwrap_or_default();
         let mounts = text("/proc/self/mountinfo");
         let is_mount = mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"));
         // Both are `/`, unless one of us is elsewhere, or we may not look.
@@ -157,9 +154,14 @@ impl Facts {
     }
 }
 
+/// Reads a file, or nothing if that's not possible.
+pub(super) fn text(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
 /// Whether an ID has a number in this user namespace: user_namespaces(7).
 pub(super) fn is_mapped(kind: &str, id: u32) -> bool {
-    let map = fs::read_to_string(format!("/proc/self/{kind}_map")).unwrap_or_default();
+    let map = text(&format!("/proc/self/{kind}_map"));
     map.lines().any(|line| {
         let numbers = line.split_whitespace().filter_map(|number| number.parse::<u64>().ok());
         match numbers.collect::<Vec<_>>()[..] {

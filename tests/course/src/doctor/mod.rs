@@ -14,12 +14,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use harness::probe::Probe;
-use harness::{Call, CallError, Caller, Program, UNPRIVILEGED_UID, helper_path};
+use harness::{Call, CallError, Caller, Program, Result, UNPRIVILEGED_UID, helper_path};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use crate::step::NEEDS;
-use causes::Cause;
+use advice::Cause;
 use facts::{Facts, SETUID, is_mapped};
 
 /// What a finding means.
@@ -70,15 +70,6 @@ pub struct Report {
     other_user: bool,
 }
 
-/// What each probe is called in the report.
-const NAMES: [(Probe, &str); 5] = [
-    (Probe::Pid, "a PID namespace"),
-    (Probe::Mounts, "private mounts"),
-    (Probe::Procfs, "a separate /proc"),
-    (Probe::Masks, "masks in /proc"),
-    (Probe::Time, "a time namespace"),
-];
-
 /// Makes every check. It needs no checkout, because it has to work where not much does.
 pub fn examine() -> Report {
     let mut facts = Facts::read();
@@ -87,8 +78,8 @@ pub fn examine() -> Report {
     findings.push(basics::null(&facts));
     let mut other_user = findings.iter().all(|finding| finding.stops.is_none());
     if can_try {
-        facts.filtered = matches!(try_probe(Caller::Root, Probe::Filter), Err(Refusal::Call(error))
-            if error.errno == Errno::EPERM);
+        let filter = try_probe(Caller::Root, Probe::Filter).ok().flatten();
+        facts.filtered = filter.is_some_and(|error| error.errno == Errno::EPERM);
         let own = if geteuid().is_root() { Caller::Root } else { Caller::Rootless };
         findings.extend(probe_as(own, &facts));
         if can_change_user(&facts) {
@@ -125,32 +116,28 @@ fn probe_as(caller: Caller, facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     // A mask is made of /dev/null, which has a finding of its own.
     let can_mask = Path::new("/dev/null").exists();
-    for (probe, name) in NAMES.into_iter().filter(|(probe, _)| can_mask || *probe != Probe::Masks) {
-        let needed_for = needed_for(probe);
-        let finding = Finding::new(format!("{name}, {how}"), Verdict::Ok, needed_for);
-        let refusal = match try_probe(caller, probe) {
-            Ok(()) => {
+    for (probe, name, first) in NEEDS.into_iter().filter(|need| can_mask || need.0 != Probe::Masks)
+    {
+        let finding = Finding::new(format!("{name}, {how}"), Verdict::Ok, needed_for(first));
+        let (found, refusal, cause) = match try_probe(caller, probe) {
+            Ok(None) => {
                 findings.push(finding);
                 continue;
             }
-            Err(refusal) => refusal,
+            Ok(Some(error)) => (error.to_string(), Some(error), causes::find(facts, caller, error)),
+            Err(error) if caller == Caller::Rootless && geteuid().is_root() => {
+                let finding = Finding::new("an ordinary user", Verdict::Note, "the tests");
+                let found = Some(error.to_string());
+                findings.push(Finding { found, stops: Some(2), ..finding });
+                break;
+            }
+            Err(error) => (error.to_string(), None, advice::unknown()),
         };
-        if let (Refusal::Other(message), Caller::Rootless, true) =
-            (&refusal, caller, geteuid().is_root())
-        {
-            let finding = Finding::new("an ordinary user", Verdict::Note, "the tests");
-            findings.push(Finding { found: Some(message.clone()), stops: Some(2), ..finding });
-            break;
-        }
-        let (found, cause) = match &refusal {
-            Refusal::Call(error) => (error.to_string(), causes::find(facts, caller, *error)),
-            Refusal::Other(message) => (message.clone(), causes::unknown()),
-        };
-        let spawn = matches!(refusal, Refusal::Call(error) if error.call == Call::Spawn);
-        let first = if spawn { 1 } else { first_step(probe) };
+        let spawn = refusal.is_some_and(|error| error.call == Call::Spawn);
+        let first = if spawn { 1 } else { first };
         let mut finding = Finding { found: Some(found), ..finding.refused(first, cause) };
-        if matches!(refusal, Refusal::Call(error) if is_optional(error)) {
-            let needed_for = "step 07 runs without: uptime is the host's".to_owned();
+        if refusal.is_some_and(is_optional) {
+            let needed_for = "step 07 runs without it: uptime is the host's".to_owned();
             finding = Finding { verdict: Verdict::Note, needed_for, stops: None, ..finding };
         }
         findings.push(finding);
@@ -168,31 +155,17 @@ fn is_optional(error: CallError) -> bool {
 
 /// Returns the number of the last step, which needs the most.
 fn last_step() -> u32 {
-    NEEDS.iter().map(|(_, first)| *first).max().unwrap_or(1)
+    NEEDS.iter().map(|(.., first)| *first).max().unwrap_or(1)
 }
 
-/// Returns the first step that needs it.
-fn first_step(probe: Probe) -> u32 {
-    NEEDS.iter().find(|(need, _)| *need == probe).map_or(0, |(_, first)| *first)
-}
-
-/// Names the steps that need it: `steps 02 to 05`.
-fn needed_for(probe: Probe) -> String {
-    let (first, last) = (first_step(probe), last_step());
+/// Names the steps that need something from `first` on: `steps 02 to 05`.
+fn needed_for(first: u32) -> String {
+    let last = last_step();
     if first == last { format!("step {last:02}") } else { format!("steps {first:02} to {last:02}") }
 }
 
-enum Refusal {
-    Call(CallError),
-    Other(String),
-}
-
-fn lent_helper(caller: Caller) -> harness::Result<Program> {
-    Program::new(&helper_path()?, caller)
-}
-
-/// Tries something in a child process, as a step does.
-fn try_probe(caller: Caller, probe: Probe) -> std::result::Result<(), Refusal> {
+/// Tries something in a child process, as a step does. Returns the refusal, if there is one.
+fn try_probe(caller: Caller, probe: Probe) -> Result<Option<CallError>> {
     // We are our own helper. In a directory that the other user may be in.
     let mut helper = Command::new("/proc/self/exe");
     helper.arg("as").args(probe.args_like_step()).current_dir("/").stdin(Stdio::inherit());
@@ -200,21 +173,16 @@ fn try_probe(caller: Caller, probe: Probe) -> std::result::Result<(), Refusal> {
     if other {
         helper.uid(UNPRIVILEGED_UID).gid(UNPRIVILEGED_UID);
     }
-    let result = match Probe::run(helper) {
+    Probe::run(helper).or_else(|error| {
+        if !other {
+            return Err(error);
+        }
         // Another user may not be allowed to run this program. If so, that user gets a copy.
-        Err(_) if other => lent_helper(caller).and_then(|helper| {
-            let args = probe.args_like_step();
-            let mut command = helper.command(iter::once("as").chain(args));
-            command.current_dir("/");
-            Probe::run(command)
-        }),
-        result => result,
-    };
-    match result {
-        Ok(None) => Ok(()),
-        Ok(Some(refusal)) => Err(Refusal::Call(refusal)),
-        Err(error) => Err(Refusal::Other(error.to_string())),
-    }
+        let helper = Program::new(&helper_path()?, caller)?;
+        let mut helper = helper.command(iter::once("as".to_owned()).chain(probe.args_like_step()));
+        helper.current_dir("/");
+        Probe::run(helper)
+    })
 }
 
 impl Report {

@@ -1,13 +1,11 @@
 //! Facts about this machine that need no privilege to find out.
 
 use std::env;
-use std::fs;
 
-use nix::unistd::{AccessFlags, access};
+use harness::is_in_path;
 
-use super::advice::{HARMLESS, OTHER_KERNEL};
-use super::causes::Cause;
-use super::facts::{Facts, Place, sysctl};
+use super::advice::{Cause, HARMLESS, OTHER_KERNEL};
+use super::facts::{Facts, Place, sysctl, text};
 use super::{Finding, Verdict};
 
 /// The programs that the course uses beside the steps: what for, and the package that has it.
@@ -27,14 +25,8 @@ const TOOLS: [(&str, &str, &str); 13] = [
     ("tini", "optional: another PID 1 to compare", "tini"),
 ];
 
-/// Looks for a program in PATH. It isn't started, because it may be what's broken.
 fn tool((program, needed_for, package): (&str, &str, &str)) -> Finding {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let is_in = |directory: std::path::PathBuf| {
-        let file = directory.join(program);
-        file.is_file() && access(&file, AccessFlags::X_OK).is_ok()
-    };
-    if env::split_paths(&path).any(is_in) {
+    if is_in_path(program, &env::var_os("PATH").unwrap_or_default()) {
         return Finding::new(program, Verdict::Ok, needed_for);
     }
     let found = Some(format!("not in PATH; package: {package}"));
@@ -55,7 +47,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
 
 /// The kernel's version, without what a distribution has added to it.
 pub(super) fn linux() -> Finding {
-    let version = fs::read_to_string("/proc/version").unwrap_or_default();
+    let version = text("/proc/version");
     let release = version.strip_prefix("Linux version ").unwrap_or_default();
     let is_number = |letter: &char| letter.is_ascii_digit() || *letter == '.';
     let number: String = release.chars().take_while(is_number).collect();
@@ -86,10 +78,10 @@ fn propagation(facts: &Facts) -> Finding {
 }
 
 fn cgroup() -> Finding {
-    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let cgroups = text("/proc/self/cgroup");
     let version = match (
-        text.lines().any(|line| !line.starts_with("0::")),
-        text.lines().any(|line| line.starts_with("0::")),
+        cgroups.lines().any(|line| !line.starts_with("0::")),
+        cgroups.lines().any(|line| line.starts_with("0::")),
     ) {
         (true, true) => "cgroups v1 and v2",
         (true, false) => "cgroups v1",
@@ -97,7 +89,7 @@ fn cgroup() -> Finding {
         (false, false) => "no cgroup",
     };
     // Not the path, which may name a user.
-    let own = text.lines().any(|line| !line.ends_with(":/"));
+    let own = cgroups.lines().any(|line| !line.ends_with(":/"));
     let own = if own { "not the root" } else { "the root" };
     note(format!("{version}, {own}"), "this shell's cgroup may set limits")
 }
@@ -115,12 +107,12 @@ fn place(facts: &Facts) -> Finding {
 fn subset(facts: &Facts) -> Option<Finding> {
     let options = facts.mount_options("/proc");
     options.contains(&"subset=pid").then(|| {
-        note("/proc has only processes (subset=pid)", "`ps` and `uptime` fail, the steps don't")
+        note("/proc has only processes (subset=pid)", "`ps` and `uptime` fail, but steps run")
     })
 }
 
 fn wsl() -> Finding {
-    match fs::read_to_string("/proc/version").unwrap_or_default().to_lowercase() {
+    match text("/proc/version").to_lowercase() {
         release if release.contains("wsl2") => note("WSL2", "its `/` is private"),
         release if release.contains("microsoft") => note("WSL1", "no namespaces: use WSL2"),
         _ => note("no WSL", ""),

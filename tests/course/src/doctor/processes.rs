@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use harness::{Call, CallError};
 use nix::errno::Errno;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-use super::causes::Cause;
+use super::advice::Cause;
 use super::facts::{Facts, Place};
 
 const LESS: &str = "A program that keeps creating processes can then slow down the machine.";
@@ -18,10 +19,11 @@ pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
         return None;
     }
     // A shell at its limit can start nothing, so another one has to help.
-    let here = "In another shell, with the number that `echo $$` prints in this one for PID: ";
+    let here =
+        "In another shell, but replace PID with the number that `echo $$` prints in this one: ";
     if let Some(Full { limit, up }) = full_cgroup() {
         let why = format!(
-            "A cgroup of this shell is at its limit of processes (pids.max), which is {limit}."
+            "A cgroup of this shell has reached its limit of processes (pids.max): {limit}."
         );
         if let Place::Container(_) = facts.place {
             let fix = "docker run --pids-limit=-1 IMAGE; podman run --pids-limit=-1 IMAGE";
@@ -33,19 +35,12 @@ pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
         );
         return Some(Cause::new(why, &fix, LESS));
     }
-    let [soft, hard] = user_limit();
-    let why = format!("This user is at the limit of processes (ulimit -u), which is {soft}.");
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NPROC).unwrap_or_default();
+    let number = if soft == RLIM_INFINITY { "unlimited".to_owned() } else { soft.to_string() };
+    let why = format!("This user has reached the limit of processes (ulimit -u): {number}.");
     let fix = format!("{here}sudo prlimit --pid PID --nproc=10000");
     let fix = if soft == hard { fix.as_str() } else { "ulimit -S -u hard" };
     Some(Cause::new(why, fix, LESS))
-}
-
-/// Returns the soft and the hard limit of `ulimit -u`.
-fn user_limit() -> [String; 2] {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max processes"));
-    let mut words = line.unwrap_or_default().split_whitespace().map(str::to_owned);
-    [(); 2].map(|()| words.next().unwrap_or_else(|| "unknown".to_owned()))
 }
 
 /// A cgroup that has as many processes as it may have.

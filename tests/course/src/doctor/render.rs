@@ -5,9 +5,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::{Report, Verdict};
+use crate::print::{WIDTH, wrap};
 
-/// The widest line.
-const WIDTH: usize = 80;
 /// How far what belongs to a finding is indented.
 const INDENT: usize = 9;
 
@@ -33,21 +32,19 @@ impl Report {
                 let _ = writeln!(text, "{}", line.trim_end());
             } else {
                 let _ = writeln!(text, "{verdict:<8} {}", finding.check);
-                wrap(&mut text, "", &finding.needed_for);
+                add(&mut text, "", &finding.needed_for);
             }
             if let Some(found) = &finding.found {
-                wrap(&mut text, "", found);
+                add(&mut text, "", found);
             }
             if let Some(cause) = &finding.cause {
-                wrap(&mut text, "why:  ", &cause.why);
+                add(&mut text, "why:  ", &cause.why);
                 let mark = if cause.tried { "" } else { " (not tried by us)" };
-                wrap(&mut text, "fix:  ", &format!("{}{mark}", cause.fix));
-                wrap(&mut text, "risk: ", cause.risk);
+                add(&mut text, "fix:  ", &format!("{}{mark}", cause.fix));
+                add(&mut text, "risk: ", cause.risk);
             }
         }
-        let failing =
-            self.steps.iter().filter(|(_, can)| !can).map(|(step, _)| format!("{step:02}"));
-        let failing: Vec<_> = failing.collect();
+        let failing = self.steps_that(false);
         let line = if failing.is_empty() {
             "All steps can run.".to_owned()
         } else {
@@ -77,28 +74,18 @@ impl Report {
             })
         });
         let checks: Vec<_> = checks.collect();
-        let steps = self.steps.iter().filter(|(_, can)| *can).map(|(step, _)| format!("{step:02}"));
-        let steps: Vec<_> = steps.collect();
+        let steps = self.steps_that(true);
         json!({ "all_steps": self.all_steps(), "steps": steps, "checks": checks })
+    }
+
+    fn steps_that(&self, can: bool) -> Vec<String> {
+        let steps = self.steps.iter().filter(|step| step.1 == can);
+        steps.map(|(step, _)| format!("{step:02}")).collect()
     }
 }
 
 /// Adds words below a finding, after `head`, in lines that fit.
-fn wrap(text: &mut String, head: &str, words: &str) {
-    let mut line = format!("{:INDENT$}{head}", "");
-    let start = line.chars().count();
-    let mut length = start;
-    for word in words.split_whitespace() {
-        if length > start && length + 1 + word.chars().count() > WIDTH {
-            let _ = writeln!(text, "{}", line.trim_end());
-            line = " ".repeat(start);
-            length = start;
-        }
-        if length > start {
-            line.push(' ');
-        }
-        line += word;
-        length = line.chars().count();
-    }
-    let _ = writeln!(text, "{}", line.trim_end());
+fn add(text: &mut String, head: &str, words: &str) {
+    let words = wrap(&format!("{:INDENT$}{head}", ""), words);
+    let _ = writeln!(text, "{}", words.trim_end());
 }

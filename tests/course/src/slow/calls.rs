@@ -31,7 +31,7 @@ impl Described {
 }
 
 /// Describes a call that a process is about to make. None: it isn't part of a lesson.
-pub fn describe(caller: &Caller, call: SystemCall, pids: &mut Pids) -> Option<Described> {
+pub(super) fn describe(caller: &Caller, call: SystemCall, pids: &mut Pids) -> Option<Described> {
     // Of the command we show what creates, replaces and ends processes, and what signals them.
     let (pid, who) = (caller.pid, &caller.name);
     let [first, second, third, fourth, ..] = call.args;
@@ -132,9 +132,10 @@ fn clone(name: &str, bits: u64, who: &str) -> Option<Described> {
     let is_vfork = bits & libc::CLONE_VFORK as u64 != 0;
     let arguments =
         if name.ends_with("fork") { String::new() } else { flags(bits, &FLAGS, "SIGCHLD") };
-    let sentence = match is_vfork {
-        true => format!("{who} creates a child, and waits until the child has started a program."),
-        false => format!("{who} creates a child, which is a copy of {who}."),
+    let sentence = if is_vfork {
+        format!("{who} creates a child, and waits until the child has started a program.")
+    } else {
+        format!("{who} creates a child, which is a copy of {who}.")
     };
     Some(Described::new(format!("{name}({arguments})"), sentence))
 }
@@ -161,20 +162,20 @@ fn mount(caller: &Caller, [source, target, kind, bits]: [u64; 4]) -> Described {
     let (from, to, kind) = (text(source), text(target), text(kind));
     let who = &caller.name;
     let sentence = if bits & libc::MS_PRIVATE != 0 {
-        "From now on, mounts propagate neither from here to the host nor back.".to_owned()
+        "From now on, mounts don't propagate to the host or back.".to_owned()
     } else if bits & libc::MS_REMOUNT != 0 {
         format!("{who} makes the mount at {path} read-only.")
     } else if bits & libc::MS_BIND != 0 && from == to {
         format!("{who} mounts {path} over itself, because only a mount can be read-only.")
     } else if bits & libc::MS_BIND != 0 {
-        format!("{who} covers {path} with /dev/null, which works for files only.")
+        format!("{who} covers {path} with /dev/null, which works only for files.")
     } else if kind == "\"proc\"" {
         format!("{who} mounts a new /proc, which shows the PID namespace of {who}.")
     } else {
         format!("{who} covers the directory {path} with an empty filesystem.")
     };
     let stands_for_others = bits & libc::MS_BIND != 0 && EXAMPLES.contains(&&*path);
-    let more = if stands_for_others { " Other paths aren't shown." } else { "" };
+    let more = if stands_for_others { " The same call for other paths isn't shown." } else { "" };
     let sentence = sentence + more;
     let call = format!("mount({from}, {to}, {kind}, {})", flags(bits, &MOUNT_FLAGS, "0"));
     let is_first = bits & libc::MS_PRIVATE != 0 || kind == "\"proc\"";
@@ -194,10 +195,10 @@ fn write(
     let name = file.rsplit('/').next()?;
     let sentence = match name {
         "setgroups" => {
-            format!("{who} gives up setgroups(2). Before that, the kernel accepts no gid_map.")
+            format!("{who} gives up setgroups(2). The kernel accepts a gid_map only after that.")
         }
-        "uid_map" => format!("{who} maps its user ID to 0, so inside it's root."),
-        "gid_map" => format!("{who} maps its group ID to 0, so inside it's in root's group."),
+        "uid_map" => format!("{who} maps its user ID to 0, so it's root inside."),
+        "gid_map" => format!("{who} maps its group ID to 0, so it's in root's group inside."),
         "timens_offsets" => {
             format!("{who} sets the time since boot back to zero for its children.")
         }
@@ -229,9 +230,10 @@ fn wait4(caller: &Caller, child: i32, bits: u64, pids: &mut Pids) -> Described {
     let child = if child > 0 { pids.seen_by(caller, child) } else { child.to_string() };
     let bits = bits & u64::from((libc::WNOHANG | libc::WUNTRACED).cast_unsigned());
     let names = [WAIT_FLAGS[0], (libc::WUNTRACED as u64, "WUNTRACED")];
-    let sentence = match bits & libc::WNOHANG as u64 != 0 {
-        true => format!("{who} asks whether that child is dead, without waiting for it."),
-        false => format!("{who} waits until a child dies, and takes its exit status."),
+    let sentence = if bits & libc::WNOHANG as u64 != 0 {
+        format!("{who} asks whether that child is dead, without waiting for it.")
+    } else {
+        format!("{who} waits until a child dies, and collects its exit status.")
     };
     Described::new(format!("wait4({child}, {})", flags(bits, &names, "0")), sentence)
 }
@@ -248,8 +250,8 @@ fn waitid(caller: &Caller, kind: u64, id: i32, bits: u64, pids: &mut Pids) -> De
     let has = |flag: i32| bits & u64::from(flag.cast_unsigned()) != 0;
     let sentence = match (has(libc::WSTOPPED), has(libc::WNOWAIT), has(libc::WNOHANG)) {
         (true, ..) => format!("{who} asks whether that child was stopped."),
-        (_, true, true) => format!("{who} looks for a dead child, and leaves it as it is."),
-        (_, true, false) => format!("{who} waits until a child dies, and leaves it as it is."),
+        (_, true, true) => format!("{who} checks for a dead child, but doesn't reap it yet."),
+        (_, true, false) => format!("{who} waits until a child dies, but doesn't reap it yet."),
         (.., true) => format!("{who} asks whether a child is dead, without waiting for it."),
         _ => format!("{who} waits until a child dies."),
     };
@@ -284,12 +286,14 @@ const NAMED: u64 = (1 << 31) - 1;
 
 fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
     let mask = (set != 0).then(|| tracee::word(caller.pid, set))??;
-    let only = (mask.count_ones() == 1).then(|| signal_name(u64::from(mask.trailing_zeros()) + 1));
+    let only = mask.is_power_of_two().then(|| signal_name(u64::from(mask.trailing_zeros()) + 1));
     let (how, verb, effect) = match how as i32 {
         libc::SIG_BLOCK => {
-            ("SIG_BLOCK", "blocks", "A blocked signal stays pending until it's read.")
+            ("SIG_BLOCK", "blocks", "A blocked signal remains pending until it's read.")
         }
-        libc::SIG_UNBLOCK => ("SIG_UNBLOCK", "unblocks", "A pending one takes effect now."),
+        libc::SIG_UNBLOCK => {
+            ("SIG_UNBLOCK", "unblocks", "If a signal is pending, it takes effect now.")
+        }
         _ => return None,
     };
     let (set, what) = match only {
@@ -305,9 +309,10 @@ fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
 
 fn read(caller: &Caller, descriptor: u64) -> Option<Described> {
     let is_signalfd = tracee::file(caller.pid, descriptor)? == "anon_inode:[signalfd]";
-    let sentence = match tracee::is_nonblocking(caller.pid, descriptor) {
-        true => format!("{} takes the next signal, if one is pending.", caller.name),
-        false => format!("{} waits for the next signal, and takes it.", caller.name),
+    let sentence = if tracee::is_nonblocking(caller.pid, descriptor) {
+        format!("{} reads the next signal, if one is pending.", caller.name)
+    } else {
+        format!("{} waits for the next signal, and reads it.", caller.name)
     };
     is_signalfd.then(|| Described::new("read(<signalfd>)", sentence))
 }
@@ -318,7 +323,7 @@ fn sigwait(caller: &Caller, set: u64) -> Option<Described> {
         1 => signal_name(u64::from(mask.trailing_zeros()) + 1),
         _ => "a signal".to_owned(),
     };
-    let sentence = format!("{} waits until {signals} is pending, and takes it.", caller.name);
+    let sentence = format!("{} waits until {signals} is pending, and reads it.", caller.name);
     Some(Described::new(format!("rt_sigtimedwait([{signals}])"), sentence))
 }
 
@@ -327,13 +332,13 @@ fn exit(caller: &Caller, status: u64) -> Described {
     let more = if caller.is_pid_1() {
         ", so the kernel kills every other process in its PID namespace"
     } else {
-        ", and stays a zombie until its parent waits for it"
+        ", and remains a zombie until its parent waits for it"
     };
     Described::new(format!("exit_group({status})"), format!("{} exits{more}.", caller.name))
 }
 
 /// Describes a signal that is about to be delivered.
-pub fn signal(caller: &Caller, signal: Signal) -> Described {
+pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
     let who = &caller.name;
     let bit = 1 << (signal as i32 - 1);
     let is_in = |field: &str| harness::procfs::signal_mask(caller.pid.as_raw(), field) & bit != 0;
@@ -341,7 +346,9 @@ pub fn signal(caller: &Caller, signal: Signal) -> Described {
         Signal::SIGKILL => format!("{who} can't do anything about it."),
         _ if is_in("SigCgt") => format!("{who} has a handler for it, which runs now."),
         _ if is_in("SigIgn") => format!("{who} ignores it."),
-        Signal::SIGCHLD => format!("A child of {who} has died. Without a handler, that's ignored."),
+        Signal::SIGCHLD => {
+            format!("A child of {who} has died. {who} has no handler, so the signal is ignored.")
+        }
         Signal::SIGURG | Signal::SIGWINCH | Signal::SIGCONT => {
             format!("{who} has no handler for it, so it's ignored.")
         }
@@ -349,9 +356,9 @@ pub fn signal(caller: &Caller, signal: Signal) -> Described {
             format!("{who} is PID 1 and has no handler for it, so the kernel discards it.")
         }
         Signal::SIGSTOP | Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU => {
-            format!("It stops {who}. In slow motion, {who} goes on at once.")
+            format!("The signal stops {who}, but slow motion resumes {who} at once.")
         }
-        _ => format!("{who} has no handler for it, so it kills {who}."),
+        _ => format!("{who} has no handler for it, so the signal kills {who}."),
     };
     Described::new(signal.as_str(), sentence)
 }

@@ -143,7 +143,7 @@ impl Film {
                     let result = self.result(&caller, call, value);
                     let kind = if was_frame { Kind::Return } else { Kind::Call };
                     let sentence = if was_frame {
-                        format!("{} was waiting in this call, and goes on now.", caller.name)
+                        format!("{} was waiting in this call, and continues now.", caller.name)
                     } else {
                         described.sentence
                     };
@@ -176,7 +176,8 @@ impl Film {
                 Event::AllSleep => {
                     let Some(signal) = self.signal else { continue };
                     let caller = self.caller(self.stepper.pid());
-                    let sentence = format!("Every process waits. {} gets it first.", caller.name);
+                    let sentence =
+                        format!("Every process waits. {} gets the signal first.", caller.name);
                     let call = signal.to_string();
                     let described = Described { call, sentence, is_repetition: false };
                     (Kind::Sent, caller, described, None)
@@ -210,7 +211,7 @@ impl Film {
                 (Kind::Sent, Some(signal)) => {
                     let _ = kill(caller, signal);
                     self.signal = None;
-                    "It's on its way.".to_owned()
+                    "The signal is on its way.".to_owned()
                 }
                 _ => self.happen(frame)?,
             });
@@ -262,7 +263,7 @@ impl Film {
                 let name = &frame.caller.name;
                 match frame.kind {
                     Kind::Call => format!("{name} waits."),
-                    _ => format!("{name} goes on."),
+                    _ => format!("{name} continues."),
                 }
             }
         })

@@ -96,13 +96,21 @@ pub fn explain(error: Error) -> Error {
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     let pid = std::process::id().cast_signed();
     let has_filter = procfs::status_field(pid, "Seccomp").is_some_and(|mode| mode == "2");
-    let fix = match scope.trim() {
-        "2" => "kernel.yama.ptrace_scope is 2, so run this as root",
-        "3" => "kernel.yama.ptrace_scope is 3 until the next reboot",
+    Error::new(format!("{error}: {}", ptrace_advice(scope.trim(), has_filter)))
+}
+
+/// Says what to do, given Yama's setting, which is empty without Yama, and whether there's a seccomp filter. With 0
+/// and 1, a process can trace its children, and that's all we do.
+pub fn ptrace_advice(scope: &str, has_filter: bool) -> &'static str {
+    match scope {
+        "2" => {
+            "kernel.yama.ptrace_scope is 2: run `sudo sysctl -w kernel.yama.ptrace_scope=1`, which \
+             lasts until the next reboot"
+        }
+        "3" => "kernel.yama.ptrace_scope is 3 until the next reboot: see the frames in the book",
         _ if has_filter => {
             "a seccomp filter forbids it (in Docker, use --security-opt seccomp=unconfined)"
         }
-        _ => "a security module forbids it, so use another machine",
-    };
-    Error::new(format!("{error}: {fix}"))
+        _ => "a security module forbids it: see the frames in the book, or use another machine",
+    }
 }

@@ -32,24 +32,24 @@ impl Caller {
 
 /// Writes the host's PIDs as they are, or with names that are the same in every run.
 #[derive(Debug, Default)]
-pub struct Pids {
+pub(super) struct Pids {
     placeholders: Option<Placeholders>,
     known: Vec<String>,
 }
 
 impl Pids {
     /// Writes `HOST_A`, `HOST_B`, … instead of numbers, in the order of appearance.
-    pub fn redacted() -> Self {
+    pub(super) fn redacted() -> Self {
         Pids { placeholders: Some(Placeholders::default()), known: Vec::new() }
     }
 
     /// Whether what differs from run to run is replaced.
-    pub fn is_redacted(&self) -> bool {
+    pub(super) fn is_redacted(&self) -> bool {
         self.placeholders.is_some()
     }
 
     /// Writes a PID of the host.
-    pub fn host(&mut self, pid: i32) -> String {
+    pub(super) fn host(&mut self, pid: i32) -> String {
         let number = pid.to_string();
         match &mut self.placeholders {
             None => number,
@@ -64,12 +64,12 @@ impl Pids {
     }
 
     /// Writes a PID that a process sees. In the container that's not the host's.
-    pub fn seen_by(&mut self, caller: &Caller, pid: i32) -> String {
+    pub(super) fn seen_by(&mut self, caller: &Caller, pid: i32) -> String {
         if caller.inside.is_some() { pid.to_string() } else { self.host(pid) }
     }
 
     /// Returns a line that a program printed, with the host's PIDs replaced.
-    pub fn redact_line(&mut self, line: &str) -> String {
+    pub(super) fn redact_line(&mut self, line: &str) -> String {
         if self.placeholders.is_none() {
             return line.to_owned();
         }
@@ -89,7 +89,7 @@ impl Pids {
     }
 
     /// Returns what is written to a file of /proc, without what differs from caller to caller.
-    pub fn redact_file(&self, name: &str, text: &str) -> String {
+    pub(super) fn redact_file(&self, name: &str, text: &str) -> String {
         let words: Vec<_> = text.split(' ').collect();
         match (name, &words[..]) {
             _ if self.placeholders.is_none() => text.to_owned(),

@@ -8,7 +8,7 @@ use harness::{Context, Error, OUTPUT_LIMIT, Result};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// A file without a name, as standard output and standard error.
-pub struct Printed {
+pub(super) struct Printed {
     file: File,
     seen: u64,
 }
@@ -18,7 +18,7 @@ impl Printed {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let file = memfd_create("printed", MFdFlags::MFD_CLOEXEC).context("memfd_create")?;
         Ok(Printed { file: File::from(file), seen: 0 })
     }
@@ -27,7 +27,7 @@ impl Printed {
     ///
     /// # Errors
     /// Too many files are open.
-    pub fn outputs(&self) -> Result<[Stdio; 2]> {
+    pub(super) fn outputs(&self) -> Result<[Stdio; 2]> {
         let clone = || self.file.try_clone().context("dup");
         Ok([clone()?.into(), clone()?.into()])
     }
@@ -36,7 +36,7 @@ impl Printed {
     ///
     /// # Errors
     /// It is.
-    pub fn ensure_limit(&self) -> Result {
+    pub(super) fn ensure_limit(&self) -> Result {
         let length = self.file.metadata().context("stat")?.len();
         if length > OUTPUT_LIMIT as u64 {
             return Err(Error::OutputLimit { limit: OUTPUT_LIMIT });
@@ -48,7 +48,7 @@ impl Printed {
     ///
     /// # Errors
     /// They can't be read.
-    pub fn new_lines(&mut self) -> Result<Vec<String>> {
+    pub(super) fn new_lines(&mut self) -> Result<Vec<String>> {
         let length = self.file.metadata().context("stat")?.len();
         let new = usize::try_from(length.saturating_sub(self.seen)).unwrap_or(0);
         let mut bytes = vec![0; new.min(OUTPUT_LIMIT)];

@@ -4,7 +4,7 @@ use super::frames::{Frame, Kind};
 use super::rows::{Change, Row};
 
 /// The columns of a screen.
-pub const WIDTH: usize = 80;
+pub(super) const WIDTH: usize = 80;
 
 /// Renders a finished frame.
 pub fn text(frame: &Frame) -> String {
@@ -23,7 +23,7 @@ pub fn text(frame: &Frame) -> String {
 }
 
 /// Renders what was printed.
-pub fn printed(frame: &Frame) -> impl Iterator<Item = String> {
+pub(super) fn printed(frame: &Frame) -> impl Iterator<Item = String> {
     let lines = frame.printed.iter().flat_map(|line| wrap(line, WIDTH - 5).into_iter().enumerate());
     lines.map(|line| format!("| {}", hang(line)))
 }
@@ -73,7 +73,7 @@ pub fn lines(rows: &[Row]) -> Vec<String> {
 }
 
 /// Breaks a text at spaces, so that each line has at most `width` columns.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let used = lines.last().map_or(0, |line| line.chars().count());
@@ -88,12 +88,12 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// Indents every line of a call but the first.
-pub fn hang((index, line): (usize, String)) -> String {
+pub(super) fn hang((index, line): (usize, String)) -> String {
     if index == 0 { line } else { format!("   {line}") }
 }
 
 /// Cuts a line that is too long, and takes out what would move the cursor.
-pub fn cut(line: &str, width: usize) -> String {
+pub(super) fn cut(line: &str, width: usize) -> String {
     let line = line.replace(char::is_control, " ");
     match line.char_indices().nth(width) {
         Some(_) => line.chars().take(width - 1).chain(['…']).collect(),

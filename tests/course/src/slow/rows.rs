@@ -60,7 +60,7 @@ impl Row {
 }
 
 /// Lists the processes of a tree, and compares them with those `before`.
-pub fn rows(
+pub(super) fn rows(
     tree: Option<&ProcessTree>,
     host: &Process,
     before: &[Row],

@@ -84,24 +84,25 @@ impl Screen {
     pub fn ask(&self, frame: &Frame) -> Result<Key> {
         let start = if self.clears { "\x1b[H\x1b[2J" } else { "\n" };
         print(format!("{start}{}", self.render(frame)))?;
-        loop {
-            let mut key = [0];
-            let read = stdin().read(&mut key).context("read a key")?;
-            match key[0] {
-                _ if read == 0 => return Ok(Key::Quit),
-                b'\n' | b'\r' | b' ' => return Ok(Key::Next),
-                b'c' | b'C' => return Ok(Key::RunOn),
-                b'q' | b'Q' | 4 => return Ok(Key::Quit),
-                _ => {}
-            }
-        }
+        read_key()
+    }
+
+    /// Waits for Enter, or any other key that would leave a frame.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn wait_for_enter(&self) -> Result {
+        read_key().map(drop)
     }
 
     /// Renders a frame, with at most 23 lines and 80 columns. The cursor is in the last line.
     fn render(&self, frame: &Frame) -> String {
-        let styled = |style: &str, line: &str| match self.colored {
-            true if !line.is_empty() && !style.is_empty() => format!("{style}{line}{PLAIN}"),
-            _ => line.to_owned(),
+        let styled = |style: &str, line: &str| {
+            if self.colored && !line.is_empty() && !style.is_empty() {
+                format!("{style}{line}{PLAIN}")
+            } else {
+                line.to_owned()
+            }
         };
         let title = cut(&format!("slow motion: {}", self.title), WIDTH - 1);
         let mut text = vec![styled(DIM, &title), String::new()];
@@ -150,9 +151,23 @@ impl Screen {
         let enter = match (&frame.result, frame.kind) {
             (Some(_), _) => "next",
             (None, Kind::Call) => "make the call",
-            (None, _) => "deliver it",
+            (None, _) => "deliver the signal",
         };
-        text.push(styled(DIM, &format!("[Enter] {enter}  [c] run on  [q] quit ")));
+        text.push(styled(DIM, &format!("[Enter] {enter}  [c] continue  [q] quit ")));
         text.join("\n")
+    }
+}
+
+fn read_key() -> Result<Key> {
+    loop {
+        let mut key = [0];
+        let read = stdin().read(&mut key).context("read a key")?;
+        match key[0] {
+            _ if read == 0 => return Ok(Key::Quit),
+            b'\n' | b'\r' | b' ' => return Ok(Key::Next),
+            b'c' | b'C' => return Ok(Key::RunOn),
+            b'q' | b'Q' | 4 => return Ok(Key::Quit),
+            _ => {}
+        }
     }
 }

@@ -11,12 +11,12 @@ use nix::unistd::Pid;
 use super::pids::{Caller, Pids};
 
 /// Writes a string as in C.
-pub fn quoted(text: &OsStr) -> String {
+pub(super) fn quoted(text: &OsStr) -> String {
     format!("{:?}", text.to_string_lossy())
 }
 
 /// Reads a string from a process's memory, and writes it as in C.
-pub fn quoted_string(pid: Pid, address: u64) -> String {
+pub(super) fn quoted_string(pid: Pid, address: u64) -> String {
     if address == 0 {
         return "NULL".to_owned();
     }
@@ -24,20 +24,20 @@ pub fn quoted_string(pid: Pid, address: u64) -> String {
 }
 
 /// Writes the flags that are set, or `empty`.
-pub fn flags(bits: u64, names: &[(u64, &str)], empty: &str) -> String {
+pub(super) fn flags(bits: u64, names: &[(u64, &str)], empty: &str) -> String {
     let set: Vec<_> =
         names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
     if set.is_empty() { empty.to_owned() } else { set.join("|") }
 }
 
 /// Returns a signal's name, or its number if it has none.
-pub fn signal_name(number: u64) -> String {
+pub(super) fn signal_name(number: u64) -> String {
     let signal = i32::try_from(number).ok().and_then(|number| Signal::try_from(number).ok());
     signal.map_or_else(|| number.to_string(), |signal| signal.to_string())
 }
 
 /// Says what a call returned: a value, or an error.
-pub fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut Pids) -> String {
+pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut Pids) -> String {
     match i32::try_from(-value) {
         // The kernel's own codes for a call that it restarts.
         Ok(512..=516) => return "A signal interrupted it.".to_owned(),

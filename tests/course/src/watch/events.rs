@@ -175,7 +175,7 @@ impl Events {
                     saved |= events.iter().any(|event| {
                         let is_new = event.mask.contains(AddWatchFlags::IN_ISDIR);
                         is_new || event.name.as_deref().is_none_or(is_source)
-                    })
+                    });
                 }
                 Err(Errno::EAGAIN) => {}
                 Err(errno) => return Err(errno).context("read from inotify"),

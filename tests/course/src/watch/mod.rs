@@ -13,12 +13,11 @@ use std::process::Command;
 
 use harness::{Context, Error, Result};
 
-use crate::commands::give_hint;
 use crate::grading::Grade;
 use crate::starter::{self, Begin};
 use crate::step::Step;
 use crate::workspace::{called_as, relative_path};
-use crate::{diff, done};
+use crate::{diff, done, hints};
 use events::{Event, Events, Progress};
 use keyboard::Keyboard;
 use screen::Screen;
@@ -91,20 +90,21 @@ struct Session {
 
 impl Session {
     fn run(&mut self) -> Result {
-        let mut screen = Screen::Checks;
+        let (mut screen, mut page) = (Screen::Checks, 0);
         self.begin_round()?;
         loop {
-            screen::show(&self.step, &self.round, &screen)?;
+            let pages = screen::show(&self.step, &self.round, &screen, page)?;
             match self.events.next()? {
                 Event::Saved => {
-                    screen = Screen::Checks;
+                    (screen, page) = (Screen::Checks, 0);
                     self.begin_round()?;
                 }
                 Event::Progress(progress) => self.round.add(progress),
                 Event::Resumed => self.keyboard.apply()?,
                 Event::Quit => return Ok(()),
+                Event::Key(b' ') if pages > 1 => page = (page + 1) % pages,
                 Event::Key(key) => match self.press(key)? {
-                    Some(next) => screen = next,
+                    Some(next) => (screen, page) = (next, 0),
                     None => return Ok(()),
                 },
             }
@@ -121,7 +121,10 @@ impl Session {
         Ok(Some(match key {
             b'q' => return Ok(None),
             b'h' => match self.round.first_failure() {
-                Some(grade) => Screen::Text(give_hint(&self.step, grade.check)?),
+                Some(grade) => {
+                    let count = hints::give(&self.step, grade.check)?;
+                    Screen::Text(hints::text(grade.check, count))
+                }
                 None => Screen::Checks,
             },
             b'a' => Screen::Failures,
@@ -141,7 +144,7 @@ impl Session {
         let Some(program) = &self.round.program else { return Ok(Screen::Checks) };
         self.keyboard.release();
         let mut slow = Command::new("/proc/self/exe");
-        slow.args(["slow", &self.step.label(), "--bin"]).arg(program);
+        slow.args(["slow", &self.step.label(), "--from-watch", "--bin"]).arg(program);
         let status = slow.status().context("start /proc/self/exe");
         self.keyboard.apply()?;
         // If it failed, it has said why.

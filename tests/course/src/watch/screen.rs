@@ -1,5 +1,7 @@
 //! What the learner sees.
 
+use std::process::{Command, Stdio};
+
 use harness::Result;
 
 use super::Round;
@@ -23,16 +25,22 @@ pub(super) enum Screen {
     AsItIs,
 }
 
-/// Clears the screen, and shows it.
-pub(super) fn show(step: &Step, round: &Round, screen: &Screen) -> Result {
+/// Clears the screen, and shows a page of it. Returns how many pages there are.
+pub(super) fn show(step: &Step, round: &Round, screen: &Screen, page: usize) -> Result<usize> {
     let body = match screen {
         Screen::Checks => checks(step, round)?,
         Screen::Failures => failures(round),
         Screen::Text(text) => text.clone(),
-        Screen::AsItIs => return print(format!("\n{}\n", keys(step, round, screen)?)),
+        Screen::AsItIs => {
+            print(format!("\n{}\n", keys(step, round, screen, 1)?))?;
+            return Ok(1);
+        }
     };
-    let keys = keys(step, round, screen)?;
-    print(format!("\u{1b}[2J\u{1b}[H{}\n\n{body}\n{keys}\n", head(step, round)))
+    let pages = pages(&body);
+    let keys = keys(step, round, screen, pages.len())?;
+    let body = pages.get(page % pages.len().max(1)).cloned().unwrap_or_default();
+    print(format!("\u{1b}[2J\u{1b}[H{}\n\n{body}\n{keys}\n", head(step, round)))?;
+    Ok(pages.len())
 }
 
 fn head(step: &Step, round: &Round) -> String {
@@ -64,7 +72,8 @@ fn checks(step: &Step, round: &Round) -> Result<String> {
     }
     let failed: Vec<_> = round.grades.iter().filter(|grade| grade.failure.is_some()).collect();
     if let Some((first, others)) = failed.split_first() {
-        text += &format!("\n{}\n", render::failure(first, true));
+        let gap = if passed > 0 { "\n" } else { "" };
+        text += &format!("{gap}{}\n", render::failure(first, true));
         const SHOWN: usize = 6;
         others.iter().take(SHOWN).for_each(|grade| text += &render::line(grade));
         if others.len() > SHOWN {
@@ -74,7 +83,7 @@ fn checks(step: &Step, round: &Round) -> Result<String> {
         && round.program.is_none()
         && let Some(todo) = starter::first_todo(&step.work_dir()?)
     {
-        text += &format!("The first TODO is {todo}.\n");
+        text += &format!("The first TODO is at {todo}.\n");
     }
     Ok(text)
 }
@@ -85,18 +94,64 @@ fn failures(round: &Round) -> String {
     if failed.is_empty() { "No check has failed.\n".to_owned() } else { failed.join("\n") }
 }
 
+/// Cuts a text into what fits the screen. The first error and the first failure are the ones to begin with, so they
+/// mustn't scroll away.
+fn pages(text: &str) -> Vec<String> {
+    // With the head, the keys, two empty lines and the cursor, that fits any terminal.
+    const SMALL: usize = 19;
+    let lines: Vec<_> = text.lines().map(|line| format!("{line}\n")).collect();
+    if lines.iter().map(|line| rows(line, 80)).sum::<usize>() <= SMALL {
+        return vec![text.to_owned()];
+    }
+    let (height, width) = size().unwrap_or((24, 80));
+    let room = height.saturating_sub(24 - SMALL).max(1);
+    let (mut pages, mut left) = (vec![], 0);
+    for line in lines {
+        let rows = rows(&line, width);
+        if rows > left {
+            pages.push(String::new());
+            left = room;
+        }
+        left = left.saturating_sub(rows);
+        if let Some(page) = pages.last_mut() {
+            *page += &line;
+        }
+    }
+    pages
+}
+
+/// Counts the rows of a terminal that a line takes up. A color takes up none.
+fn rows(line: &str, width: usize) -> usize {
+    let mut pieces = line.trim_end().split("\u{1b}[");
+    let first = pieces.next().unwrap_or_default().chars().count();
+    let after = |piece: &str| piece.split_once('m').map_or(0, |(_, text)| text.chars().count());
+    (first + pieces.map(after).sum::<usize>()).div_ceil(width.max(1)).max(1)
+}
+
+/// Returns the height and the width of the terminal. stty(1) asks it.
+fn size() -> Option<(usize, usize)> {
+    let output = Command::new("stty").arg("size").stdin(Stdio::inherit()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (height, width) = text.trim().split_once(' ')?;
+    // A terminal that doesn't know says 0.
+    Some((height.parse().ok()?, width.parse().ok()?)).filter(|size| size.0 > 0 && size.1 > 0)
+}
+
 /// Returns the keys that do something now.
-fn keys(step: &Step, round: &Round, screen: &Screen) -> Result<String> {
+fn keys(step: &Step, round: &Round, screen: &Screen, pages: usize) -> Result<String> {
     let mut keys = Vec::new();
+    if pages > 1 {
+        keys.push("Space more");
+    }
     if round.is_done() && done::next_step(step)?.is_some() {
         keys.push("n next step");
     }
     if round.first_failure().is_some() {
         keys.extend(["h hint", "a all failures"]);
     }
-    keys.push("d diff to finished");
+    keys.push("d diff to ours");
     if round.program.is_some() {
-        keys.push("s slow motion");
+        keys.push(if pages > 1 { "s slow" } else { "s slow motion" });
     }
     if !matches!(screen, Screen::Checks) {
         keys.push("Enter back");

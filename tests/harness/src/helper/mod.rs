@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, raise};
 
 use crate::error::{Context, Error, Result};
-use crate::exit::shell_status;
+use crate::exit::{exit_code, shell_status};
 use crate::helper_path::{NAME, helper_command, use_own_executable};
 use crate::namespace::{CLONE_NEWTIME, enter_user_namespace};
 use crate::{probe, seccomp, soak};
@@ -74,7 +74,7 @@ fn nest_pid_namespaces(args: &[OsString]) -> Result<ExitCode> {
     }
     let mut next = helper_command()?;
     let status = next.args(["nest-pidns", "--"]).arg(program).args(words).status();
-    exit_code(status.context("start the next level")?)
+    Ok(exit_code(shell_status(status.context("start the next level")?)))
 }
 
 /// Starts a command in a time namespace three years ahead. unshare(1) can set whole seconds only, and this
@@ -86,7 +86,7 @@ fn shift_boottime(args: &[OsString]) -> Result<ExitCode> {
         .context("write(/proc/self/timens_offsets)")?;
     // To set an ID, std forks. Older kernels refuse vfork here.
     let status = Command::new(program).args(words).gid(0).status();
-    exit_code(status.context("start the command")?)
+    Ok(exit_code(shell_status(status.context("start the command")?)))
 }
 
 /// Stops, and becomes `USER PROGRAM NAME ARG…` when it's continued. An empty USER is the caller.
@@ -101,8 +101,4 @@ fn stopped(args: &[OsString]) -> Result<ExitCode> {
     }
     raise(Signal::SIGSTOP).context("raise(SIGSTOP)")?;
     Err(command.exec()).context(format!("exec {}", program.display()))
-}
-
-fn exit_code(status: std::process::ExitStatus) -> Result<ExitCode> {
-    Ok(ExitCode::from(u8::try_from(shell_status(status)).unwrap_or(u8::MAX)))
 }

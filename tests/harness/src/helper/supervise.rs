@@ -12,23 +12,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::mount::MsFlags;
+use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::prctl::set_child_subreaper;
+use nix::sys::prctl::{set_child_subreaper, set_dumpable};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, setsid};
+use nix::unistd::{
+    Pid, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, getppid, setgid, setgroups, setsid, setuid,
+};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::low_level::pipe::register;
 
 use crate::error::{Context, Error, Result};
-use crate::namespace::{enter_user_namespace, make_mounts_private, set_propagation};
+use crate::namespace::{enter_private_mounts, enter_user_namespace, make_mounts_private};
 use crate::procfs;
 
 /// How long what the program started may outlive it. The kernel kills a container in milliseconds, so this is
@@ -38,14 +40,22 @@ const GRACE: Duration = Duration::from_secs(10);
 /// More processes than that aren't stopped before they are killed.
 const MANY: usize = 100_000;
 
+/// So many of the processes that are left are reported.
+const SHOWN: usize = 50;
+
+/// How often we count the program's processes. The kernel has no event for a fork.
+const COUNT_INTERVAL: Duration = Duration::from_millis(20);
+
 /// What to start, and how.
 #[derive(Default)]
 struct Options {
     control: OsString,
     user: Option<u32>,
     scratch_host: bool,
+    /// Whether this PID namespace has nothing but PID 1, which started us, and what comes from it.
+    alone: bool,
     timeout: Option<Duration>,
-    processes: Option<u64>,
+    processes: Option<u32>,
     block: Option<i32>,
     terminal: Option<OsString>,
     wrapped_by: Vec<OsString>,
@@ -65,11 +75,12 @@ impl Options {
             match name {
                 b"control" => options.control = value,
                 b"user" => options.user = number(),
+                b"alone" => options.alone = getppid() == Pid::from_raw(1),
                 b"scratch-host" => options.scratch_host = true,
                 b"timeout" => {
                     options.timeout = number().map(|ms| Duration::from_millis(ms.into()));
                 }
-                b"processes" => options.processes = number().map(u64::from),
+                b"processes" => options.processes = number(),
                 b"block" => options.block = number().map(u32::cast_signed),
                 b"terminal" => options.terminal = Some(value),
                 b"wrapped-by" => options.wrapped_by.push(value),
@@ -105,6 +116,9 @@ fn report(mut control: &UnixStream, line: impl Display) {
 }
 
 fn run(options: &Options, control: &UnixStream) -> Result {
+    if options.alone && options.processes.is_some() && geteuid().is_root() {
+        run_first();
+    }
     // A handler keeps us alive, and exec resets it to the default in the program. Both hold even if we were
     // started with the signal ignored.
     let (woken, wake) = UnixStream::pair().context("socketpair")?;
@@ -113,7 +127,7 @@ fn run(options: &Options, control: &UnixStream) -> Result {
         register(signal, wake).context("sigaction")?;
     }
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
-    let sees_mounts = private_mounts(options.scratch_host)?;
+    let (sees_mounts, user) = private_mounts(options)?;
     setsid().context("setsid")?;
     if let Some(path) = &options.terminal {
         // The first terminal that a session leader opens becomes its controlling terminal.
@@ -128,9 +142,11 @@ fn run(options: &Options, control: &UnixStream) -> Result {
     let before = mounts(&table)?;
     let directory = env::current_dir().context("getcwd")?;
     procfs::pin()?;
-    let child = spawn(options, &directory)?;
+    // Counted before, because a bomb has hundreds of processes when we come next.
+    let limit = options.processes.map(|most| ProcessLimit::new(most, options.alone));
+    let child = spawn(options, user, &directory)?;
     report(control, format_args!("pid {}", child.id()));
-    adopt(options, control, &woken, child)?;
+    adopt(options, limit, control, &woken, child)?;
     if sees_mounts {
         for line in procfs::changed_lines(&before, &mounts(&table)?) {
             report(control, format_args!("mount {line}"));
@@ -139,22 +155,42 @@ fn run(options: &Options, control: &UnixStream) -> Result {
     Ok(())
 }
 
-/// Leaves the host's mount namespace, so that the table changes only if the program changes it. Without
-/// privileges we can't, and then the program can't change it either.
-fn private_mounts(scratch_host: bool) -> Result<bool> {
-    let private = make_mounts_private()?;
-    if !scratch_host {
-        return Ok(private);
-    }
-    if !private {
-        enter_user_namespace(CloneFlags::CLONE_NEWNS)?;
-        set_propagation(MsFlags::MS_PRIVATE)?;
-    }
-    set_propagation(MsFlags::MS_SHARED)?;
-    Ok(true)
+/// Runs this process before all others that want the processor, because among 500 processes of a fork bomb it would
+/// have a 500th of it. What it starts isn't affected. Without chrt(1), which nearly every system has, it goes on as
+/// it is.
+fn run_first() {
+    let mut chrt = Command::new("chrt");
+    chrt.args(["--reset-on-fork", "--fifo", "--pid", "1", &std::process::id().to_string()]);
+    let _ = chrt.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
-fn spawn(options: &Options, directory: &Path) -> Result<Child> {
+/// Leaves the host's mount namespace, so that the table changes only if the program changes it. Without
+/// privileges we can't, and then the program can't change it either. Returns whether we see its changes, and the
+/// user that it still has to become.
+fn private_mounts(options: &Options) -> Result<(bool, Option<u32>)> {
+    let (private, mut user) = (make_mounts_private()?, options.user);
+    if !options.scratch_host {
+        return Ok((private, user));
+    }
+    if !private {
+        // Root in a container becomes the user now, because the new user namespace has only one.
+        if let Some(uid) = user.take() {
+            setgroups(&[]).context("setgroups")?;
+            setgid(uid.into()).context("setgid")?;
+            setuid(uid.into()).context("setuid")?;
+            // After setuid, /proc/self belongs to root, and we couldn't map the user.
+            set_dumpable(true).context("prctl(PR_SET_DUMPABLE)")?;
+        }
+        enter_user_namespace(CloneFlags::empty())?;
+        enter_private_mounts()?;
+    }
+    let shared = MsFlags::MS_REC | MsFlags::MS_SHARED;
+    mount(None::<&str>, "/", None::<&str>, shared, None::<&str>)
+        .context("mount(/, MS_REC|MS_SHARED)")?;
+    Ok((true, user))
+}
+
+fn spawn(options: &Options, user: Option<u32>, directory: &Path) -> Result<Child> {
     let mut command = match options.wrapped_by.split_first() {
         None => {
             let mut command = Command::new(&options.program);
@@ -168,7 +204,7 @@ fn spawn(options: &Options, directory: &Path) -> Result<Child> {
         }
     };
     command.args(&options.argv[1..]).current_dir(directory);
-    if let Some(uid) = options.user {
+    if let Some(uid) = user {
         command.uid(uid).gid(uid);
     }
     if options.terminal.is_none() {
@@ -190,17 +226,24 @@ fn spawn(options: &Options, directory: &Path) -> Result<Child> {
     Ok(child)
 }
 
-/// Lets the program's user have so many processes and threads more than now: a fork bomb fills that, and not the
-/// machine. The kernel doesn't limit root.
+/// Lets the program's user have so many processes and threads more than now. The kernel doesn't limit root, so we
+/// count as well. A fork bomb that is faster than we are fills this, and not the machine.
 fn limit_processes(options: &Options, (soft, hard): (u64, u64)) -> Result {
-    let Some(more) = options.processes else { return Ok(()) };
+    let Some(limit) = options.processes else { return Ok(()) };
+    let more = u64::from(2 * limit);
     let user = options.user.unwrap_or_else(|| geteuid().as_raw());
     let soft = soft.min(procfs::tasks_of(user).context("read /proc")? + more);
     setrlimit(Resource::RLIMIT_NPROC, soft, hard).context("setrlimit")
 }
 
 /// Reaps everything until no child is left. What outlives the program, or the timeout, is killed and reported.
-fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child: Child) -> Result {
+fn adopt(
+    options: &Options,
+    mut limit: Option<ProcessLimit>,
+    control: &UnixStream,
+    woken: &UnixStream,
+    mut child: Child,
+) -> Result {
     woken.set_nonblocking(true).context("fcntl")?;
     let mut deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let grace = options.timeout.map_or(GRACE, |timeout| GRACE.min(timeout / 4));
@@ -210,17 +253,30 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
         report(control, format_args!("status {}", status.into_raw()));
         deadline = Some(Instant::now() + grace);
     })? {
-        let told = wait_for_event(listening.then_some(control), woken, deadline)?;
+        let count = limit.as_ref().map(|_| Instant::now() + COUNT_INTERVAL);
+        let next = deadline.into_iter().chain(count).min();
+        let told = wait_for_event(listening.then_some(control), woken, next)?;
         let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let bomb = limit.take_if(|limit| limit.is_exceeded());
         listening &= !told;
-        if told || late {
-            if let (true, false, Some(timeout)) = (late, exited, options.timeout) {
+        if told || late || bomb.is_some() {
+            if let Some(ProcessLimit { most, .. }) = &bomb {
+                report(control, format_args!("limit {most}"));
+            } else if let (true, false, Some(timeout)) = (late, exited, options.timeout) {
                 report(control, format_args!("timeout {}", timeout.as_millis()));
             }
+            if bomb.is_some() && options.alone {
+                // All but PID 1 and us, and none of them in the middle of a fork(2): a bomb outruns a list.
+                let _ = kill(Pid::from_raw(-1), Signal::SIGSTOP);
+            }
             let seen = stop_descendants()?;
+            // Reported once they're dead, because a report waits for its reader.
+            let lines: Vec<_> = seen.iter().take(SHOWN).map(procfs::describe).collect();
             for process in &seen {
-                report(control, format_args!("process {}", procfs::describe(process)));
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+            }
+            for line in lines {
+                report(control, format_args!("process {line}"));
             }
             // Not even our child is there if the program mounted something over our /proc.
             if seen.is_empty() && !exited {
@@ -235,6 +291,33 @@ fn adopt(options: &Options, control: &UnixStream, woken: &UnixStream, mut child:
         }
     }
     Ok(())
+}
+
+/// How many processes the program may have.
+struct ProcessLimit {
+    most: u32,
+    /// Whether every process here is the program's, or nearly.
+    alone: bool,
+    /// How many tasks the whole machine had when we began.
+    before: u64,
+}
+
+impl ProcessLimit {
+    fn new(most: u32, alone: bool) -> Self {
+        ProcessLimit { most, alone, before: procfs::all_tasks().unwrap_or(0) }
+    }
+
+    /// A bomb leaves us little of the processor, so this begins with what costs least.
+    fn is_exceeded(&self) -> bool {
+        let most = u64::from(self.most);
+        let is_possible = procfs::all_tasks().is_none_or(|now| now > self.before + most);
+        is_possible
+            && if self.alone {
+                procfs::count_processes().is_ok_and(|count| count as u64 > most)
+            } else {
+                procfs::own_tasks().is_ok_and(|tasks| tasks > most)
+            }
+    }
 }
 
 /// Stops everything below this process, so that nothing starts another process while it's being killed, and lists
