@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use course::slow::{Kind, Scene, ptrace_advice, record};
 use course::step::Step;
-use course::test_support::programs_for_each_caller;
+use course::test_support::{programs_for_each_caller, step_program};
 use harness::test_support::{AssertClean, require_tools};
 use harness::{
     Caller, Context, Program, Result, Supervisor, Terminal, Transcript, assert_snapshot,
@@ -23,7 +23,7 @@ fn pairs(step: &str) -> Result<Vec<Pair>> {
     let step: Step = step.parse()?;
     let mut courses = programs_for_each_caller(env!("CARGO_BIN_EXE_course"));
     let mut pairs = Vec::new();
-    for program in programs_for_each_caller(step.build()?) {
+    for program in programs_for_each_caller(step_program(step.number)) {
         let is_for_caller = |course: &Program| course.caller() == program.caller();
         let Some(index) = courses.iter().position(is_for_caller) else { continue };
         let course = courses.remove(index);
@@ -160,7 +160,7 @@ fn calls_are_those_that_strace_sees() -> Result {
         name => name.to_owned(),
     };
     for step in Step::all()? {
-        for program in programs_for_each_caller(step.build()?) {
+        for program in programs_for_each_caller(step_program(step.number)) {
             for example in step.examples() {
                 let trace = program.trace(example, &lesson)?.redacted()?;
                 let trace = trace.lines().filter_map(|line| line.split_once("  "));
