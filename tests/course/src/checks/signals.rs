@@ -5,8 +5,8 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::procfs::Stat;
-use harness::{Context, Held, Program, Session, full_pipe};
+use harness::procfs::{Stat, signal_mask};
+use harness::{Context, Held, ProcessTree, Program, Session, full_pipe};
 use nix::sys::signal::Signal;
 
 use super::result::{
@@ -142,9 +142,16 @@ pub(super) fn stop_signal_stops_run_too(program: &Program) -> CheckResult {
             let [run, last] = ends.map(|pid| Stat::of(pid).map_or('-', |stat| stat.state));
             Some([run, last])
         };
+        // A SIGCONT discards stop signals that are still pending, so let `init` read them first.
+        let is_settled = |tree: &ProcessTree| {
+            let idle = |pid| Stat::of(pid).is_some_and(|stat| stat.state == 'S');
+            let has_read = |pid| idle(pid) && signal_mask(pid, "ShdPnd") == 0;
+            tree.processes().get(1).is_some_and(|init| has_read(init.pids[0]))
+        };
         for (sent, wanted) in [(signal, ['T', 'T']), (Signal::SIGCONT, ['S', 'S'])] {
             session.signal(sent).during(&command)?;
-            let reached = session.wait_for_tree(|_| states() == Some(wanted));
+            let reached =
+                session.wait_for_tree(|tree| states() == Some(wanted) && is_settled(tree));
             reached.map(drop).map_err(|_| CheckFailure {
                 command: command.clone(),
                 expected: format!("after {sent}, `run` and the command have the states {wanted:?}"),
