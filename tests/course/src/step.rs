@@ -150,13 +150,14 @@ impl Step {
 
     /// Returns the command lines that show its point and exit at once.
     pub fn examples(&self) -> &'static [&'static [&'static str]] {
-        match self.has_container() {
-            true => &[&["run", "/bin/true"]],
-            false => &[&["command", "/bin/true"], &["exec", "/bin/true"]],
+        if self.has_container() {
+            &[&["run", "/bin/true"]]
+        } else {
+            &[&["command", "/bin/true"], &["exec", "/bin/true"]]
         }
     }
 
-    /// Returns what slow motion shows unless it's told otherwise. In the step about orphans, that has one.
+    /// Returns what slow motion shows unless it's told otherwise. In the step about orphans, it has one.
     pub fn scenes(&self) -> &'static [&'static [&'static str]] {
         match self.number {
             4 => &[&["run", "/bin/sh", "-c", "(/bin/true &); /bin/sleep 0.1"]],
