@@ -248,6 +248,10 @@ fn adopt(
     let grace = options.timeout.map_or(GRACE, |timeout| GRACE.min(timeout / 4));
     let (mut exited, mut listening, mut blind) = (false, true, false);
     while reap(&mut child, &mut |status: ExitStatus| {
+        // std knows the status from then on, and returns it again.
+        if exited {
+            return;
+        }
         exited = true;
         report(control, format_args!("status {}", status.into_raw()));
         deadline = Some(Instant::now() + grace);
