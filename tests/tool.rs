@@ -376,6 +376,7 @@ fn graded_program_may_leave_a_process_behind() -> Result {
     let (said, exit) =
         Graded::new("#!/bin/sh\n[ \"$2\" != readlink ] || sleep 1000 &\n")?.graded()?;
     assert_graded(&said, &exit);
+    assert!(said.printed.contains("expected: no process is left\n"), "{}", said.printed);
     Ok(())
 }
 
