@@ -1,5 +1,5 @@
 # The commands of the course. `just` lists them.
-# You can name a step 02, 2 or 02-init-pid1. The step gets its arguments unchanged.
+# You can name a step 02, 2, or 02-init-pid1. The step gets its arguments unchanged.
 
 set positional-arguments := true
 

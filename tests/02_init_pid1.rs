@@ -420,8 +420,8 @@ fn ctrl_c_ends_the_inner_shells_job_only() -> Result {
 #[test]
 fn background_read_makes_pid_1_spin() -> Result {
     for program in programs() {
-        // The limit is for a test that dies on the way: the kernel kills a process that used up 10 s of CPU.
-        let script = "set -m; ulimit -t 10; \"$0\" run --ti cat & echo \"job\"; read _; fg; echo \"status $?\"";
+        // The limit is for a test that dies on the way: the kernel kills a process that used up 60 s of CPU.
+        let script = "set -m; ulimit -t 60; \"$0\" run --ti cat & echo \"job\"; read _; fg; echo \"status $?\"";
         let shell = program.script(script);
         let mut terminal = Terminal::start(shell)?;
         terminal.expect("job\r\n")?;

@@ -303,7 +303,11 @@ fn status_survives_300_deaths_by_signal_34() -> Result {
 
 /// Attaches strace to a process and returns once it traces, so that it can tamper with calls. Only root may
 /// trace what it didn't start.
-fn tamper(program: &Program, pid: i32, inject: &str) -> Result<Child> {
+fn tamper(
+    program: &Program,
+    pid: i32,
+    inject: &str,
+) -> Result<(Child, impl BufRead + Send + 'static)> {
     let inject = format!("--inject=wait4:{inject}");
     let args = ["--trace=wait4", &inject, "--attach", &pid.to_string()];
     let strace = program.environment().command("strace", args).stderr(Stdio::piped()).spawn();
@@ -312,9 +316,12 @@ fn tamper(program: &Program, pid: i32, inject: &str) -> Result<Child> {
     let mut attached = String::new();
     harness::Context::context(lines.read_line(&mut attached), "read from strace")?;
     assert!(attached.contains("attached"), "{attached}");
-    // strace would stop if the pipe were closed.
+    Ok((strace, lines))
+}
+
+/// strace would stop if its pipe were closed.
+fn read_to_the_end(mut lines: impl BufRead + Send + 'static) {
     std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-    Ok(strace)
 }
 
 fn programs_of_root() -> impl Iterator<Item = Program> {
@@ -333,10 +340,15 @@ fn reaping_never_takes_the_commands_status() -> Result {
         let tree = session.wait_for_tree(|tree| named(tree, "sleep").is_some())?;
         let [init, orphan] =
             [tree.pid_1(), named(&tree, "sleep")].map(|it| it.expect("it").pids[0]);
-        let mut strace = tamper(&program, init, "signal=SIGSTOP:when=1")?;
+        let (mut strace, mut lines) = tamper(&program, init, "signal=SIGSTOP:when=1")?;
         send_34(&program, &orphan.to_string());
-        let stopped = |tree: &ProcessTree| tree.pid_1().is_some_and(|init| init.state != 'S');
-        session.wait_for_tree(|tree| zombies(tree) == 1 && stopped(tree))?;
+        let mut line = String::new();
+        while !line.contains("stopped by SIGSTOP") {
+            line.clear();
+            let read = harness::Context::context(lines.read_line(&mut line), "read from strace")?;
+            assert_ne!(read, 0, "strace saw no stop");
+        }
+        read_to_the_end(lines);
         session.send("\n")?;
         session.wait_for_tree(|tree| zombies(tree) == 2)?;
         send_signal(init, Signal::SIGCONT)?;
@@ -355,7 +367,8 @@ fn lost_status_exits_125_without_hanging() -> Result {
         let mut session =
             Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
         let init = session.tree()?.pid_1().expect("init").pids[0];
-        let mut strace = tamper(&program, init, "error=ECHILD:when=1")?;
+        let (mut strace, lines) = tamper(&program, init, "error=ECHILD:when=1")?;
+        read_to_the_end(lines);
         session.send("\n")?;
         let (exit, said) = session.wait()?;
         assert_eq!(exit.assert_clean().status.code(), Some(125), "{said}");

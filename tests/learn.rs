@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use course::checks::{self, CheckFailure};
 use course::grading::timeout_for;
 use course::test_support::{Checkout, course, manifest, step_program};
 use course::workspace::root;
 use harness::test_support::AssertClean;
-use harness::{Environment, Result, ScratchDir, Supervisor, Terminal, Transcript};
+use harness::{Context, Environment, Result, ScratchDir, Supervisor, Terminal, Transcript};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -204,6 +205,20 @@ fn check_runs_one_check_by_name() -> Result {
     Ok(())
 }
 
+#[test]
+fn failure_blames_code_or_machine() -> Result {
+    let script = "#!/bin/sh\necho \"mine: open: no\nhint: run 'just doctor'; it finds out why\" >&2\nexit 125\n";
+    let printed = graded(script, &["passes_on_exit_status"])?;
+    assert_has(&printed, &["standard error: mine: open: no"]);
+    assert!(!printed.contains("just doctor"), "{printed}");
+    // If the machine is full, it isn't the code.
+    let full =
+        Err::<(), _>(std::io::Error::from_raw_os_error(nix::libc::EAGAIN)).context("start sh");
+    let failure = CheckFailure::no_answer("sh", &full.expect_err("an error"));
+    assert_has(&failure.actual, &["start sh: ", "(EAGAIN)\n", "isn't your code"]);
+    Ok(())
+}
+
 /// The learner's program becomes the finished step.
 #[test]
 fn finished_step_says_what_is_possible() -> Result {
@@ -331,7 +346,13 @@ fn watch_checks_again_on_every_save() -> Result {
     let mut terminal = watching(&checkout)?;
     let before = settings(&mut terminal)?;
     terminal.expect("✗ run and init report their pids")?;
-    terminal.expect("h hint")?;
+    let shown = terminal.expect("r again")?;
+    let total = checks::for_step(&"02".parse()?).len();
+    assert_has(&shown, &[&format!("checking {total} of {total}: reports unshare failure…")]);
+    assert!(!shown.contains(&format!("checking {} of ", total + 1)), "{shown}");
+    terminal.send_keys("r")?;
+    terminal.expect("checking 1 of ")?;
+    terminal.expect("r again")?;
     terminal.send_keys("h")?;
     terminal.expect("  1 of ")?;
     terminal.send_keys("h")?;
@@ -347,7 +368,7 @@ fn watch_checks_again_on_every_save() -> Result {
     terminal.send_keys("d")?;
     terminal.expect("+++ steps/02-two/src/main.rs")?;
     terminal.send_keys("a")?;
-    terminal.expect("Enter back")?;
+    terminal.expect("Enter checks")?;
     // The end of slow motion stays on the screen until Enter.
     terminal.send_keys("s")?;
     terminal.expect("[q] quit ")?;

@@ -376,6 +376,7 @@ fn graded_program_may_leave_a_process_behind() -> Result {
     let (said, exit) =
         Graded::new("#!/bin/sh\n[ \"$2\" != readlink ] || sleep 1000 &\n")?.graded()?;
     assert_graded(&said, &exit);
+    assert!(said.printed.contains("expected: no process is left\n"), "{}", said.printed);
     Ok(())
 }
 
@@ -508,6 +509,89 @@ fn skips_with_one_reason_share_a_line() {
     assert_eq!(summary(skips, true), lines);
 }
 
+/// The tests of a step say what they skipped: `just test` sums it up.
+#[test]
+fn test_sums_up_skips_in_three_lines() -> Result {
+    let checkout = Checkout::new(COURSE);
+    let test = r#"#[test]
+fn skips() {
+    let names = ["root", "root-proc", "userns", "userns-proc", "strace", "runc", "tini"];
+    let line = |number| names.map(|name| format!("{name}\tEPERM\ttest_{number}\n")).concat();
+    let lines: String = (0..300).map(line).collect();
+    std::fs::write(std::env::var_os("COURSE_SKIPS").unwrap(), lines).unwrap();
+}
+"#;
+    checkout.write("steps/01-one/tests/skips.rs", test);
+    let (said, exit) =
+        Transcript::run_with_exit(checkout.course(&["test", "01"]).without_timeout())?;
+    assert_eq!(exit.assert_clean().status.code(), Some(0), "{}", said.printed);
+    let skips: Vec<_> =
+        said.printed.lines().filter(|line| line.starts_with("not tested")).collect();
+    assert!((1..=3).contains(&skips.len()), "{}", said.printed);
+    assert!(skips.concat().contains("strace"), "{}", said.printed);
+    Ok(())
+}
+
+/// A user who isn't root lacks nothing, so the first line is about the first check.
+#[test]
+fn ordinary_user_reads_only_about_checks() -> Result {
+    if !Requirement::Caller(Caller::Rootless).is_met_or_skip() {
+        return Ok(());
+    }
+    let finished = program(step_program(2), Caller::Rootless);
+    let tool = program(COURSE, Caller::Rootless);
+    let path = finished.path().display().to_string();
+    let run = |args: &[&str]| -> Result<String> {
+        let supervisor = tool.supervise(args).in_directory(&root()?).within(A_WHOLE_GRADING);
+        Ok(Transcript::run_with_exit(supervisor)?.0.printed)
+    };
+    let check = run(&["check", "02", "usage_error", "--bin", &path])?;
+    assert!(check.starts_with("✓ usage error exits 2\n"), "{check}");
+    let hint = run(&["hint", "02", "usage_error"])?;
+    for said in [check, hint] {
+        assert!(!said.contains("not tested") && !said.contains("root"), "{said}");
+    }
+    Ok(())
+}
+
+/// A checkout that this process can't change: `break` works in the target directory, or names its path.
+#[test]
+fn break_works_in_a_read_only_checkout() -> Result {
+    if !require_tools(&["git", "mount"]) {
+        return Ok(());
+    }
+    let callers = [Caller::Root, Caller::Rootless];
+    if !callers.iter().any(|caller| Requirement::Procfs(*caller).check().is_ok()) {
+        return Ok(());
+    }
+    let checkout = Checkout::new(COURSE);
+    checkout.write("rustfmt.toml", "");
+    let patch = "What is missing?\n$ 02-two run true\n\n--- a/src/main.rs\n+++ b/src/main.rs\n\
+        @@ -3,3 +3,2 @@\n fn main() {\n-    eprintln!(\"said by 02-two\");\n\
+        \x20    let args: Vec<_> = std::env::args_os().skip(2).collect();\n";
+    checkout.write("steps/02-two/breaks/quiet.patch", patch);
+    let target = ScratchDir::new("target")?;
+    // With Cargo.lock there's nothing left to write.
+    let first = checkout.course(&["run", "02"]).env("CARGO_TARGET_DIR", target.path());
+    assert_eq!(first.output()?.exit.status.code(), Some(0));
+    let broken = || -> Result<String> {
+        let script = "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && \
+            ! touch file 2>/dev/null && exec \"$0\" break 02 quiet";
+        let shell = Environment::inherited().supervise("sh", ["-c", script, COURSE]);
+        let shell = shell.in_directory(&checkout.root).on_scratch_host().without_timeout();
+        let shell = shell.env("CARGO", env!("CARGO")).env("CARGO_TARGET_DIR", target.path());
+        Ok(Transcript::run_with_exit(shell)?.0.printed)
+    };
+    let said = broken()?;
+    assert!(said.contains("\nMissing now: said by 02-two"), "{said}");
+    fs::remove_dir_all(target.path().join("breaks")).expect("remove the copy");
+    fs::write(target.path().join("breaks"), "").expect("put a file in the way");
+    let (said, path) = (broken()?, target.path().join("breaks/copy"));
+    let error = format!("mkdir({}): Not a directory (ENOTDIR)\n", path.display());
+    assert!(said.contains(&error), "{said}");
+    Ok(())
+}
+
 /// Does the same with each, all at a time, because most of the time they wait.
 fn in_parallel<T: Send, const N: usize>(cases: [T; N], run: impl Fn(T) -> Result + Sync) -> Result {
     std::thread::scope(|scope| {
@@ -520,7 +604,7 @@ fn in_parallel<T: Send, const N: usize>(cases: [T; N], run: impl Fn(T) -> Result
 /// What a classroom's scripts rely on.
 #[test]
 fn json_and_exit_status_agree() -> Result {
-    for (program, all) in [(step_program(2), true), (PathBuf::from("/bin/true"), false)] {
+    in_parallel([(step_program(2), true), (PathBuf::from("/bin/true"), false)], |(program, all)| {
         let bin = program.display().to_string();
         let args = ["check", "02", "--json", "--timeout", "5", "--bin", &bin];
         let output = course(&root()?, &args).within(A_WHOLE_GRADING).output()?;
@@ -531,6 +615,6 @@ fn json_and_exit_status_agree() -> Result {
         let first = &report["checks"][0];
         assert_eq!(first["passed"], all);
         assert_eq!(first["actual"].is_string(), !all);
-    }
-    Ok(())
+        Ok(())
+    })
 }

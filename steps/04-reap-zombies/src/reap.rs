@@ -12,14 +12,14 @@ use crate::error::{Context, Result};
 use crate::run::exit_code;
 
 // ANCHOR: reap_zombies
-/// Waits until the command dies, and reaps every other child that dies before:
+/// Waits until the command dies, and reaps every other child that dies before it:
 /// those are orphans that we didn't start. Then returns the command's exit status.
 /// Next, we exit, and the kernel kills every process left in the container.
 pub fn reap_zombies(mut command: Child) -> Result<ExitCode> {
     loop {
         // Sleep until a child is dead, and only peek: WNOWAIT leaves it a zombie.
-        // Without WNOWAIT, this call could reap the command, and `try_wait`
-        // couldn't get its exit status.
+        // So `try_wait` can still reap the command. Its status comes from std,
+        // because nix can't represent every signal (see reap_by_pid).
         let dead = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
         if let Some(status) = command.try_wait().context("wait")? {
             return Ok(exit_code(status));
@@ -49,7 +49,7 @@ fn reap(orphan: Option<Pid>) {
 /// status we need.
 fn reap_by_pid(command: Pid) {
     // /proc lists the container's processes. If one is alive or isn't our child,
-    // `reap` does nothing. Each `flatten` skips what we can't read.
+    // `reap` does nothing. Entries that we can't read are skipped.
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).filter(|pid| *pid != command).for_each(|pid| reap(Some(pid)));

@@ -70,8 +70,8 @@ pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
 
-/// Searches PATH for the command, as execvp(3) does. A name with a slash is a path:
-/// `exec` doesn't search for it, so its EACCES is right, and this returns true.
+/// Searches PATH for the command, as execvp(3) does. Returns true for a name with a
+/// slash: `exec` doesn't search PATH for it, so EACCES really is about that file.
 fn is_found(command: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(command).exists();

@@ -53,7 +53,7 @@ fn reap(orphan: Option<Pid>) {
 /// status we need.
 fn reap_by_pid(command: Pid) {
     // /proc lists the container's processes. If one is alive or isn't our child,
-    // `reap` does nothing. Each `flatten` skips what we can't read.
+    // `reap` does nothing. Entries that we can't read are skipped.
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).filter(|pid| *pid != command).for_each(|pid| reap(Some(pid)));

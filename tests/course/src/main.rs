@@ -82,7 +82,9 @@ enum Command {
     Check(commands::Check),
     /// Show the next hint, and those before it
     Hint(commands::Hint),
-    /// Check your step again on every save
+    /// Check your step again on every save, and on the key r
+    ///
+    /// The key s shows your program in slow motion. What you save meanwhile is checked at its end.
     Watch {
         /// Step you are writing: 02, 2, or 02-init-pid1
         step: Step,

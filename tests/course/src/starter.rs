@@ -189,19 +189,20 @@ pub fn build(step: &Step, directory: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Does the same, but returns what cargo prints.
+/// Does the same, but prints nothing. Also returns the number of the compiler's warnings.
 ///
 /// # Errors
 /// There's none, or it doesn't compile; then the message is the compiler's.
-pub fn build_quietly(step: &Step, directory: &Path) -> Result<PathBuf> {
+pub fn build_quietly(step: &Step, directory: &Path) -> Result<(PathBuf, usize)> {
     ensure_begun(step, directory)?;
     build_by(Build::run_quietly, step, directory)
 }
 
-fn build_by(run: fn(&Build) -> Result<PathBuf>, step: &Step, directory: &Path) -> Result<PathBuf> {
+fn build_by<T>(run: fn(&Build) -> Result<T>, step: &Step, directory: &Path) -> Result<T> {
     let sources = fingerprint(directory);
     let build = Build::bin(directory, None, &step.bin())
         .target_dir(&target_dir()?.join("work"))
+        .build_dir(&target_dir()?)
         .source_prefix(&relative_path(directory))
         .color(colors_stderr());
     let built = run(&build);

@@ -149,9 +149,20 @@ impl Step {
     }
 
     /// Returns the command lines that show its point and exit at once.
-    pub fn examples(&self) -> Vec<[&'static str; 2]> {
-        let count = if self.has_container() { 1 } else { 2 };
-        self.subcommands()[..count].iter().map(|subcommand| [*subcommand, "/bin/true"]).collect()
+    pub fn examples(&self) -> &'static [&'static [&'static str]] {
+        if self.has_container() {
+            &[&["run", "/bin/true"]]
+        } else {
+            &[&["command", "/bin/true"], &["exec", "/bin/true"]]
+        }
+    }
+
+    /// Returns what slow motion shows unless it's told otherwise. In the step about orphans, it has one.
+    pub fn scenes(&self) -> &'static [&'static [&'static str]] {
+        match self.number {
+            4 => &[&["run", "/bin/sh", "-c", "(/bin/true &); /bin/sleep 0.1"]],
+            _ => self.examples(),
+        }
     }
 
     /// Returns what to soak it with. The first step promises nothing about what it leaves when it's killed.

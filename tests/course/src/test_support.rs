@@ -2,11 +2,11 @@
 
 mod checkout;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -59,11 +59,16 @@ pub fn shell_diagram(caption: &str, tree: &ProcessTree, argv: &[&str]) -> String
     diagram(caption, &[("before", &before), ("while the shell runs", tree)])
 }
 
-/// Builds the step with this number. A step's own test has its program already.
+/// Builds the step with this number, once for all tests of a program. A step's own test has its program already.
 #[track_caller]
 pub fn step_program(number: u32) -> PathBuf {
-    let step: Step = number.to_string().parse().expect("a step");
-    step.build().expect("the step builds")
+    static BUILT: Mutex<BTreeMap<u32, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let build = || {
+        let step: Step = number.to_string().parse().expect("a step");
+        step.build().expect("the step builds")
+    };
+    built.entry(number).or_insert_with(build).clone()
 }
 
 /// Asserts that the program passes every check of its step, for every caller.

@@ -22,6 +22,7 @@ pub struct Build {
     kind: &'static str,
     target: String,
     target_dir: Option<PathBuf>,
+    build_dir: Option<PathBuf>,
     release: bool,
     source_prefix: String,
     color: bool,
@@ -36,6 +37,7 @@ impl Build {
             kind: "bin",
             target: bin.to_owned(),
             target_dir: None,
+            build_dir: None,
             release: false,
             source_prefix: String::new(),
             color: false,
@@ -51,6 +53,14 @@ impl Build {
     #[must_use]
     pub fn target_dir(mut self, directory: &Path) -> Self {
         self.target_dir = Some(directory.to_owned());
+        self
+    }
+
+    /// Shares what is built on the way with another target directory. Cargo does that from 1.91 on, and ignores it
+    /// before.
+    #[must_use]
+    pub fn build_dir(mut self, directory: &Path) -> Self {
+        self.build_dir = Some(directory.to_owned());
         self
     }
 
@@ -94,16 +104,22 @@ impl Build {
         executable.ok_or_else(|| Error::new(format!("{} doesn't compile", self.target)))
     }
 
-    /// Does the same, but prints nothing.
+    /// Does the same, but prints nothing. Also returns how many messages the compiler has, which are warnings.
     ///
     /// # Errors
     /// As for [`Build::run`]. If the program doesn't compile, the message is what cargo and the compiler say.
-    pub fn run_quietly(&self) -> Result<PathBuf> {
+    pub fn run_quietly(&self) -> Result<(PathBuf, usize)> {
         let output = self.command().arg("--quiet").output().context("start cargo")?;
-        let mut said = String::new();
-        let executable = self.read(&output.stdout[..], |message| said += &message)?;
+        let (mut said, mut warnings) = (String::new(), 0);
+        let executable = self.read(&output.stdout[..], |message| {
+            // The last message counts the others.
+            warnings += usize::from(message.contains("-->"));
+            said += &message;
+        })?;
         let executable = executable.filter(|_| output.status.success());
-        executable.ok_or_else(|| Error::new(said + &String::from_utf8_lossy(&output.stderr)))
+        executable
+            .map(|program| (program, warnings))
+            .ok_or_else(|| Error::new(said + &String::from_utf8_lossy(&output.stderr)))
     }
 
     fn command(&self) -> Command {
@@ -117,6 +133,9 @@ impl Build {
         }
         if let Some(directory) = &self.target_dir {
             cargo.arg("--target-dir").arg(directory);
+        }
+        if let Some(directory) = &self.build_dir {
+            cargo.arg(format!("--config=build.build-dir={:?}", directory.display().to_string()));
         }
         if self.release {
             cargo.arg("--release");

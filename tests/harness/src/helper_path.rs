@@ -4,7 +4,7 @@ use std::env;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::cargo::{Build, workspace_root};
 use crate::error::{Context, Result};
@@ -24,7 +24,12 @@ fn known_path() -> Result<Option<PathBuf>> {
     if let Some(path) = PATH.get() {
         return Ok(path.clone());
     }
-    // A test doesn't contain the helper, so cargo builds it.
+    // A test doesn't contain the helper, so cargo builds it, once for all threads.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = PATH.get() {
+        return Ok(path.clone());
+    }
     let directory = env::current_dir().context("getcwd")?;
     let path = Build::bin(&workspace_root(&directory)?, Some("harness"), NAME).run()?;
     Ok(PATH.get_or_init(|| Some(path)).clone())

@@ -5,7 +5,7 @@
 //! - [`Supervisor`]: the one way to run anything. It reports what a run leaves behind, and kills it.
 //! - [`Session`]: a shell, asked one question at a time. [`Terminal`]: a pseudo-terminal.
 //! - [`ProcessTree`], [`Transcript`], [`Trace`], [`diagram()`]: what a reader sees.
-//! - [`Stepper`]: a program under ptrace(2), one system call at a time.
+//! - [`Stepper`]: a program under ptrace(2), one system call at a time. [`Held`]: a process that stands still.
 //! - [`Requirement`]: what a machine must be able to do for a test. [`Restriction`]: a place that refuses.
 //! - [`soak`]: many runs, some of them killed, and what is left. [`probe`]: what this machine allows.
 //!
@@ -22,6 +22,7 @@ mod error;
 mod exit;
 pub mod helper;
 mod helper_path;
+mod hold;
 pub mod namespace;
 mod output;
 pub mod placeholders;
@@ -53,6 +54,7 @@ pub use environment::{Environment, SEARCH_PATH};
 pub use error::{Context, Error, Result};
 pub use exit::{Captured, Exit, exit_code, shell_status};
 pub use helper_path::helper_path;
+pub use hold::Held;
 pub use output::OUTPUT_LIMIT;
 pub use process_tree::{Process, ProcessTree};
 pub use program::Program;
@@ -62,7 +64,7 @@ pub use running::{Running, send_signal};
 pub use scratch::ScratchDir;
 pub use session::Session;
 pub use stepper::{Event, Stepper};
-pub use supervisor::{Supervisor, pass_on};
+pub use supervisor::{Supervisor, full_pipe, pass_on};
 pub use terminal::Terminal;
 pub use trace::Trace;
 pub use transcript::Transcript;

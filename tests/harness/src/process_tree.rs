@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::error::{Error, Result};
 use crate::placeholders::Placeholders;
-use crate::procfs;
+use crate::procfs::{self, Stat};
 
 /// A process and its descendants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,24 +37,14 @@ impl ProcessTree {
     /// # Errors
     /// /proc can't be read, or has no such process.
     pub fn of(pid: i32) -> Result<Self> {
-        let mut root = None;
+        let missing = || Error::new(format!("there is no process {pid}"));
+        let root = Stat::of(pid).ok_or_else(missing)?;
+        // Of other processes on the host only the parent matters.
         let mut below: HashMap<i32, Vec<Process>> = HashMap::new();
-        for stat in procfs::all_processes()? {
-            let process = Process {
-                pids: procfs::pids(stat.pid),
-                state: stat.state,
-                argv: procfs::arguments(stat.pid),
-                comm: stat.comm,
-                namespaces: procfs::namespaces(stat.pid),
-                children: Vec::new(),
-            };
-            if stat.pid == pid {
-                root = Some(process);
-            } else {
-                below.entry(stat.ppid).or_default().push(process);
-            }
+        for stat in procfs::descendants(pid)? {
+            below.entry(stat.ppid).or_default().push(Process::read(stat));
         }
-        let mut root = root.ok_or_else(|| Error::new(format!("there is no process {pid}")))?;
+        let mut root = Process::read(root);
         root.adopt(&mut below);
         Ok(ProcessTree { root })
     }
@@ -120,6 +110,17 @@ impl ProcessTree {
 }
 
 impl Process {
+    fn read(stat: Stat) -> Self {
+        Process {
+            pids: procfs::pids(stat.pid),
+            state: stat.state,
+            argv: procfs::arguments(stat.pid),
+            comm: stat.comm,
+            namespaces: procfs::namespaces(stat.pid),
+            children: Vec::new(),
+        }
+    }
+
     fn adopt(&mut self, below: &mut HashMap<i32, Vec<Process>>) {
         self.children = below.remove(&self.pids[0]).unwrap_or_default();
         self.children.sort_by_key(|child| child.pids[0]);

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::env;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::sync::OnceLock;
@@ -104,19 +103,6 @@ pub fn own_descendants() -> Result<Vec<Stat>> {
     descendants(process::id().cast_signed())
 }
 
-/// Counts the processes and threads of a user.
-///
-/// # Errors
-/// There is no /proc.
-pub(crate) fn tasks_of(uid: u32) -> io::Result<u64> {
-    let tasks = |entry: fs::DirEntry| {
-        let is_process = entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
-        let directory = is_process.then(|| fs::metadata(entry.path().join("task")).ok())??;
-        (directory.uid() == uid).then(|| tasks_in(&directory))
-    };
-    Ok(fs::read_dir("/proc")?.flatten().filter_map(tasks).sum())
-}
-
 /// Counts the processes below the calling one, with their threads.
 ///
 /// # Errors
@@ -190,7 +176,8 @@ pub fn namespaces(pid: i32) -> HashMap<String, u64> {
 pub fn describe(stat: &Stat) -> String {
     let arguments = arguments(stat.pid).join(" ");
     let words = if arguments.is_empty() { format!("[{}]", stat.comm) } else { arguments };
-    format!("{} {} {words}", stat.pid, stat.state)
+    // We have stopped it ourselves, so most states say nothing about the program.
+    format!("{} {words}{}", stat.pid, if stat.state == 'Z' { ", a zombie" } else { "" })
 }
 
 /// Sums up /proc/PID/smaps_rollup: the proportional set size, and how much of it is private, in KiB.

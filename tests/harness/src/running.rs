@@ -25,6 +25,9 @@ pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// How much later than the helper's our own deadline is. The program may have stopped the helper.
 const MARGIN: Duration = Duration::from_secs(2);
 
+/// How long after we continued the helper we look whether the program has stopped it again.
+const GLANCE: Duration = Duration::from_millis(200);
+
 /// Sends a signal to a process.
 ///
 /// # Errors
@@ -124,7 +127,7 @@ impl Running {
     /// program may have stopped the helper, or may keep it busy.
     fn wait_at_most(mut self, limit: Option<Duration>) -> Result<Exit> {
         let mut control = self.control.take().ok_or_else(|| Error::new("there is no helper"))?;
-        let (mut exit, mut told, mut over) = (Exit::default(), false, false);
+        let (mut exit, mut told, mut over) = (Exit::default(), None, false);
         control.deadline = limit.map(|limit| Instant::now() + limit + MARGIN);
         let ended = loop {
             match control.next_line() {
@@ -137,18 +140,21 @@ impl Running {
                     }
                     exit.add(&line);
                 }
-                Ok(None) if !told => {
-                    told = true;
+                Ok(None) if told.is_none() => {
+                    told = Some(Instant::now());
                     let _ = control.stream().shutdown(Shutdown::Write);
                     let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
                     exit.timed_out = exit.timed_out.or(limit);
-                    control.deadline = Some(Instant::now() + GRACE);
+                    control.deadline = Some(Instant::now() + GLANCE);
+                }
+                Ok(None) if told.is_some_and(|at| at.elapsed() < GRACE) && !self.is_stopped() => {
+                    control.deadline = Some(Instant::now() + GLANCE);
                 }
                 Ok(None) => break Err(Error::new("the helper doesn't answer, so it was killed")),
                 Err(error) => break Err(error),
             }
         };
-        if ended.is_err() || !self.helper_exits() {
+        if ended.is_err() || !self.helper_exits(&mut control) {
             self.kill_all();
         }
         if ended.is_err() || exit.timed_out.is_some() || !exit.leaked_processes.is_empty() {
@@ -158,16 +164,20 @@ impl Running {
         ended.map(|()| exit)
     }
 
-    /// Waits for the helper, but not for ever. Returns whether it has exited.
-    fn helper_exits(&mut self) -> bool {
-        let deadline = Instant::now() + GRACE;
-        while let Ok(None) = self.helper.try_wait() {
-            if Instant::now() > deadline {
-                return false;
+    fn is_stopped(&self) -> bool {
+        procfs::Stat::of(self.helper.id().cast_signed()).is_some_and(|helper| helper.state == 'T')
+    }
+
+    /// Waits for the helper, but not for ever: it has exited when its socket closes. Returns whether it has.
+    fn helper_exits(&mut self, control: &mut Reports) -> bool {
+        control.deadline = Some(Instant::now() + GRACE);
+        loop {
+            match control.next_line() {
+                Ok(Some(_)) => {}
+                Ok(None) => return false,
+                Err(_) => return self.helper.wait().is_ok(),
             }
-            sleep(Duration::from_millis(1));
         }
-        true
     }
 
     /// Kills the helper and everything below it, which the helper can't do.
@@ -180,7 +190,7 @@ impl Running {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
             let _ = self.helper.kill();
-            self.helper_exits();
+            let _ = self.helper.wait();
         }
     }
 }

@@ -14,11 +14,11 @@ use crate::running::{Running, send_signal};
 use crate::supervisor::{Supervisor, pipes};
 
 /// What becomes of standard error.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stderr {
     Captured,
     Merged,
     Inherited,
+    Given(PipeWriter),
 }
 
 /// A program that runs a shell, and holds still between two questions to it.
@@ -72,6 +72,14 @@ impl Session {
         Err(Error::new(format!("it isn't ready: {seen:?} came instead of {line:?}")))
     }
 
+    /// Starts a command whose standard error is this pipe, and waits for nothing.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn with_stderr(supervisor: Supervisor, writer: PipeWriter) -> Result<Self> {
+        Session::open(supervisor, Stderr::Given(writer))
+    }
+
     fn open(supervisor: Supervisor, stderr: Stderr) -> Result<Self> {
         let timeout = supervisor.answer_timeout();
         let ((stdin, input), (stdout, to_stdout)) = (pipes()?, pipes()?);
@@ -82,6 +90,7 @@ impl Session {
             }
             Stderr::Merged => (to_stdout.try_clone().context("dup")?.into(), None),
             Stderr::Inherited => (Stdio::inherit(), None),
+            Stderr::Given(writer) => (writer.into(), None),
         };
         let running = supervisor.start(stdin.into(), to_stdout.into(), to_stderr)?;
         let output = Output::capture(stdout, running.stopper());
@@ -96,6 +105,12 @@ impl Session {
     pub fn next_line(&self) -> Result<String> {
         let line = self.read_until("\n", "a line on standard output")?;
         Ok(line.trim_end_matches('\n').to_owned())
+    }
+
+    /// Waits for the next line, but no longer than `timeout`.
+    pub fn next_line_within(&self, timeout: Duration) -> Option<String> {
+        let line = self.output.read_until("\n", "a line", timeout).ok()?;
+        Some(line.trim_end_matches('\n').to_owned())
     }
 
     /// Gives the shell a command line, and returns what it prints on standard output. When this returns, the

@@ -4,6 +4,7 @@
 //! to set there, and the kernel counts every namespace created below against them. With a limit of 1, one can
 //! be created only if none is left.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
@@ -232,7 +233,7 @@ fn child_of(pid: Pid) -> Option<Pid> {
 /// Waits for the dying orphans of the runs. One that doesn't die is reported and killed.
 fn reap_orphans(patience: Duration) -> Result<Vec<String>> {
     let deadline = Instant::now() + patience;
-    let mut left = Vec::new();
+    let (mut left, mut known) = (Vec::new(), BTreeSet::new());
     loop {
         match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
             Ok(WaitStatus::StillAlive) => {}
@@ -242,7 +243,9 @@ fn reap_orphans(patience: Duration) -> Result<Vec<String>> {
         }
         if Instant::now() > deadline {
             for process in procfs::own_descendants()? {
-                left.push(format!("process {}", procfs::describe(&process)));
+                if known.insert(process.pid) {
+                    left.push(format!("process {}, now ended", procfs::describe(&process)));
+                }
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
         }

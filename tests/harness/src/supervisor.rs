@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
@@ -226,6 +227,18 @@ impl Supervisor {
 /// Creates a pipe.
 pub(crate) fn pipes() -> Result<(PipeReader, PipeWriter)> {
     pipe().context("pipe")
+}
+
+/// Creates a pipe and fills it, so that the next write to it waits. Closing its reader ends that with `EPIPE`.
+///
+/// # Errors
+/// The machine has no pipe for us.
+pub fn full_pipe() -> Result<(PipeReader, PipeWriter)> {
+    let (reader, mut writer) = pipes()?;
+    let size = fcntl(&writer, FcntlArg::F_GETPIPE_SZ).context("fcntl(F_GETPIPE_SZ)")?;
+    let zeros = vec![0; usize::try_from(size).unwrap_or(0)];
+    writer.write_all(&zeros).context("write to a pipe")?;
+    Ok((reader, writer))
 }
 
 /// Listens on a socket without a place in the filesystem. Its name holds for the whole network namespace, where

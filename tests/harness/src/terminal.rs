@@ -23,8 +23,6 @@ pub struct Terminal {
     running: Running,
     /// The side of the keyboard and the screen.
     master: File,
-    /// The programs' side. It's kept open so that there is something to read to the end.
-    slave: File,
     output: Output,
     timeout: Duration,
 }
@@ -42,12 +40,15 @@ impl Terminal {
         grantpt(&master).context("grantpt")?;
         unlockpt(&master).context("unlockpt")?;
         let path = ptsname_r(&master).context("ptsname")?;
+        // Until a program has the other side open, there's nothing to read. Once the last one closes it, the output
+        // ends, and nothing waits for a program that is gone.
         let slave = open(Path::new(&path), flags, Mode::empty()).context("open the terminal")?;
         let master = File::from(master.as_fd().try_clone_to_owned().context("dup")?);
         let supervisor = supervisor.on_terminal(Path::new(&path));
         let running = supervisor.start(Stdio::null(), Stdio::null(), Stdio::null())?;
+        drop(slave);
         let output = Output::capture(master.try_clone().context("dup")?, running.stopper());
-        Ok(Terminal { running, master, slave: File::from(slave), output, timeout })
+        Ok(Terminal { running, master, output, timeout })
     }
 
     /// Presses keys: `"ls\r"`, or `"\u{3}"` for Ctrl-C.
@@ -73,9 +74,9 @@ impl Terminal {
     /// # Errors
     /// It didn't exit in time, the supervisor failed, or there was too much output.
     pub fn end(self) -> Result<(Exit, String)> {
-        let Terminal { running, master, slave, output, timeout } = self;
+        let Terminal { running, master, output, timeout } = self;
         let exit = running.wait_with_timeout(timeout)?;
-        drop((master, slave));
+        drop(master);
         let rest = output.finish()?;
         exit.within_limits("the program's exit", String::from_utf8_lossy(&rest).into_owned())
     }

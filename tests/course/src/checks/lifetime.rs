@@ -5,7 +5,7 @@ use harness::{Caller, Program, Requirement, Supervisor, Transcript, helper_path}
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
-use super::result::{CheckResult, During, ensure, ensure_clean, ensure_exits, send};
+use super::result::{CheckResult, During, RunOutput, ensure, ensure_clean, ensure_exits, send};
 
 /// Runs `init` where `run` didn't start it. It has to give the reason, and touch nothing.
 fn ensure_refuses(program: &Program, supervisor: Supervisor, reason: &str) -> CheckResult {
@@ -34,6 +34,8 @@ pub(super) fn init_refuses_other_parents(program: &Program) -> CheckResult {
     if Requirement::Tool("unshare").check().is_err() {
         return Ok(());
     }
+    // An `init` that refuses every parent doesn't count.
+    RunOutput::of_program(program, ["run", "true"])?.has_status(0)?;
     let reason = "our parent isn't run";
     // A PID namespace with its own /proc, as a container engine creates it.
     let engine = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
@@ -106,12 +108,14 @@ pub(super) fn ctrl_c_leaks_nothing(program: &Program) -> CheckResult {
 pub(super) fn hundred_runs_leak_nothing(program: &Program) -> CheckResult {
     let runs = if geteuid().is_root() { 50 } else { 100 };
     let line = format!(
-        "n=0; while [ $n -lt {runs} ]; do \"$0\" run true || exit; n=$((n+1)); done 2>/dev/null"
+        "n=0; while [ $n -lt {runs} ]; do \
+             \"$0\" run true 2>said || {{ status=$?; cat said; exit $status; }}; n=$((n+1)); \
+         done; rm said"
     );
     let shell = program.script(&line).on_scratch_host();
     let files = || std::fs::read_dir(program.directory()).map(Iterator::count).unwrap_or_default();
     let before = files();
-    let command = format!("{runs} times: {} run true", program.name());
+    let command = format!("{runs} of 100 times: {} run true", program.name());
     let (transcript, exit) = Transcript::run_with_exit(shell).during(&command)?;
     let status = exit.shell_status();
     let actual = format!("{status}: {}", transcript.printed);

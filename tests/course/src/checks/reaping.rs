@@ -16,6 +16,12 @@ pub(super) fn command_exit_ends_container(program: &Program) -> CheckResult {
     Ok(())
 }
 
+/// 128 plus the signal's number, even if nix has no name for the signal.
+pub(super) fn command_killed_by_signal_34_exits_162(program: &Program) -> CheckResult {
+    RunOutput::of_program(program, ["run", "sh", "-c", "kill -34 $$"])?.has_status(162)?;
+    Ok(())
+}
+
 /// Runs an orphan, and waits until PID 1 has reaped it. A zombie still has its PID, so `kill -0` finds it. If the
 /// command is PID 1, its shell may reap by chance. The status shows that the orphan's death didn't end the container.
 fn is_reaped(program: &Program, orphan: &str) -> CheckResult {
@@ -37,17 +43,24 @@ pub(super) fn dead_orphan_is_reaped(program: &Program) -> CheckResult {
 
 /// No zombie stays either if nix, or another library, has no name for the signal.
 pub(super) fn orphan_killed_by_signal_34_is_reaped(program: &Program) -> CheckResult {
-    is_reaped(program, "sh -c 'echo $$; kill -34 $$'")
+    is_reaped(program, "sh -c 'echo $$; kill -34 $$'")?;
+    keeps_status(program, "34")
 }
 
 /// The command's status isn't lost among those of orphans that die at the same time.
 pub(super) fn orphan_deaths_keep_command_status(program: &Program) -> CheckResult {
-    for signal in ["KILL", "34"] {
-        let script = format!(
-            "n=0; while [ $n -lt 100 ]; do (sleep 1000 &); n=$((n+1)); done; kill -{signal} -1; exit 42"
-        );
-        RunOutput::of_program(program, ["run", "sh", "-c", &script])?.has_status(42)?;
-    }
+    keeps_status(program, "KILL")
+}
+
+/// Kills a hundred orphans at once. If the command itself is PID 1, its status can't be lost.
+fn keeps_status(program: &Program, signal: &str) -> CheckResult {
+    let script = format!(
+        "echo child of $PPID; n=0; while [ $n -lt 100 ]; do (sleep 1000 &); n=$((n+1)); done; \
+         kill -{signal} -1; exit 42"
+    );
+    RunOutput::of_program(program, ["run", "sh", "-c", &script])?
+        .has_stdout(b"child of 1\n")?
+        .has_status(42)?;
     Ok(())
 }
 

@@ -35,8 +35,14 @@ impl CheckFailure {
             // The command is shown beside it.
             Error::Timeout { limit, printed, .. } => {
                 let printed = if printed.trim().is_empty() { "nothing" } else { printed };
-                format!("no answer within {} s; ended; it printed: {printed}", limit.as_secs_f32())
+                let seconds = (limit.as_secs_f32() * 10.0).round() / 10.0;
+                format!("no answer within {seconds} s; ended; it printed: {printed}")
             }
+            // The kernel counts a user's processes everywhere.
+            error if error.to_string().contains("(EAGAIN)") => format!(
+                "{error}\nThe machine has too many processes, or your user has. That isn't your code: end some of \
+                 them, and check again."
+            ),
             error => error.to_string(),
         };
         CheckFailure { command: command.into(), expected: "an answer".to_owned(), actual }
@@ -73,8 +79,9 @@ pub fn ensure(
 
 /// Fails if a run left something behind.
 pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
-    let leaked = exit.leaked_processes.join("\n");
-    ensure(leaked.is_empty(), command, "no process is left", leaked)?;
+    let leaked = &exit.leaked_processes;
+    let actual = format!("{} left, and now ended:\n{}", leaked.len(), leaked.join("\n"));
+    ensure(leaked.is_empty(), command, "no process is left", actual)?;
     let mounts = exit.mount_changes.join("\n");
     ensure(mounts.is_empty(), command, "no mount is left", mounts)
 }

@@ -20,7 +20,7 @@ use crate::workspace::{called_as, typed_path};
 pub struct Slow {
     /// Step to run: 02, 2, or 02-init-pid1
     pub step: Step,
-    /// Arguments of the step itself [default: run /bin/true]
+    /// Arguments of the step itself [default: run /bin/true, and in step 04 a command with an orphan]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub args: Vec<OsString>,
     /// Print every frame, and don't wait for keys
@@ -29,7 +29,7 @@ pub struct Slow {
     /// Send this signal to the step as soon as every process waits
     #[arg(long, value_parser = parse_signal)]
     pub signal: Option<Signal>,
-    /// Show this program instead, and build nothing
+    /// Show this program instead, and build nothing. For your own step, press `s` in `watch`
     #[arg(long, value_name = "PROGRAM")]
     pub bin: Option<PathBuf>,
     /// Print HOST_A, HOST_B, ... instead of the host's PIDs
@@ -65,8 +65,8 @@ fn play(options: &Slow) -> Result<ExitCode> {
     };
     let mut lines = vec![options.args.clone()];
     if options.args.is_empty() {
-        let examples = step.examples().into_iter();
-        lines = examples.map(|words| words.map(OsString::from).into()).collect();
+        let scenes = step.scenes().iter();
+        lines = scenes.map(|words| words.iter().map(OsString::from).collect()).collect();
     }
     let mut last = None;
     for (index, args) in lines.into_iter().enumerate() {

@@ -337,6 +337,11 @@ fn exit(caller: &Caller, status: u64) -> Described {
     Described::new(format!("exit_group({status})"), format!("{} exits{more}.", caller.name))
 }
 
+/// Says that an exit is over at once, because the parent sleeps in a wait.
+pub(super) fn reaped_exit(caller: &Caller) -> String {
+    format!("{} exits. Its parent is already waiting, so it's reaped at once.", caller.name)
+}
+
 /// Describes a signal that is about to be delivered.
 pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
     let who = &caller.name;
@@ -346,9 +351,7 @@ pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
         Signal::SIGKILL => format!("{who} can't do anything about it."),
         _ if is_in("SigCgt") => format!("{who} has a handler for it, which runs now."),
         _ if is_in("SigIgn") => format!("{who} ignores it."),
-        Signal::SIGCHLD => {
-            format!("A child of {who} has died. {who} has no handler, so the signal is ignored.")
-        }
+        Signal::SIGCHLD => format!("A child of {who} has died. By default, SIGCHLD does nothing."),
         Signal::SIGURG | Signal::SIGWINCH | Signal::SIGCONT => {
             format!("{who} has no handler for it, so it's ignored.")
         }

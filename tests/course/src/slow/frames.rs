@@ -44,7 +44,7 @@ pub struct Frame {
     pub described: Described,
     /// What the call returned. None until [`Film::finish`], unless it has happened already.
     pub result: Option<String>,
-    /// The lines that were printed since the last frame. Empty until [`Film::finish`].
+    /// The lines that were printed since the last frame. Those of the call itself come with [`Film::finish`].
     pub printed: Vec<String>,
     /// The processes. None until [`Film::finish`], or if all of them are gone.
     pub tree: Option<ProcessTree>,
@@ -185,6 +185,8 @@ impl Film {
             };
             self.frames += 1;
             let pid = self.pids.host(caller.pid.as_raw());
+            // What was printed on the way here came before this call.
+            let printed = self.new_lines()?;
             return Ok(Some(Frame {
                 number: self.frames,
                 kind,
@@ -192,7 +194,7 @@ impl Film {
                 pid,
                 described,
                 result,
-                printed: Vec::new(),
+                printed,
                 tree: None,
                 rows: self.rows.clone(),
             }));
@@ -218,12 +220,19 @@ impl Film {
         }
         frame.tree = self.look();
         frame.rows = self.rows.clone();
+        let is_gone = frame.rows.iter().any(|row| row.is_gone() && row.pid == frame.pid);
+        if is_gone && frame.described.call.starts_with("exit_group(") && !frame.caller.is_pid_1() {
+            frame.described.sentence = calls::reaped_exit(&frame.caller);
+        }
         self.rows.retain(|row| !row.is_gone());
         self.rows.iter_mut().for_each(Row::settle);
-        for line in self.printed.new_lines()? {
-            frame.printed.push(self.pids.redact_line(&line));
-        }
+        frame.printed.extend(self.new_lines()?);
         Ok(())
+    }
+
+    fn new_lines(&mut self) -> Result<Vec<String>> {
+        let lines = self.printed.new_lines()?;
+        Ok(lines.iter().map(|line| self.pids.redact_line(line)).collect())
     }
 
     /// Returns how the program itself ended.

@@ -45,7 +45,7 @@ pub(super) enum Event {
 /// What the thread that builds and grades has to say.
 #[derive(Debug)]
 pub(super) enum Progress {
-    Built { program: PathBuf, total: usize },
+    Built { program: PathBuf, warnings: usize, total: usize },
     Graded(Grade),
     Failed(String),
     Finished,
@@ -220,10 +220,10 @@ fn is_source(name: &OsStr) -> bool {
 fn build_and_grade(step: &Step, tell: &mut impl FnMut(Progress) -> bool) -> Result {
     let directory = step.work_dir()?;
     let sources = fingerprint(&directory);
-    let program = starter::build_quietly(step, &directory)?;
+    let (program, warnings) = starter::build_quietly(step, &directory)?;
     let checks = checks::for_step(step);
     let total = checks.len();
-    if !tell(Progress::Built { program: program.clone(), total }) {
+    if !tell(Progress::Built { program: program.clone(), warnings, total }) {
         return Ok(());
     }
     let mut passed = 0;

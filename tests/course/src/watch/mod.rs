@@ -27,6 +27,8 @@ use screen::Screen;
 pub(crate) struct Round {
     /// The program, once it's built.
     pub(crate) program: Option<PathBuf>,
+    /// How many warnings the compiler has. A step that is done should have none.
+    pub(crate) warnings: usize,
     /// How many checks there are.
     pub(crate) total: usize,
     /// The checks that are through.
@@ -51,8 +53,8 @@ impl Round {
 
     fn add(&mut self, progress: Progress) {
         match progress {
-            Progress::Built { program, total } => {
-                (self.program, self.total) = (Some(program), total);
+            Progress::Built { program, warnings, total } => {
+                (self.program, self.total, self.warnings) = (Some(program), total, warnings);
             }
             Progress::Graded(grade) => self.grades.push(grade),
             Progress::Failed(error) => self.error = Some(error),
@@ -132,6 +134,10 @@ impl Session {
                 let (own, finished) = (self.step.work_dir()?, self.step.dir()?);
                 let text = diff::between_directories(&own.join("src"), &finished.join("src"))?;
                 Screen::Text(diff::paint(&text))
+            }
+            b'r' => {
+                self.begin_round()?;
+                Screen::Checks
             }
             b's' => self.slow_motion()?,
             b'n' if self.round.is_done() => self.next_step()?,

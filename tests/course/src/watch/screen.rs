@@ -10,7 +10,7 @@ use crate::render;
 use crate::step::Step;
 use crate::style::{Style, paint};
 use crate::waiting::bar;
-use crate::{done, starter};
+use crate::{checks, done, starter};
 
 /// What is shown.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) enum Screen {
 /// Clears the screen, and shows a page of it. Returns how many pages there are.
 pub(super) fn show(step: &Step, round: &Round, screen: &Screen, page: usize) -> Result<usize> {
     let body = match screen {
-        Screen::Checks => checks(step, round)?,
+        Screen::Checks => verdict(step, round)?,
         Screen::Failures => failures(round),
         Screen::Text(text) => text.clone(),
         Screen::AsItIs => {
@@ -50,7 +50,11 @@ fn head(step: &Step, round: &Round) -> String {
         (None, true) => paint(Style::Bad, "doesn't compile"),
         (Some(_), true) => format!("{} checks passed", bar(passed, round.total)),
         (Some(_), false) => {
-            format!("checking {} of {}…  {passed} passed", round.grades.len() + 1, round.total)
+            // When the last one is through, its score is still to be written.
+            let number = (round.grades.len() + 1).min(round.total);
+            let running =
+                checks::for_step(step).get(number.saturating_sub(1)).map(|check| check.title());
+            format!("checking {number} of {}: {}…", round.total, running.unwrap_or_default())
         }
     };
     format!("{}  {state}", paint(Style::Bold, &format!("watching work/{}", step.label())))
@@ -58,12 +62,20 @@ fn head(step: &Step, round: &Round) -> String {
 
 /// Returns the failures in one line each, and the first one in full. Passed checks share a line, so that everything
 /// fits a small screen.
-fn checks(step: &Step, round: &Round) -> Result<String> {
+fn verdict(step: &Step, round: &Round) -> Result<String> {
     if let Some(error) = &round.error {
         return Ok(error.clone());
     }
     if round.is_done() {
-        return Ok(done::message(step)?.0);
+        let warnings = match round.warnings {
+            0 => String::new(),
+            1 => format!("\nThe compiler has a warning: `{}` shows it.\n", step.recipe("work")),
+            more => format!(
+                "\nThe compiler has {more} warnings: `{}` shows them.\n",
+                step.recipe("work")
+            ),
+        };
+        return Ok(done::message(step)?.0 + &warnings);
     }
     let mut text = String::new();
     let passed = round.grades.iter().filter(|grade| grade.failure.is_none()).count();
@@ -73,7 +85,7 @@ fn checks(step: &Step, round: &Round) -> Result<String> {
     let failed: Vec<_> = round.grades.iter().filter(|grade| grade.failure.is_some()).collect();
     if let Some((first, others)) = failed.split_first() {
         let gap = if passed > 0 { "\n" } else { "" };
-        text += &format!("{gap}{}\n", render::failure(first, true));
+        text += &format!("{gap}{}\n", render::failure(first, false));
         const SHOWN: usize = 6;
         others.iter().take(SHOWN).for_each(|grade| text += &render::line(grade));
         if others.len() > SHOWN {
@@ -90,7 +102,7 @@ fn checks(step: &Step, round: &Round) -> Result<String> {
 
 fn failures(round: &Round) -> String {
     let failed = round.grades.iter().filter(|grade| grade.failure.is_some());
-    let failed: Vec<_> = failed.map(|grade| render::failure(grade, true)).collect();
+    let failed: Vec<_> = failed.map(|grade| render::failure(grade, false)).collect();
     if failed.is_empty() { "No check has failed.\n".to_owned() } else { failed.join("\n") }
 }
 
@@ -154,7 +166,9 @@ fn keys(step: &Step, round: &Round, screen: &Screen, pages: usize) -> Result<Str
         keys.push(if pages > 1 { "s slow" } else { "s slow motion" });
     }
     if !matches!(screen, Screen::Checks) {
-        keys.push("Enter back");
+        keys.push("Enter checks");
+    } else if round.finished {
+        keys.push("r again");
     }
     keys.push("q quit");
     Ok(paint(Style::Faint, &keys.join("  ")))

@@ -227,12 +227,11 @@ fn spawn(options: &Options, user: Option<u32>, directory: &Path) -> Result<Child
 }
 
 /// Lets the program's user have so many processes and threads more than now. The kernel doesn't limit root, so we
-/// count as well. A fork bomb that is faster than we are fills this, and not the machine.
+/// count as well. A fork bomb that is faster than we are fills this, and not the machine. The kernel also counts the
+/// user's processes in other PID namespaces, which our /proc doesn't list, so this allows for everyone's.
 fn limit_processes(options: &Options, (soft, hard): (u64, u64)) -> Result {
-    let Some(limit) = options.processes else { return Ok(()) };
-    let more = u64::from(2 * limit);
-    let user = options.user.unwrap_or_else(|| geteuid().as_raw());
-    let soft = soft.min(procfs::tasks_of(user).context("read /proc")? + more);
+    let (Some(limit), Some(now)) = (options.processes, procfs::all_tasks()) else { return Ok(()) };
+    let soft = soft.min(now + u64::from(2 * limit));
     setrlimit(Resource::RLIMIT_NPROC, soft, hard).context("setrlimit")
 }
 
@@ -249,6 +248,10 @@ fn adopt(
     let grace = options.timeout.map_or(GRACE, |timeout| GRACE.min(timeout / 4));
     let (mut exited, mut listening, mut blind) = (false, true, false);
     while reap(&mut child, &mut |status: ExitStatus| {
+        // std knows the status from then on, and returns it again.
+        if exited {
+            return;
+        }
         exited = true;
         report(control, format_args!("status {}", status.into_raw()));
         deadline = Some(Instant::now() + grace);

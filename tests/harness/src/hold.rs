@@ -1,0 +1,84 @@
+//! Holds a process still at a moment that comes too quickly to be caught from outside.
+
+use std::thread;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::error::{Context, Error, Result};
+use crate::{procfs, tracee};
+
+/// A process under ptrace(2) that stands still. It goes on when this is dropped, by the thread that created it.
+#[derive(Debug)]
+pub struct Held(Pid);
+
+impl Held {
+    /// Holds a process that has created a child, before the call in which it would wait for a signal or for that
+    /// child. The child isn't held. `begin` makes the process go on, which has to wait for that until then.
+    ///
+    /// # Errors
+    /// ptrace(2) isn't allowed, or the process exits first.
+    pub fn before_it_waits(pid: i32, begin: impl FnOnce()) -> Result<Self> {
+        let pid = Pid::from_raw(pid);
+        ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD).context("ptrace(PTRACE_SEIZE)")?;
+        let held = Held(pid);
+        ptrace::interrupt(pid).context("ptrace(PTRACE_INTERRUPT)")?;
+        let mut signal = held.wait()?;
+        begin();
+        while !waits(pid)? || procfs::descendants(pid.as_raw())?.is_empty() {
+            ptrace::syscall(pid, signal).context("ptrace(PTRACE_SYSCALL)")?;
+            signal = held.wait()?;
+        }
+        Ok(held)
+    }
+
+    /// Waits until it has stopped. Returns the signal that it still has to get.
+    fn wait(&self) -> Result<Option<Signal>> {
+        loop {
+            match waitpid(self.0, Some(WaitPidFlag::__WALL)) {
+                Ok(WaitStatus::Stopped(_, signal)) => return Ok(Some(signal)),
+                Ok(WaitStatus::PtraceSyscall(_) | WaitStatus::PtraceEvent(..)) => return Ok(None),
+                Ok(status) => return Err(Error::new(format!("it didn't wait: {status:?}"))),
+                Err(Errno::EINTR) => thread::yield_now(),
+                Err(errno) => return Err(errno).context("waitpid"),
+            }
+        }
+    }
+}
+
+/// Whether the call that it's in lasts until a signal comes or a child dies. Other calls can wait for a child, too,
+/// as std's pipe to it does, but then the child is about to start.
+fn waits(pid: Pid) -> Result<bool> {
+    let (call, _) = tracee::registers(pid)?;
+    let descriptor = call.args[0];
+    Ok(match call.number {
+        libc::SYS_read => {
+            let file = tracee::file(pid, descriptor);
+            let signals = file.is_some_and(|file| file.ends_with("[signalfd]"));
+            signals && !tracee::is_nonblocking(pid, descriptor)
+        }
+        libc::SYS_wait4
+        | libc::SYS_waitid
+        | libc::SYS_ppoll
+        | libc::SYS_pselect6
+        | libc::SYS_epoll_pwait
+        | libc::SYS_rt_sigsuspend
+        | libc::SYS_rt_sigtimedwait => tracee::may_sleep(call),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll | libc::SYS_select | libc::SYS_epoll_wait | libc::SYS_pause => true,
+        _ => false,
+    })
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A process that was killed can't be detached from. Its parent learns of its death after us.
+        if ptrace::detach(self.0, None).is_err() {
+            let _ = waitpid(self.0, Some(WaitPidFlag::__WALL));
+        }
+    }
+}
