@@ -6,7 +6,7 @@ use std::fs;
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
 use harness::procfs::{Stat, has_signal, signal_mask};
-use harness::test_support::{AssertClean, with_tools};
+use harness::test_support::{AssertClean, inspectable, with_tools};
 use harness::{
     Caller, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
     send_signal,
@@ -627,7 +627,7 @@ fn reaps_orphans_that_die_together() -> Result {
 
 #[test]
 fn run_and_init_keep_no_file_open() -> Result {
-    for program in programs() {
+    for program in inspectable(programs()) {
         let line = "exec 7</etc 8>&1; exec \"$0\" run --ti sh";
         let shell = program.script(line);
         let mut shell = Session::start(shell)?;
