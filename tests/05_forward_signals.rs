@@ -166,6 +166,8 @@ fn step_04_drops_sigterm_to_pid_1() -> Result {
         let step_04 = step(4, program.caller())?;
         let mut shell = step_04.session(["run", "--ti", "sh"])?;
         let [_, init, _] = pids(&shell.tree()?, 0);
+        // std blocks every signal while it starts the command, and the kernel only drops unblocked ones.
+        shell.wait_for_tree(|_| signal_mask(init, "SigBlk") == 0)?;
         send(init, Signal::SIGTERM);
         assert_eq!(signal_mask(init, "ShdPnd"), 0);
         assert_eq!(shell.run("echo $PPID")?, "1");
