@@ -6,7 +6,7 @@ use std::process;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
-use harness::test_support::{AssertClean, Skip, require_tools, with_tools};
+use harness::test_support::{AssertClean, Skip, inspectable, require_tools, with_tools};
 use harness::{
     Caller, Exit, ProcessTree, Program, Requirement, Result, Session, Supervisor, Terminal,
     Transcript, assert_snapshot,
@@ -155,7 +155,7 @@ fn host_sees_run_and_command_and_kills_pid_1() -> Result {
 
 #[test]
 fn command_has_one_pid_inside_and_one_outside() -> Result {
-    for program in programs() {
+    for program in inspectable(programs()) {
         let mut shell = program.session(["run", "--ti", "/bin/sh"])?;
         let tree = shell.tree()?;
         let [run, command] = tree.processes()[..] else { panic!("not two: {}", tree.text()) };
@@ -179,7 +179,7 @@ fn command_has_one_pid_inside_and_one_outside() -> Result {
 /// Root needs the PID namespace only. Everyone else is root inside a user namespace, with their own IDs mapped.
 #[test]
 fn only_ordinary_users_get_a_user_namespace() -> Result {
-    for program in programs() {
+    for program in inspectable(programs()) {
         let shell = program.session(["run", "--ti", "/bin/sh"])?;
         let tree = shell.tree()?;
         let ours = ProcessTree::of(process::id().cast_signed())?.root;

@@ -5,7 +5,7 @@ use std::process;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
-use harness::test_support::{AssertClean, with_tools};
+use harness::test_support::{AssertClean, inspectable, with_tools};
 use harness::{ProcessTree, Program, Result, Session, Supervisor, Transcript, assert_snapshot};
 use nix::sys::signal::Signal;
 
@@ -59,7 +59,7 @@ fn proc_uses_the_containers_pids() -> Result {
 
 #[test]
 fn command_has_its_own_mount_namespace() -> Result {
-    for program in programs() {
+    for program in inspectable(programs()) {
         let mut shell = program.session(["run", "--ti", "/bin/sh"])?;
         let tree = shell.tree()?;
         let [run, command] = tree.processes()[..] else { panic!("not two: {}", tree.text()) };

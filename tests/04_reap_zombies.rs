@@ -10,7 +10,7 @@ use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
     assert_checks_pass, programs_for_each_caller, shell_diagram, step_program,
 };
-use harness::test_support::{AssertClean, require_tools, with_tools};
+use harness::test_support::{AssertClean, inspectable, require_tools, with_tools};
 use harness::{
     Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
     procfs, send_signal, shell_status,
@@ -197,7 +197,7 @@ fn reaps_orphan_killed_by_signal_34() -> Result {
 
 #[test]
 fn init_stays_and_command_is_pid_2() -> Result {
-    for program in programs() {
+    for program in inspectable(programs()) {
         let mut shell = program.session(["run", "--ti", "/bin/sh"])?;
         let tree = shell.tree()?;
         let [_, init, command] = tree.processes()[..] else { panic!("not three: {}", tree.text()) };
@@ -236,7 +236,7 @@ fn makes_the_expected_system_calls() -> Result {
 /// `init` occupies this memory for as long as the container runs.
 #[test]
 fn init_has_under_1_mib_of_private_memory() -> Result {
-    for program in programs() {
+    for program in inspectable(programs()) {
         let shell = program.session(["run", "--ti", "/bin/sh"])?;
         let tree = shell.tree()?;
         let [_, private] = procfs::memory(tree.pid_1().expect("init").pids[0])?;
@@ -542,7 +542,7 @@ fn sigterm_to_run_kills_the_command() -> Result {
 /// Two more writers than a reader of the command's output expects.
 #[test]
 fn run_and_init_keep_the_commands_pipe_open() -> Result {
-    for program in programs() {
+    for program in inspectable(programs()) {
         let script = "echo ready; exec >&-; exec sleep 1000";
         let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
         let tree = session.wait_for_tree(|tree| named(tree, "sleep").is_some())?;

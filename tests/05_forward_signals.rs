@@ -6,7 +6,7 @@ use std::fs;
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
 use harness::procfs::{Stat, has_signal, signal_mask};
-use harness::test_support::{AssertClean, with_tools};
+use harness::test_support::{AssertClean, inspectable, with_tools};
 use harness::{
     Caller, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
     send_signal,
@@ -166,6 +166,8 @@ fn step_04_drops_sigterm_to_pid_1() -> Result {
         let step_04 = step(4, program.caller())?;
         let mut shell = step_04.session(["run", "--ti", "sh"])?;
         let [_, init, _] = pids(&shell.tree()?, 0);
+        // std blocks every signal while it starts the command, and the kernel only drops unblocked ones.
+        shell.wait_for_tree(|_| signal_mask(init, "SigBlk") == 0)?;
         send(init, Signal::SIGTERM);
         assert_eq!(signal_mask(init, "ShdPnd"), 0);
         assert_eq!(shell.run("echo $PPID")?, "1");
@@ -627,7 +629,7 @@ fn reaps_orphans_that_die_together() -> Result {
 
 #[test]
 fn run_and_init_keep_no_file_open() -> Result {
-    for program in programs() {
+    for program in inspectable(programs()) {
         let line = "exec 7</etc 8>&1; exec \"$0\" run --ti sh";
         let shell = program.script(line);
         let mut shell = Session::start(shell)?;

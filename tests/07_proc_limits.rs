@@ -12,7 +12,7 @@ use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
     assert_checks_pass, programs_for_each_caller, shell_diagram, step_program,
 };
-use harness::test_support::{AssertClean, require_tools, with_tools};
+use harness::test_support::{AssertClean, inspectable, require_tools, with_tools};
 use harness::{
     Caller, Program, Result, Session, Supervisor, Transcript, assert_snapshot, helper_path,
 };
@@ -435,7 +435,7 @@ fn kernel_without_time_namespaces_is_no_error() -> Result {
 /// The new one is the time namespace. The children of `run` are in it, and `run` isn't.
 #[test]
 fn init_has_own_pid_mount_and_time_namespace() -> Result {
-    for program in programs() {
+    for program in inspectable(programs()) {
         let shell = program.session(["run", "--ti", "/bin/sh"])?;
         let tree = shell.tree()?;
         let [run, init, command] = tree.processes()[..] else {

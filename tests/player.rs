@@ -6,6 +6,7 @@ use course::slow::{Change, Frame, Recording, Scene, heading, record};
 use course::step::Step;
 use course::test_support::{programs_for_each_caller, step_program};
 use harness::placeholders::Placeholders;
+use harness::test_support::inspectable;
 use harness::{Caller, Highlights, Process, ProcessTree, Result, assert_snapshot, diagram, moment};
 use nix::sys::signal::Signal;
 
@@ -22,7 +23,7 @@ fn player_shows_each_frame() -> Result {
     ] {
         let step: Step = number.parse()?;
         // The pictures are an ordinary user's, whichever users this machine has.
-        let mut programs = programs_for_each_caller(step_program(step.number)).into_iter();
+        let mut programs = inspectable(programs_for_each_caller(step_program(step.number)));
         let Some(program) = programs.find(|program| program.caller() != Caller::Root) else {
             continue;
         };

@@ -487,8 +487,8 @@ fn skips_are_three_lines_at_most() {
     let tests = (0..300).map(|number| format!("test_{number}"));
     let missing =
         ["root", "root-proc", "userns", "userns-proc", "strace", "runc", "pstree", "tini"];
-    let skips: String =
-        tests.flat_map(|test| missing.map(|name| format!("{name}\tEPERM\t{test}\n"))).collect();
+    let line = |name, test: &str| format!("{name}\tno {name}\t{test}\n");
+    let skips: String = tests.flat_map(|test| missing.map(|name| line(name, &test))).collect();
     let ordinary = summary(&skips, false);
     assert_eq!(ordinary.lines().count(), 3, "{ordinary}");
     for name in &missing[2..] {
@@ -497,6 +497,16 @@ fn skips_are_three_lines_at_most() {
     assert!(!ordinary.contains("root"), "root's half of the tests doesn't exist for a user");
     assert!(summary(&skips, true).contains("root"));
     assert_eq!(summary("root\tEPERM\ta test\n", false), "");
+}
+
+/// Docker's root has neither CAP_SYS_ADMIN nor CAP_SYS_PTRACE.
+#[test]
+fn skips_with_one_reason_share_a_line() {
+    let skips = "root\tEPERM\ta\nroot-proc\tEPERM\tb\nptrace\tEACCES\tc\ntini\tno tini\td\n";
+    let lines = "not tested without ptrace (EACCES): 1 test\n\
+        not tested without root, root-proc (EPERM): 2 tests\n\
+        not tested without tini (not installed): 1 test\n";
+    assert_eq!(summary(skips, true), lines);
 }
 
 /// The tests of a step say what they skipped: `just test` sums it up.

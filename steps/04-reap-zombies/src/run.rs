@@ -27,8 +27,8 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
         File::open("/dev/null").context("open(/dev/null)")?.into()
     };
     unshare_pid_namespace()?;
-    // Start our own program again, as PID 1, and not the command, because some
-    // things can only be set up from inside the container, such as /proc in step 3.
+    // Instead of the command, start our own program again as PID 1, because some
+    // setup, such as /proc in step 3, works only from inside the container.
     // /proc/self/exe is a link to our program that works even if the file was moved
     // or deleted.
     let mut init = Command::new("/proc/self/exe");

@@ -32,8 +32,8 @@ const READ_ONLY: [&str; 5] =
 // ANCHOR_END: paths
 
 // ANCHOR: mask_paths
-/// Mounts an empty file or directory over each path that exists on this kernel,
-/// because files in /proc can't be deleted.
+/// Mounts an empty file or directory over each path in MASKED that exists on this
+/// kernel, because files in /proc and /sys can't be deleted.
 pub fn mask_paths() -> Result<()> {
     let null = fs::metadata("/dev/null").context("stat(/dev/null)")?;
     // The null device is the character device with the numbers 1 and 3 (null(4)).

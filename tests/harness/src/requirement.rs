@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::process::Stdio;
 use std::sync::Mutex;
 
 use nix::unistd::{AccessFlags, access};
 
 use crate::caller::Caller;
-use crate::environment::SEARCH_PATH;
-use crate::error::{Error, Result};
+use crate::environment::{Environment, SEARCH_PATH};
+use crate::error::{Context, Error, Result};
 use crate::helper_path::helper_path;
 use crate::probe::Probe;
 use crate::program::Program;
@@ -22,6 +24,9 @@ pub enum Requirement {
     Caller(Caller),
     /// This caller, who can also mount a procfs. In a container whose engine covers parts of /proc, only real root can.
     Procfs(Caller),
+    /// This process, which looks into processes of this caller: their namespaces, open files and memory. Root needs
+    /// CAP_SYS_PTRACE for another user's.
+    Inspect(Caller),
     /// A program in the callers' search path.
     Tool(&'static str),
 }
@@ -38,6 +43,7 @@ impl Requirement {
             let result = match self {
                 Requirement::Caller(caller) => probe(caller, Probe::Pid),
                 Requirement::Procfs(caller) => probe(caller, Probe::Procfs),
+                Requirement::Inspect(caller) => inspect(caller),
                 Requirement::Tool(program) => find_tool(program),
             };
             result.err().map(|error| error.to_string())
@@ -54,6 +60,7 @@ impl Display for Requirement {
             Requirement::Caller(Caller::Rootless) => "userns",
             Requirement::Procfs(Caller::Root) => "root-proc",
             Requirement::Procfs(Caller::Rootless) => "userns-proc",
+            Requirement::Inspect(_) => "ptrace",
             Requirement::Tool(program) => program,
         })
     }
@@ -65,6 +72,17 @@ fn probe(caller: Caller, probe: Probe) -> Result {
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),
     }
+}
+
+/// Looks into a cat(1), which exits when its input ends.
+fn inspect(caller: Caller) -> Result {
+    let environment = Environment::clean(caller)?;
+    let mut command = environment.command("cat", [""; 0]);
+    let cat = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut cat = cat.context("start cat")?;
+    let seen = fs::read_link(format!("/proc/{}/ns/pid", cat.id()));
+    cat.wait().context("waitpid")?;
+    seen.map(drop).context("look into another user's process without CAP_SYS_PTRACE")
 }
 
 fn find_tool(program: &str) -> Result {

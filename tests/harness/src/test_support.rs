@@ -65,6 +65,13 @@ pub fn with_tools(
     require_tools(tools).then_some(programs).into_iter().flatten()
 }
 
+/// Returns the programs whose processes the test can look into. For the others, the test is skipped.
+#[track_caller]
+pub fn inspectable(programs: impl IntoIterator<Item = Program>) -> impl Iterator<Item = Program> {
+    let can_look = |program: &Program| Requirement::Inspect(program.caller()).is_met_or_skip();
+    programs.into_iter().filter(can_look)
+}
+
 /// Asserts that a text is as in its snapshot, with a header of three lines, because the book shows a snapshot from
 /// its fourth line on.
 #[macro_export]

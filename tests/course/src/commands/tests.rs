@@ -30,8 +30,8 @@ pub fn test(step: Option<&Step>) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Sums up in at most three lines what wasn't tested: a line for each ability that this machine lacks, and one for
-/// all programs that aren't installed. Root's half of the tests doesn't exist for an ordinary user, so it isn't
+/// Sums up in at most three lines what wasn't tested: a line for each reason why this machine lacks abilities, and one
+/// for all programs that aren't installed. Root's half of the tests doesn't exist for an ordinary user, so it isn't
 /// mentioned.
 pub fn summary(lines: &str, is_root: bool) -> String {
     let mut skipped: BTreeMap<&str, (&str, BTreeSet<&str>)> = BTreeMap::new();
@@ -43,7 +43,8 @@ pub fn summary(lines: &str, is_root: bool) -> String {
             skipped.entry(requirement).or_insert((reason, BTreeSet::new())).1.insert(test);
         }
     }
-    let is_ability = |name: &str| name.starts_with("root") || name.starts_with("userns");
+    let is_ability =
+        |name: &str| name.starts_with("root") || name.starts_with("userns") || name == "ptrace";
     let (abilities, programs): (Vec<_>, Vec<_>) =
         skipped.iter().partition(|(requirement, _)| is_ability(requirement));
     // The names of several, and how many tests need one of them.
@@ -54,14 +55,16 @@ pub fn summary(lines: &str, is_root: bool) -> String {
         (names.join(", "), format!("{} test{plural}\n", tests.len()))
     };
     let mut text = String::new();
-    if abilities.len() > 2 {
-        let (names, tests) = sum(&abilities);
-        text += &format!("not tested without {names} (see `just doctor`): {tests}");
-    } else {
-        for ability in &abilities {
-            let (name, tests) = sum(&[*ability]);
-            text += &format!("not tested without {name} ({}): {tests}", ability.1.0);
-        }
+    let mut by_reason: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for ability in &abilities {
+        by_reason.entry(ability.1.0).or_default().push(*ability);
+    }
+    if by_reason.len() > 2 {
+        by_reason = BTreeMap::from([("see `just doctor`", abilities)]);
+    }
+    for (reason, abilities) in &by_reason {
+        let (names, tests) = sum(abilities);
+        text += &format!("not tested without {names} ({reason}): {tests}");
     }
     if !programs.is_empty() {
         let (names, tests) = sum(&programs);
