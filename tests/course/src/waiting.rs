@@ -18,13 +18,15 @@ pub fn show_if_slow<T>(line: &str, work: impl FnOnce() -> T) -> T {
     }
     let (done, is_done) = channel::<()>();
     thread::scope(|scope| {
-        scope.spawn(move || {
+        let show = move || {
             if is_done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
                 let _ = stderr().write_all(format!("\r{line}").as_bytes());
                 let _ = is_done.recv();
                 let _ = stderr().write_all(b"\r\x1b[K");
             }
-        });
+        };
+        // Without another thread, the work goes on without a line.
+        let _ = thread::Builder::new().spawn_scoped(scope, show);
         let result = work();
         drop(done);
         result

@@ -5,10 +5,10 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::spawn;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// How much a program may print on one stream, in bytes.
 pub const OUTPUT_LIMIT: usize = 4 << 20;
@@ -28,11 +28,11 @@ impl Output {
     pub(crate) fn capture(
         mut source: impl Read + Send + 'static,
         stop: impl FnOnce() + Send + 'static,
-    ) -> Self {
+    ) -> Result<Self> {
         let (sender, chunks) = channel();
         let over = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&over);
-        spawn(move || {
+        let read_all = move || {
             let (mut total, mut stop) = (0, Some(stop));
             let mut buffer = vec![0; 1 << 16];
             while let Ok(read @ 1..) = source.read(&mut buffer) {
@@ -44,8 +44,9 @@ impl Output {
                     stop();
                 }
             }
-        });
-        Output { chunks, unread: RefCell::default(), over }
+        };
+        thread::Builder::new().spawn(read_all).context("start a thread")?;
+        Ok(Output { chunks, unread: RefCell::default(), over })
     }
 
     /// Waits for the next `end`, and returns the text up to it and with it.

@@ -93,8 +93,8 @@ impl Session {
             Stderr::Given(writer) => (writer.into(), None),
         };
         let running = supervisor.start(stdin.into(), to_stdout.into(), to_stderr)?;
-        let output = Output::capture(stdout, running.stopper());
-        let errors = errors.map(|errors| Output::capture(errors, running.stopper()));
+        let output = Output::capture(stdout, running.stopper())?;
+        let errors = errors.map(|errors| Output::capture(errors, running.stopper())).transpose()?;
         Ok(Session { running, input: Some(input), output, errors, timeout, asked: 0 })
     }
 

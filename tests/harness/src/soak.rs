@@ -136,7 +136,8 @@ fn soak(config: &Config) -> Result<Outcome> {
         }
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..config.jobs).map(|_| scope.spawn(work)).collect();
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).context("start a thread");
+        let workers: Vec<_> = (0..config.jobs).map(start).collect::<Result<_>>()?;
         let failed = || Error::new("a worker failed");
         workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| failed())?)
     })?;

@@ -213,8 +213,8 @@ impl Supervisor {
         let wanted = self.command_line();
         let ((stdout, to_stdout), (stderr, to_stderr)) = (pipes()?, pipes()?);
         let running = self.start(Stdio::null(), to_stdout.into(), to_stderr.into())?;
-        let stdout = Output::capture(stdout, running.stopper());
-        let stderr = Output::capture(stderr, running.stopper());
+        let stdout = Output::capture(stdout, running.stopper())?;
+        let stderr = Output::capture(stderr, running.stopper())?;
         let exit = running.wait()?;
         let (stdout, stderr) = (stdout.finish()?, stderr.finish()?);
         let printed = || String::from_utf8_lossy(&[&stdout[..], &stderr].concat()).into_owned();

@@ -47,7 +47,7 @@ impl Terminal {
         let supervisor = supervisor.on_terminal(Path::new(&path));
         let running = supervisor.start(Stdio::null(), Stdio::null(), Stdio::null())?;
         drop(slave);
-        let output = Output::capture(master.try_clone().context("dup")?, running.stopper());
+        let output = Output::capture(master.try_clone().context("dup")?, running.stopper())?;
         Ok(Terminal { running, master, output, timeout })
     }
 

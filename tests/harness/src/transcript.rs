@@ -47,7 +47,7 @@ impl Transcript {
         let (reader, writer) = pipes()?;
         let again = writer.try_clone().context("dup")?;
         let running = supervisor.start(Stdio::null(), writer.into(), again.into())?;
-        let output = Output::capture(reader, running.stopper());
+        let output = Output::capture(reader, running.stopper())?;
         let exit = running.wait()?;
         let printed = String::from_utf8_lossy(&output.finish()?).into_owned();
         let (exit, printed) = exit.within_limits(&line, printed)?;

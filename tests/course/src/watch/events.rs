@@ -194,7 +194,7 @@ impl Events {
         self.ready.retain(|event| !matches!(event, Event::Progress(_)));
         let (round, step) = (Arc::clone(&self.round), step.clone());
         let (sender, mut wake) = (self.sender.clone(), self.wake.try_clone().context("dup")?);
-        thread::spawn(move || {
+        let work = move || {
             let mut tell = |progress| {
                 let _ = sender.send((number, progress));
                 // If the socket is full, the other side is about to wake up.
@@ -205,8 +205,8 @@ impl Events {
                 tell(Progress::Failed(error.to_string()));
             }
             tell(Progress::Finished);
-        });
-        Ok(())
+        };
+        thread::Builder::new().spawn(work).map(drop).context("start a thread")
     }
 }
 
