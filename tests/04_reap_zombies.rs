@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
-    assert_checks_pass, programs_for_each_caller, shell_diagram, step_program,
+    assert_checks_pass, in_parallel, programs_for_each_caller, shell_diagram, step_program,
 };
 use harness::test_support::{AssertClean, inspectable, require_tools, with_tools};
 use harness::{
@@ -280,7 +280,7 @@ fn death_by_signal_34_exits_162() -> Result {
 fn status_survives_300_deaths_by_signal_34() -> Result {
     let script = "n=0; while [ $n -lt 300 ]; do (sleep 1000 &); n=$((n+1)); done; \
         echo ready; read line; exit 42";
-    for program in programs() {
+    in_parallel(programs(), |program| {
         for round in 0..5 {
             let args = ["run", "--ti", "sh", "-c", script];
             let mut session = Session::ready(program.supervise(args), "ready")?;
@@ -297,8 +297,8 @@ fn status_survives_300_deaths_by_signal_34() -> Result {
             let (exit, said) = session.wait()?;
             assert_eq!(exit.assert_clean().status.code(), Some(42), "round {round}: {said}");
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Attaches strace to a process and returns once it traces, so that it can tamper with calls. Only root may

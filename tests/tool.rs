@@ -11,7 +11,9 @@ use course::commands::summary;
 use course::patch::{Patch, PatchKind};
 use course::sandbox::{Sandbox, missing_lines};
 use course::step::Step;
-use course::test_support::{self, Checkout, STEP, manifest, names_in, program, step_program};
+use course::test_support::{
+    self, Checkout, STEP, in_parallel, manifest, names_in, program, step_program,
+};
 use course::workspace::root;
 use harness::procfs::Stat;
 use harness::test_support::{AssertClean, Skip, require_tools};
@@ -410,7 +412,7 @@ fn finished_step_passes_in_harsh_surroundings() -> Result {
     fs::copy(step_program(2), &finished).expect("copy the step");
     fs::set_permissions(&finished, Permissions::from_mode(0o700)).expect("close it");
     let script = "umask 077; mount -t tmpfs -o noexec course \"$TMPDIR\" || exit; \
-        (while mount -t tmpfs other /mnt && umount /mnt; do :; done) & \
+        (while mount -t tmpfs other /mnt && umount /mnt; do sleep 0.01; done) & \
         \"$0\" check 02 --timeout 30 --bin \"$1\"; status=$?; kill $!; exit $status";
     let args = ["-c", script, COURSE, &finished.to_string_lossy()];
     let shell = Environment::inherited().supervise("sh", args).on_scratch_host();
@@ -590,15 +592,6 @@ fn break_works_in_a_read_only_checkout() -> Result {
     let error = format!("mkdir({}): Not a directory (ENOTDIR)\n", path.display());
     assert!(said.contains(&error), "{said}");
     Ok(())
-}
-
-/// Does the same with each, all at a time, because most of the time they wait.
-fn in_parallel<T: Send, const N: usize>(cases: [T; N], run: impl Fn(T) -> Result + Sync) -> Result {
-    std::thread::scope(|scope| {
-        let run = &run;
-        let cases = cases.map(|case| scope.spawn(move || run(case)));
-        cases.into_iter().try_for_each(|case| case.join().expect("no panic"))
-    })
 }
 
 /// What a classroom's scripts rely on.
