@@ -10,7 +10,7 @@ use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
     assert_checks_pass, in_parallel, programs_for_each_caller, shell_diagram, step_program,
 };
-use harness::test_support::{AssertClean, inspectable, require_tools, with_tools};
+use harness::test_support::{AssertClean, inspectable, require_tools, with_tools, write_program};
 use harness::{
     Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
     procfs, send_signal, shell_status,
@@ -443,8 +443,7 @@ fn background_read_stops_instead_of_spinning() -> Result {
 fn script_without_interpreter_exits_126() -> Result {
     let run = |program: &Program| {
         let script = program.directory().join("script");
-        fs::write(&script, "echo run by $0\n").expect("write a script");
-        fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("chmod");
+        write_program(&script, "echo run by $0\n", 0o755);
         program.transcript(["run", "./script"])
     };
     for program in programs_03() {

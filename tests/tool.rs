@@ -1,7 +1,6 @@
 //! The learner's tool in other hands: other directories, other surroundings, and programs that nobody knows.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use course::test_support::{
 };
 use course::workspace::root;
 use harness::procfs::Stat;
-use harness::test_support::{AssertClean, Skip, require_tools};
+use harness::test_support::{AssertClean, Skip, require_tools, write_program};
 use harness::{
     Caller, Environment, Exit, Requirement, Result, ScratchDir, Session, Supervisor, Transcript,
 };
@@ -251,8 +250,7 @@ impl Graded {
     fn new(script: &str) -> Result<Self> {
         let directory = ScratchDir::new("graded")?;
         let program = directory.path().join("mine");
-        fs::write(&program, script).expect("write the program");
-        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it executable");
+        write_program(&program, script, 0o755);
         Ok(Graded { directory })
     }
 
@@ -409,8 +407,7 @@ fn finished_step_passes_in_harsh_surroundings() -> Result {
     let tmp = scratch.path().join("tmp");
     fs::create_dir(&tmp).expect("make a directory");
     let finished = scratch.path().join("02-init-pid1");
-    fs::copy(step_program(2), &finished).expect("copy the step");
-    fs::set_permissions(&finished, Permissions::from_mode(0o700)).expect("close it");
+    write_program(&finished, fs::read(step_program(2)).expect("read the step"), 0o700);
     let script = "umask 077; mount -t tmpfs -o noexec course \"$TMPDIR\" || exit; \
         (while mount -t tmpfs other /mnt && umount /mnt; do sleep 0.01; done) & \
         \"$0\" check 02 --timeout 30 --bin \"$1\"; status=$?; kill $!; exit $status";
