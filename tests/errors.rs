@@ -1,9 +1,6 @@
 //! Everyday errors, as the page "Explain this error" shows them: here the kernel refuses nothing unusual. The refusals of
 //! a restricted place are in refusals.rs.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-
 use course::test_support::{programs_for_each_caller, step_program};
 use harness::test_support::{AssertClean, with_tools, write_program};
 use harness::{
