@@ -128,7 +128,8 @@ impl Running {
     fn wait_at_most(mut self, limit: Option<Duration>) -> Result<Exit> {
         let mut control = self.control.take().ok_or_else(|| Error::new("there is no helper"))?;
         let (mut exit, mut told, mut over) = (Exit::default(), None, false);
-        control.deadline = limit.map(|limit| Instant::now() + limit + MARGIN);
+        let late = limit.map(|limit| Instant::now() + limit);
+        control.deadline = late.map(|late| late + GLANCE);
         let ended = loop {
             match control.next_line() {
                 Ok(Some(line)) if line == "end" => break Ok(()),
@@ -139,6 +140,15 @@ impl Running {
                         over = true;
                     }
                     exit.add(&line);
+                }
+                // It reports the timeout itself, unless it's stopped.
+                Ok(None)
+                    if told.is_none()
+                        && !over
+                        && late.is_some_and(|late| late.elapsed() < MARGIN)
+                        && !self.is_stopped() =>
+                {
+                    control.deadline = Some(Instant::now() + GLANCE);
                 }
                 Ok(None) if told.is_none() => {
                     told = Some(Instant::now());
