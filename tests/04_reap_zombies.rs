@@ -8,9 +8,9 @@ use std::process::{Child, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
-    assert_checks_pass, programs_for_each_caller, shell_diagram, step_program,
+    assert_checks_pass, in_parallel, programs_for_each_caller, shell_diagram, step_program,
 };
-use harness::test_support::{AssertClean, inspectable, require_tools, with_tools};
+use harness::test_support::{AssertClean, inspectable, require_tools, with_tools, write_program};
 use harness::{
     Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
     procfs, send_signal, shell_status,
@@ -280,7 +280,7 @@ fn death_by_signal_34_exits_162() -> Result {
 fn status_survives_300_deaths_by_signal_34() -> Result {
     let script = "n=0; while [ $n -lt 300 ]; do (sleep 1000 &); n=$((n+1)); done; \
         echo ready; read line; exit 42";
-    for program in programs() {
+    in_parallel(programs(), |program| {
         for round in 0..5 {
             let args = ["run", "--ti", "sh", "-c", script];
             let mut session = Session::ready(program.supervise(args), "ready")?;
@@ -297,8 +297,8 @@ fn status_survives_300_deaths_by_signal_34() -> Result {
             let (exit, said) = session.wait()?;
             assert_eq!(exit.assert_clean().status.code(), Some(42), "round {round}: {said}");
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Attaches strace to a process and returns once it traces, so that it can tamper with calls. Only root may
@@ -443,8 +443,7 @@ fn background_read_stops_instead_of_spinning() -> Result {
 fn script_without_interpreter_exits_126() -> Result {
     let run = |program: &Program| {
         let script = program.directory().join("script");
-        fs::write(&script, "echo run by $0\n").expect("write a script");
-        fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("chmod");
+        write_program(&script, "echo run by $0\n", 0o755);
         program.transcript(["run", "./script"])
     };
     for program in programs_03() {

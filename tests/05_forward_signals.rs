@@ -4,7 +4,9 @@
 use std::fs;
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
+use course::test_support::{
+    assert_checks_pass, in_parallel, programs_for_each_caller, step_program,
+};
 use harness::procfs::{Stat, has_signal, signal_mask};
 use harness::test_support::{AssertClean, inspectable, with_tools};
 use harness::{
@@ -148,15 +150,15 @@ fn sigterm_from_inside_reaches_the_command() -> Result {
 /// `run` and `init` no longer have the command's pipe open, so its reader doesn't wait for them.
 #[test]
 fn end_of_file_comes_before_the_command_exits() -> Result {
-    for program in programs() {
+    in_parallel(programs(), |program| {
         let script = "echo words; exec >&-; sleep 2; echo over >&2";
         let reader = "(cat; echo end-of-file)";
         let line = format!("{} run sh -c '{script}' | {reader}", program.name());
         let seen = type_lines(&program, &[&line])?;
         assert!(seen.text.ends_with("\nwords\nend-of-file\nover\n"), "{}", seen.text);
         assert_snapshot!("end_of_file", seen.redacted(&RUN_PID)?);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// The kernel drops it at once: it isn't even pending.

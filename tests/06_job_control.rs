@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller, step_program};
+use course::test_support::{
+    assert_checks_pass, in_parallel, programs_for_each_caller, step_program,
+};
 use harness::procfs::has_signal;
 use harness::test_support::{AssertClean, require_tools, with_tools};
 use harness::{
@@ -787,13 +789,13 @@ fn hangup_reaches_command_of_session_leader() -> Result {
 /// `perl -e 'alarm …; exec …'` is an old way to limit a program's time. exec keeps the alarm, a child hasn't got it.
 #[test]
 fn alarm_reaches_command() -> Result {
-    for program in with_tools(&["perl"], programs()) {
+    in_parallel(with_tools(&["perl"], programs()), |program| {
         let alarm = ["perl", "-e", "alarm 2; exec @ARGV"];
         let trap = "trap 'exit 7' ALRM; sleep 1000 & wait";
         let run = program.supervise(["run", "sh", "-c", trap]).wrapped_by(&alarm);
         assert_eq!(Transcript::run(run)?.status.code(), Some(7));
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 // Known limits

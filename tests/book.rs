@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use course::patch::{Patch, PatchKind};
 use course::step::Step;
@@ -72,8 +73,16 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn regex(pattern: &str) -> Regex {
-    Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"))
+/// Compiles a pattern once, because it's compared with thousands of sentences.
+fn regex(pattern: &str) -> Arc<Regex> {
+    static KNOWN: Mutex<BTreeMap<String, Arc<Regex>>> = Mutex::new(BTreeMap::new());
+    let compile = || Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+    let known = KNOWN.lock().expect("no pattern is wrong").get(pattern).cloned();
+    known.unwrap_or_else(|| {
+        let regex = Arc::new(compile());
+        KNOWN.lock().expect("no pattern is wrong").insert(pattern.to_owned(), Arc::clone(&regex));
+        regex
+    })
 }
 
 fn files(directory: &str) -> BTreeSet<String> {
@@ -332,6 +341,12 @@ fn book_builds_and_its_links_resolve() {
         .map(|name| output.join(name))
         .map(|page| (page.clone(), fs::read_to_string(&page).expect("a page")))
         .collect();
+    // A page is searched once, because hundreds of links lead to it.
+    let id = |part: &str| part.split('"').next().map(str::to_owned);
+    let ids: BTreeMap<&PathBuf, BTreeSet<String>> = pages
+        .iter()
+        .map(|(page, text)| (page, text.split(" id=\"").skip(1).filter_map(id).collect()))
+        .collect();
     let link = regex(r#"<[^>]*? (?:href|src)="([^"]*)""#);
     let mut followed = 0;
     for (page, text) in &pages {
@@ -350,8 +365,8 @@ fn book_builds_and_its_links_resolve() {
             };
             let path = path.unwrap_or_else(|error| panic!("{place}: {error}"));
             if !fragment.is_empty() {
-                let text = pages.get(&path).unwrap_or_else(|| panic!("{place} isn't a page"));
-                assert!(text.contains(&format!(" id=\"{fragment}\"")), "{place}: no such fragment");
+                let ids = ids.get(&path).unwrap_or_else(|| panic!("{place} isn't a page"));
+                assert!(ids.contains(fragment), "{place}: no such fragment");
             }
             followed += 1;
         }

@@ -1,11 +1,8 @@
 //! Everyday errors, as the page "Explain this error" shows them: here the kernel refuses nothing unusual. The refusals of
 //! a restricted place are in refusals.rs.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-
 use course::test_support::{programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, with_tools};
+use harness::test_support::{AssertClean, with_tools, write_program};
 use harness::{
     Caller, Context, Program, Result, ScratchDir, Supervisor, Transcript, assert_snapshot,
 };
@@ -25,8 +22,7 @@ fn rootless_programs(step: u32) -> impl Iterator<Item = Program> {
 fn script(mode: u32) -> Result<ScratchDir> {
     let directory = ScratchDir::new("errors")?;
     let file = directory.path().join("script");
-    fs::write(&file, "echo the script runs\n").context("write the script")?;
-    fs::set_permissions(&file, Permissions::from_mode(mode)).context("chmod the script")?;
+    write_program(&file, "echo the script runs\n", mode);
     Ok(directory)
 }
 

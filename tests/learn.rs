@@ -8,7 +8,7 @@ use course::checks::{self, CheckFailure};
 use course::grading::timeout_for;
 use course::test_support::{Checkout, course, manifest, step_program};
 use course::workspace::root;
-use harness::test_support::AssertClean;
+use harness::test_support::{AssertClean, write_program};
 use harness::{Context, Environment, Result, ScratchDir, Supervisor, Terminal, Transcript};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -39,9 +39,7 @@ fn said(checkout: &Checkout, args: &[&str]) -> Result<String> {
 fn graded(script: &str, args: &[&str]) -> Result<String> {
     let directory = ScratchDir::new("graded")?;
     let path = directory.path().join("mine").display().to_string();
-    fs::write(&path, script).expect("write the program");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&path, mode).expect("make it executable");
+    write_program(path.as_ref(), script, 0o755);
     let args = [&["check", "02", "--bin", &path], args].concat();
     let supervisor = course(COURSE, &root()?, &args).without_timeout();
     Ok(Transcript::run_with_exit(supervisor)?.0.printed)
@@ -225,7 +223,7 @@ fn finished_step_says_what_is_possible() -> Result {
     let checkout = begun();
     let scratch = ScratchDir::new("finished")?;
     let finished = scratch.path().join("02-init-pid1");
-    fs::copy(step_program(2), &finished).expect("copy the step");
+    write_program(&finished, fs::read(step_program(2)).expect("read the step"), 0o755);
     let source = format!(
         "use std::os::unix::process::CommandExt;\nfn main() {{\n\
          let args: Vec<_> = std::env::args_os().collect();\n\
@@ -293,9 +291,7 @@ fn color_is_for_terminals() -> Result {
 fn slow_check_shows_a_bar() -> Result {
     let directory = ScratchDir::new("graded")?;
     let path = directory.path().join("mine").display().to_string();
-    fs::write(&path, "#!/bin/sh\nexec sleep 1000\n").expect("write the program");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&path, mode).expect("make it executable");
+    write_program(path.as_ref(), "#!/bin/sh\nexec sleep 1000\n", 0o755);
     let args = ["check", "02", "ctrl_c", "--timeout", "2", "--bin", &path];
     let supervisor = course(COURSE, &root()?, &args).env("TERM", "xterm").without_timeout();
     let mut terminal = Terminal::start(supervisor)?;

@@ -1,7 +1,6 @@
 //! The learner's tool in other hands: other directories, other surroundings, and programs that nobody knows.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,10 +10,12 @@ use course::commands::summary;
 use course::patch::{Patch, PatchKind};
 use course::sandbox::{Sandbox, missing_lines};
 use course::step::Step;
-use course::test_support::{self, Checkout, STEP, manifest, names_in, program, step_program};
+use course::test_support::{
+    self, Checkout, STEP, in_parallel, manifest, names_in, program, step_program,
+};
 use course::workspace::root;
 use harness::procfs::Stat;
-use harness::test_support::{AssertClean, Skip, require_tools};
+use harness::test_support::{AssertClean, Skip, require_tools, write_program};
 use harness::{
     Caller, Environment, Exit, Requirement, Result, ScratchDir, Session, Supervisor, Transcript,
 };
@@ -249,8 +250,7 @@ impl Graded {
     fn new(script: &str) -> Result<Self> {
         let directory = ScratchDir::new("graded")?;
         let program = directory.path().join("mine");
-        fs::write(&program, script).expect("write the program");
-        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it executable");
+        write_program(&program, script, 0o755);
         Ok(Graded { directory })
     }
 
@@ -407,10 +407,9 @@ fn finished_step_passes_in_harsh_surroundings() -> Result {
     let tmp = scratch.path().join("tmp");
     fs::create_dir(&tmp).expect("make a directory");
     let finished = scratch.path().join("02-init-pid1");
-    fs::copy(step_program(2), &finished).expect("copy the step");
-    fs::set_permissions(&finished, Permissions::from_mode(0o700)).expect("close it");
+    write_program(&finished, fs::read(step_program(2)).expect("read the step"), 0o700);
     let script = "umask 077; mount -t tmpfs -o noexec course \"$TMPDIR\" || exit; \
-        (while mount -t tmpfs other /mnt && umount /mnt; do :; done) & \
+        (while mount -t tmpfs other /mnt && umount /mnt; do sleep 0.01; done) & \
         \"$0\" check 02 --timeout 30 --bin \"$1\"; status=$?; kill $!; exit $status";
     let args = ["-c", script, COURSE, &finished.to_string_lossy()];
     let shell = Environment::inherited().supervise("sh", args).on_scratch_host();
@@ -590,15 +589,6 @@ fn break_works_in_a_read_only_checkout() -> Result {
     let error = format!("mkdir({}): Not a directory (ENOTDIR)\n", path.display());
     assert!(said.contains(&error), "{said}");
     Ok(())
-}
-
-/// Does the same with each, all at a time, because most of the time they wait.
-fn in_parallel<T: Send, const N: usize>(cases: [T; N], run: impl Fn(T) -> Result + Sync) -> Result {
-    std::thread::scope(|scope| {
-        let run = &run;
-        let cases = cases.map(|case| scope.spawn(move || run(case)));
-        cases.into_iter().try_for_each(|case| case.join().expect("no panic"))
-    })
 }
 
 /// What a classroom's scripts rely on.

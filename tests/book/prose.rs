@@ -1,6 +1,6 @@
 //! Prose, taken out of Markdown and source code, sentence by sentence.
 
-use regex_lite::Regex;
+use crate::regex;
 
 /// Where a sentence is. Headings and table cells are often no full sentences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ fn is_word(text: &&str) -> bool {
 
 /// Returns the comments of a Rust file as one Markdown text.
 pub fn comments(rust: &str) -> String {
-    let line = Regex::new(r"^\s*//[/!]? ?(.*)$").expect("a regular expression");
+    let line = regex(r"^\s*//[/!]? ?(.*)$");
     let mut text = String::new();
     for source in rust.lines() {
         match line.captures(source) {
@@ -72,7 +72,7 @@ fn blocks(markdown: &str) -> Vec<(Place, String)> {
             open = false;
             continue;
         }
-        let item = Regex::new(r"^([-*+]|\d+\.|:|\[\^[^\]]*\]:) +").expect("a regular expression");
+        let item = regex(r"^([-*+]|\d+\.|:|\[\^[^\]]*\]:) +");
         if trimmed.is_empty() || trimmed.starts_with("{{#") || trimmed.starts_with("[!") {
             open = false;
         } else if let Some(heading) = trimmed.strip_prefix('#') {
@@ -114,14 +114,14 @@ fn plain(markdown: &str) -> String {
         (r"\\(.)", "$1"),
     ];
     rules.iter().fold(markdown.trim().to_owned(), |text, (pattern, replacement)| {
-        let pattern = Regex::new(pattern).expect("a regular expression");
+        let pattern = regex(pattern);
         pattern.replace_all(&text, *replacement).into_owned()
     })
 }
 
 /// Splits text after a full stop, question mark or exclamation mark that a new sentence follows.
 fn split(text: &str) -> Vec<String> {
-    let end = Regex::new(r#"[.!?]["”')]*\s+"#).expect("a regular expression");
+    let end = regex(r#"[.!?]["”')]*\s+"#);
     let (mut sentences, mut start) = (Vec::new(), 0);
     for found in end.find_iter(text) {
         let next = text[found.end()..].chars().next();

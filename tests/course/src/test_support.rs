@@ -5,13 +5,14 @@ mod checkout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use harness::test_support::Skip;
-use harness::{Caller, ProcessTree, Program, Requirement, diagram};
+use harness::{Caller, ProcessTree, Program, Requirement, Result, diagram};
 
 use crate::checks;
 use crate::step::Step;
@@ -94,6 +95,25 @@ pub fn assert_checks_pass(path: impl AsRef<Path>) {
     });
     let failures = failures.into_inner().expect("no thread panics");
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// Does the same with each, all at a time, because most of the time they wait.
+///
+/// # Errors
+/// As for the first that fails.
+#[track_caller]
+pub fn in_parallel<T: Send>(
+    cases: impl IntoIterator<Item = T>,
+    run: impl Fn(T) -> Result + Sync,
+) -> Result {
+    thread::scope(|scope| {
+        let run = &run;
+        let cases = cases.into_iter().map(|case| scope.spawn(move || run(case)));
+        let cases: Vec<_> = cases.collect();
+        cases
+            .into_iter()
+            .try_for_each(|case| case.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 /// Reads a file of the repository.

@@ -25,7 +25,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// How much later than the helper's our own deadline is. The program may have stopped the helper.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// How long after we continued the helper we look whether the program has stopped it again.
+/// How often we look whether the program has stopped the helper.
 const GLANCE: Duration = Duration::from_millis(200);
 
 /// Sends a signal to a process.
@@ -143,7 +143,7 @@ impl Running {
                 Ok(None) if told.is_none() => {
                     told = Some(Instant::now());
                     let _ = control.stream().shutdown(Shutdown::Write);
-                    let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
+                    self.continue_helper();
                     exit.timed_out = exit.timed_out.or(limit);
                     control.deadline = Some(Instant::now() + GLANCE);
                 }
@@ -164,8 +164,24 @@ impl Running {
         ended.map(|()| exit)
     }
 
+    /// Waits for what the helper says first. It goes on if the program has stopped it before that.
+    pub(crate) fn first_line(&self, control: &mut Reports) -> Result<Option<String>> {
+        let begin = Instant::now();
+        loop {
+            control.deadline = Some(Instant::now() + GLANCE);
+            match control.next_line() {
+                Ok(None) if begin.elapsed() < GRACE => self.continue_helper(),
+                line => return line,
+            }
+        }
+    }
+
     fn is_stopped(&self) -> bool {
         procfs::Stat::of(self.helper.id().cast_signed()).is_some_and(|helper| helper.state == 'T')
+    }
+
+    fn continue_helper(&self) {
+        let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
     }
 
     /// Waits for the helper, but not for ever: it has exited when its socket closes. Returns whether it has.
@@ -199,12 +215,15 @@ impl Running {
 pub(crate) struct Reports {
     control: BufReader<UnixStream>,
     read_ahead: VecDeque<String>,
+    /// The beginning of a line whose end hasn't come yet.
+    begun: Vec<u8>,
     pub(crate) deadline: Option<Instant>,
 }
 
 impl Reports {
     pub(crate) fn new(control: UnixStream) -> Self {
-        Reports { control: BufReader::new(control), read_ahead: VecDeque::new(), deadline: None }
+        let (read_ahead, begun) = (VecDeque::new(), Vec::new());
+        Reports { control: BufReader::new(control), read_ahead, begun, deadline: None }
     }
 
     fn stream(&self) -> &UnixStream {
@@ -231,7 +250,6 @@ impl Reports {
 
     fn read_line(&mut self) -> Result<Option<String>> {
         use std::io::ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
-        let mut line = Vec::new();
         loop {
             let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
@@ -242,10 +260,11 @@ impl Reports {
                 Ok([]) => return Err(Error::new("the program killed its supervisor")),
                 Ok(bytes) => {
                     let end = bytes.iter().position(|byte| *byte == b'\n');
-                    line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
+                    self.begun.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
                     let read = end.map_or(bytes.len(), |end| end + 1);
                     self.control.consume(read);
                     if end.is_some() {
+                        let line = std::mem::take(&mut self.begun);
                         return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
                     }
                 }
@@ -266,9 +285,16 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some(mut control) = self.control.take() {
             let _ = control.stream().shutdown(Shutdown::Write);
-            let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
-            control.deadline = Some(Instant::now() + GRACE);
-            while let Ok(Some(_)) = control.next_line() {}
+            self.continue_helper();
+            let begin = Instant::now();
+            loop {
+                control.deadline = Some(Instant::now() + GLANCE);
+                match control.next_line() {
+                    Ok(Some(_)) => {}
+                    Ok(None) if begin.elapsed() < GRACE && !self.is_stopped() => {}
+                    _ => break,
+                }
+            }
         }
         self.kill_all();
     }

@@ -9,7 +9,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -191,10 +191,10 @@ impl Supervisor {
             return Err(Error::new("the helper doesn't answer"));
         }
         let (control, _) = listener.accept().context("accept")?;
-        let control = running.control.get_mut().insert(Reports::new(control));
-        control.deadline = Some(Instant::now() + GRACE);
-        let line = control.next_line()?;
-        let line = line.ok_or_else(|| Error::new("the helper doesn't answer"))?;
+        let mut control = Reports::new(control);
+        let line = running.first_line(&mut control);
+        running.control = RefCell::new(Some(control));
+        let line = line?.ok_or_else(|| Error::new("the helper doesn't answer"))?;
         match line.split_once(' ') {
             Some(("pid", pid)) => {
                 running.pid = pid.parse().map_err(|_| Error::new("the helper sent no PID"))?;

@@ -1,8 +1,11 @@
 //! For tests only: assertions and skips, which panic as `assert!` does.
 
 use std::env;
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use crate::exit::Exit;
@@ -22,6 +25,20 @@ impl AssertClean for Exit {
         assert_eq!(self.mount_changes, [""; 0], "the mounts have changed");
         self
     }
+}
+
+/// Writes a program. A child does it: if this process had the file open for writing, so would whatever another
+/// test starts at that moment, and exec would fail with ETXTBSY.
+#[track_caller]
+pub fn write_program(path: &Path, contents: impl AsRef<[u8]>, mode: u32) {
+    let mut tee = Command::new("tee");
+    let tee = tee.arg(path).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut tee = tee.spawn().expect("start tee");
+    let mut input = tee.stdin.take().expect("a pipe");
+    input.write_all(contents.as_ref()).expect("write to tee");
+    drop(input);
+    assert!(tee.wait().expect("wait for tee").success(), "tee {}", path.display());
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
 }
 
 /// Skips what a machine can't do.
