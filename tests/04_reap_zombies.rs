@@ -66,9 +66,13 @@ fn three_dead_orphans(program: &Program, settled: impl Fn(&ProcessTree) -> bool)
     }
     shell.wait_for_tree(settled)?;
     let ps = "ps -e -o pid,ppid,state,args";
-    // On a busy machine, `ps` can look before the shell that created it waits for it.
-    let shown = shell.run(ps)?.replace(" R sh\n", " S sh\n");
-    typed += &format!("# {ps}\n{shown}\n");
+    // On a busy machine, `ps` can look before the others wait: the shell for it, and PID 1 for what died.
+    let waiting = |line: &str| {
+        let state = if line.ends_with(ps) { " R " } else { " S " };
+        line.replacen(" R ", state, 1) + "\n"
+    };
+    let shown: String = shell.run(ps)?.lines().map(waiting).collect();
+    typed += &format!("# {ps}\n{shown}");
     let run = format!("run PID: {}", shell.pid());
     let (exit, said) = shell.end()?;
     exit.assert_clean();

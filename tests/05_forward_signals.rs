@@ -10,7 +10,7 @@ use course::test_support::{
 use harness::procfs::{Stat, has_signal, signal_mask};
 use harness::test_support::{AssertClean, inspectable, with_tools};
 use harness::{
-    Caller, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
+    Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
     send_signal,
 };
 use nix::sys::signal::{Signal, killpg};
@@ -279,7 +279,9 @@ fn signals_to_pid_1_kill_the_command(program: &Program, args: &[&str]) -> Result
     for signal in [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM] {
         let command = [args, &["env", "--default-signal", "sh"], &SLEEP[2..]].concat();
         let session = Session::ready(program.supervise(command), "ready")?;
-        let tree = session.tree()?;
+        // Until then, a shell may keep the signal for later, and later is never.
+        let is_sleep = |process: &&Process| process.argv.first().is_some_and(|it| it == "sleep");
+        let tree = session.wait_for_tree(|tree| tree.processes().last().is_some_and(is_sleep))?;
         send(tree.root.children[0].pids[0], signal);
         let (exit, _) = session.wait()?;
         assert_eq!(exit.assert_clean().shell_status(), 128 + signal as i32, "{signal}");
