@@ -167,6 +167,16 @@ fn commands_are_quoted_and_wrapped() -> Result {
 }
 
 #[test]
+fn solution_says_when_nothing_differs() -> Result {
+    let checkout = begun();
+    let ours = fs::read_to_string(checkout.root.join("steps/02-two/src/main.rs")).expect("ours");
+    checkout.write("work/02/src/main.rs", &ours);
+    let printed = said(&checkout, &["solution", "02"])?;
+    assert_has(&printed, &["Your code is the same as ours.\n\nNext: cargo course check 02\n"]);
+    Ok(())
+}
+
+#[test]
 fn progress_says_that_a_score_is_old() -> Result {
     let checkout = begun();
     said(&checkout, &["check", "02"])?;
