@@ -155,6 +155,28 @@ fn difference_is_marked() -> Result {
 }
 
 #[test]
+fn commands_are_quoted_and_wrapped() -> Result {
+    let printed = graded("#!/bin/sh\n", &["command_is_pid_1"])?;
+    assert_has(&printed, &["run sh -c 'echo $$ $PPID'\n"]);
+    let printed = graded("#!/bin/sh\necho unreached\n", &["init_refuses_other_parents"])?;
+    let command =
+        "  command:  unshare --user --map-root-user --pid --fork --mount-proc\n            02-";
+    assert_has(&printed, &[command, " init echo unreached", "actual:   exit status 0\n"]);
+    assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn solution_says_when_nothing_differs() -> Result {
+    let checkout = begun();
+    let ours = fs::read_to_string(checkout.root.join("steps/02-two/src/main.rs")).expect("ours");
+    checkout.write("work/02/src/main.rs", &ours);
+    let printed = said(&checkout, &["solution", "02"])?;
+    assert_has(&printed, &["Your code is the same as ours.\n\nNext: cargo course check 02\n"]);
+    Ok(())
+}
+
+#[test]
 fn progress_says_that_a_score_is_old() -> Result {
     let checkout = begun();
     said(&checkout, &["check", "02"])?;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use similar::{ChangeTag, TextDiff};
 
 use crate::grading::Grade;
-use crate::print::truncate;
+use crate::print::{WIDTH, truncate, wrap};
 use crate::style::{Style, paint};
 
 /// Returns the line of one check.
@@ -33,7 +33,7 @@ pub fn failure(grade: &Grade, in_full: bool) -> String {
     let (expected, actual) = mark(&expected, &actual);
     let mut text =
         format!("{} {}\n", paint(Style::Bad, "✗"), paint(Style::Bold, &grade.check.title()));
-    let command = shorten(&failure.command).replace('\n', MARGIN);
+    let command = wrapped(&shorten(&failure.command)).join(MARGIN);
     let _ = writeln!(text, "  command:  {command}");
     let _ = writeln!(text, "  expected: {expected}");
     let _ = writeln!(text, "  actual:   {actual}");
@@ -42,6 +42,18 @@ pub fn failure(grade: &Grade, in_full: bool) -> String {
 
 /// What is left of a continued line.
 const MARGIN: &str = "\n            ";
+
+/// Returns the lines of a text. Those that are too wide for the screen beside the margin are broken between words.
+fn wrapped(text: &str) -> Vec<String> {
+    let room = WIDTH + 1 - MARGIN.len();
+    let wrap_line = |line: &str| {
+        if line.chars().count() <= room {
+            return line.to_owned();
+        }
+        wrap(&MARGIN[1..], line).trim_start().replace(MARGIN, "\n")
+    };
+    text.lines().map(wrap_line).collect::<Vec<_>>().join("\n").lines().map(str::to_owned).collect()
+}
 
 /// Marks the difference: in one line with `^` below it, in several lines with `>` in front of those that only one
 /// side has. If one line is expected, what follows the actual one explains it. Texts of different kinds have no marks.
@@ -52,7 +64,9 @@ fn mark(expected: &str, actual: &str) -> (String, String) {
     let (first, rest) = actual.split_once('\n').unwrap_or((actual, ""));
     let rest: String = rest.lines().map(|line| format!("{MARGIN}{line}")).collect();
     let Some((start, [end, other_end])) = difference(expected, first) else {
-        return (paint(Style::Good, expected), paint(Style::Bad, first) + &rest);
+        let expected: Vec<_> =
+            wrapped(expected).iter().map(|line| paint(Style::Good, line)).collect();
+        return (expected.join(MARGIN), paint(Style::Bad, first) + &rest);
     };
     let paint_part = |style, text: &str, end: usize| {
         let chars: Vec<_> = text.chars().collect();

@@ -9,11 +9,13 @@ use super::result::{CheckResult, During, RunOutput, ensure, ensure_clean, ensure
 
 /// Runs `init` where `run` didn't start it. It has to give the reason, and touch nothing.
 fn ensure_refuses(program: &Program, supervisor: Supervisor, reason: &str) -> CheckResult {
-    let command = supervisor.command_line();
+    let path = program.path().to_string_lossy();
+    let command = supervisor.command_line().replace(&*path, program.name());
     let (transcript, exit) =
         Transcript::run_with_exit(supervisor.on_scratch_host()).during(&command)?;
     let (status, printed) = (exit.shell_status(), &transcript.printed);
-    ensure(status == 125, &command, "exit status 125", format!("{status}: {printed}"))?;
+    let actual = format!("exit status {status}\n{printed}");
+    ensure(status == 125, &command, "exit status 125", actual)?;
     ensure_refused(program, &command, printed, reason)?;
     ensure_clean(&command, &exit)
 }
@@ -118,7 +120,7 @@ pub(super) fn hundred_runs_leak_nothing(program: &Program) -> CheckResult {
     let command = format!("{runs} of 100 times: {} run true", program.name());
     let (transcript, exit) = Transcript::run_with_exit(shell).during(&command)?;
     let status = exit.shell_status();
-    let actual = format!("{status}: {}", transcript.printed);
+    let actual = format!("exit status {status}\n{}", transcript.printed);
     ensure(status == 0, &command, "exit status 0", actual)?;
     ensure_clean(&command, &exit)?;
     ensure(files() == before, &command, "no file is left", files().to_string())

@@ -28,8 +28,10 @@ pub(super) fn ps_shows_only_the_container(program: &Program) -> CheckResult {
     // No arguments, because a wrong answer would show other people's.
     let output = RunOutput::of_program(program, ["run", "ps", "-e", "-o", "pid=,comm="])?;
     // The column is as wide as the kernel's highest PID.
-    let shown = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    ensure(shown == "1 ps", output.command, "standard output: 1 ps", shown)
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<_> = text.trim().lines().map(str::trim).collect();
+    let actual = format!("standard output: {}", lines.join("\n"));
+    ensure(lines == ["1 ps"], output.command, "standard output: 1 ps", actual)
 }
 
 /// The container has its own /proc, and the host keeps its own.

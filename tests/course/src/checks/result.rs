@@ -88,8 +88,9 @@ pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
 
 /// Fails unless a program exited with this status, as a shell shows it. `why` is part of what's expected.
 pub(super) fn ensure_exits(command: &str, exit: &Exit, status: i32, why: &str) -> CheckResult {
-    let actual = exit.shell_status();
-    ensure(actual == status, command, format!("exit status {status}{why}"), actual.to_string())
+    let actual = format!("exit status {}", exit.shell_status());
+    let expected = format!("exit status {status}{why}");
+    ensure(exit.shell_status() == status, command, expected, actual)
 }
 
 /// Sends a signal to a process outside the container.
@@ -126,8 +127,8 @@ impl RunOutput {
     ) -> CheckResult<Self> {
         let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-        let command = format!("{} {}", program.name(), words.join(" "));
-        RunOutput::of(command, program.supervise(&args))
+        let words: Vec<_> = words.iter().map(|word| &**word).collect();
+        RunOutput::of(command_line(program, &words), program.supervise(&args))
     }
 
     pub(crate) fn has_status(self, expected: i32) -> CheckResult<Self> {
@@ -179,9 +180,15 @@ impl RunOutput {
     }
 }
 
-/// Returns the command line as a learner would type it.
+/// Returns the command line as a learner would type it, with quotes where a shell needs them.
 pub(super) fn command_line(program: &Program, args: &[&str]) -> String {
-    format!("{} {}", program.name(), args.join(" "))
+    let quote = |arg: &str| match shlex::try_quote(arg) {
+        Ok(quoted) if !arg.contains('\'') => quoted.into_owned(),
+        // shlex changes between two kinds of quotes, which is hard to read.
+        _ => format!("'{}'", arg.replace('\'', r"'\''")),
+    };
+    let words = args.iter().map(|arg| format!(" {}", quote(arg)));
+    program.name().to_owned() + &words.collect::<String>()
 }
 
 /// Runs a command in the container, and compares its standard output.

@@ -8,7 +8,7 @@ use harness::{Caller, Context, Error, Requirement, Result};
 
 use crate::diff::paint;
 use crate::patch::{Patch, PatchKind};
-use crate::print::print;
+use crate::print::{print, print_next};
 use crate::sandbox::{Sandbox, demonstrate, missing_lines};
 use crate::step::Step;
 use crate::waiting::show_if_slow;
@@ -42,6 +42,9 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
     print(format!("Broken:\n\n{after}"))?;
     if let Some(missing) = missing_lines(&before, &after) {
         print(format!("\n{missing}\n"))?;
+    }
+    if patches.len() > 1 {
+        print_next(format!("{}, which lists more", step.recipe("break")))?;
     }
     Ok(ExitCode::SUCCESS)
 }

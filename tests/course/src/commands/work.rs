@@ -48,10 +48,11 @@ pub(super) fn executable(program: &Path) -> Result<PathBuf> {
 /// # Errors
 /// The learner hasn't begun.
 pub fn solution(step: &Step) -> Result<ExitCode> {
-    let own = step.work_dir()?;
-    starter::ensure_begun(step, &own)?;
-    print(diff::paint(&diff::between_directories(&own.join("src"), &step.dir()?.join("src"))?))?;
-    print_next(format!("change your code, and run {}", step.recipe("check")))?;
+    starter::ensure_begun(step, &step.work_dir()?)?;
+    let diff = diff::with_ours(step)?;
+    let before = if diff == diff::SAME { "" } else { "change your code, and run " };
+    print(&diff)?;
+    print_next(format!("{before}{}", step.recipe("check")))?;
     Ok(ExitCode::SUCCESS)
 }
 

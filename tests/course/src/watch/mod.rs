@@ -130,11 +130,7 @@ impl Session {
                 None => Screen::Checks,
             },
             b'a' => Screen::Failures,
-            b'd' => {
-                let (own, finished) = (self.step.work_dir()?, self.step.dir()?);
-                let text = diff::between_directories(&own.join("src"), &finished.join("src"))?;
-                Screen::Text(diff::paint(&text))
-            }
+            b'd' => Screen::Text(diff::with_ours(&self.step)?),
             b'r' => {
                 self.begin_round()?;
                 Screen::Checks

@@ -85,7 +85,10 @@ fn verdict(step: &Step, round: &Round) -> Result<String> {
     let failed: Vec<_> = round.grades.iter().filter(|grade| grade.failure.is_some()).collect();
     if let Some((first, others)) = failed.split_first() {
         let gap = if passed > 0 { "\n" } else { "" };
-        text += &format!("{gap}{}\n", render::failure(first, false));
+        text += &format!("{gap}{}", render::failure(first, false));
+        if !others.is_empty() {
+            text.push('\n');
+        }
         const SHOWN: usize = 6;
         others.iter().take(SHOWN).for_each(|grade| text += &render::line(grade));
         if others.len() > SHOWN {
