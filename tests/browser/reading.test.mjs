@@ -172,14 +172,17 @@ function tooWide() {
     return found;
 }
 
-inTab('at 1100 px beside the list of chapters no code scrolls', { viewport: { width: 1100, height: 900 } }, async (page, base) => {
+inTab('at 1100 and 1400 px beside the list of chapters no code scrolls', {}, async (page, base) => {
     for (const chapter of chapters()) {
         await page.goto(base + chapter);
         await page.evaluate(unfold);
-        const wide = await page.locator('pre > code').evaluateAll(boxes => boxes
-            .filter(box => box.scrollWidth > box.clientWidth)
-            .map(box => box.textContent.split('\n').reduce((a, b) => a.length > b.length ? a : b)));
-        assert.deepEqual(wide, [], chapter);
+        for (const width of [1100, 1400]) {
+            await page.setViewportSize({ width, height: 900 });
+            const wide = await page.locator('pre > code').evaluateAll(boxes => boxes
+                .filter(box => box.scrollWidth > box.clientWidth)
+                .map(box => box.textContent.split('\n').reduce((a, b) => a.length > b.length ? a : b)));
+            assert.deepEqual(wide, [], `${chapter}, ${width} px`);
+        }
     }
 });
 
