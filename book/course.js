@@ -60,6 +60,21 @@
     });
 })();
 
+(function options() {
+    // Browsers may break a line between the dashes of an option and its name.
+    for (const code of document.querySelectorAll('main :not(pre) > code')) {
+        const parts = code.textContent.split(/((?<!\S)-\S{1,20}(?!\S))/);
+        if (parts.length > 1) {
+            code.replaceChildren(...parts.map((part, i) => {
+                const option = document.createElement('span');
+                option.className = 'option';
+                option.textContent = part;
+                return i % 2 === 0 ? part : option;
+            }));
+        }
+    }
+})();
+
 (function transcripts() {
     // Marks who wrote what: you, our program, the test, or the command. The text itself doesn't change.
     const OWN = /^(pid|run PID|init PID): |^init: first command of the container: /;
