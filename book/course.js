@@ -104,13 +104,23 @@
                 return line;
             }
             const kind = OWN.test(text) ? 'own'
-                : /^\[exit status \d+\]$/.test(text.trimEnd()) ? 'status'
+                : /^\[(exit status|killed by signal) \d+\]$/.test(text.trimEnd()) ? 'status'
                 : COLUMNS.test(text.replace(INDENT, '')) ? 'columns' : 'output';
             const line = element('span', 'line ' + kind, text);
             const start = (kind === 'columns' && FIRST_COLUMNS.exec(text) || INDENT.exec(text))[0];
             line.style.setProperty('--indent', start.length || 2);
             return line;
         }));
+    }
+})();
+
+(function columns() {
+    // course.css gives a table's cells a minimum width on phones. A column of short words or numbers needs less.
+    for (const { tHead, tBodies } of document.querySelectorAll('main table')) {
+        const rows = Array.from(tBodies[0].rows);
+        Array.from(tHead.rows[0].cells, (_, i) => rows.map(row => row.cells[i]))
+            .filter(cells => cells.every(cell => cell.textContent.length <= 10))
+            .forEach(cells => cells.forEach(cell => cell.classList.add('short')));
     }
 })();
 

@@ -205,7 +205,7 @@ describe('transcripts', () => {
             }));
             for (const { text, dimmed, prompt, bold } of seen) {
                 const isOwn = /^((run |init )?PID: |pid: |init: first command of)/i.test(text);
-                const isStatus = /^\[exit status \d+\]$/.test(text);
+                const isStatus = /^\[(exit status|killed by signal) \d+\]$/.test(text);
                 const before = /^([$#] |inside: )/.exec(text)?.[0];
                 const isTyped = Boolean(before) || /^\^[A-Z\\]/.test(text); // or a key, such as ^C
                 assert.equal(dimmed, isOwn || isStatus, `${chapter}: ${text}`);
