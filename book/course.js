@@ -60,6 +60,21 @@
     });
 })();
 
+(function options() {
+    // Browsers may break a line between the dashes of an option and its name.
+    for (const code of document.querySelectorAll('main :not(pre) > code')) {
+        const parts = code.textContent.split(/((?<!\S)-\S{1,20}(?!\S))/);
+        if (parts.length > 1) {
+            code.replaceChildren(...parts.map((part, i) => {
+                const option = document.createElement('span');
+                option.className = 'option';
+                option.textContent = part;
+                return i % 2 === 0 ? part : option;
+            }));
+        }
+    }
+})();
+
 (function transcripts() {
     // Marks who wrote what: you, our program, the test, or the command. The text itself doesn't change.
     const OWN = /^(pid|run PID|init PID): |^init: first command of the container: /;
@@ -89,13 +104,23 @@
                 return line;
             }
             const kind = OWN.test(text) ? 'own'
-                : /^\[exit status \d+\]$/.test(text.trimEnd()) ? 'status'
+                : /^\[(exit status|killed by signal) \d+\]$/.test(text.trimEnd()) ? 'status'
                 : COLUMNS.test(text.replace(INDENT, '')) ? 'columns' : 'output';
             const line = element('span', 'line ' + kind, text);
             const start = (kind === 'columns' && FIRST_COLUMNS.exec(text) || INDENT.exec(text))[0];
             line.style.setProperty('--indent', start.length || 2);
             return line;
         }));
+    }
+})();
+
+(function columns() {
+    // course.css gives a table's cells a minimum width on phones. A column of short words or numbers needs less.
+    for (const { tHead, tBodies } of document.querySelectorAll('main table')) {
+        const rows = Array.from(tBodies[0].rows);
+        Array.from(tHead.rows[0].cells, (_, i) => rows.map(row => row.cells[i]))
+            .filter(cells => cells.every(cell => cell.textContent.length <= 10))
+            .forEach(cells => cells.forEach(cell => cell.classList.add('short')));
     }
 })();
 

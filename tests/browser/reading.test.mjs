@@ -172,14 +172,17 @@ function tooWide() {
     return found;
 }
 
-inTab('at 1100 px beside the list of chapters no code scrolls', { viewport: { width: 1100, height: 900 } }, async (page, base) => {
+inTab('at 1100 and 1400 px beside the list of chapters no code scrolls', {}, async (page, base) => {
     for (const chapter of chapters()) {
         await page.goto(base + chapter);
         await page.evaluate(unfold);
-        const wide = await page.locator('pre > code').evaluateAll(boxes => boxes
-            .filter(box => box.scrollWidth > box.clientWidth)
-            .map(box => box.textContent.split('\n').reduce((a, b) => a.length > b.length ? a : b)));
-        assert.deepEqual(wide, [], chapter);
+        for (const width of [1100, 1400]) {
+            await page.setViewportSize({ width, height: 900 });
+            const wide = await page.locator('pre > code').evaluateAll(boxes => boxes
+                .filter(box => box.scrollWidth > box.clientWidth)
+                .map(box => box.textContent.split('\n').reduce((a, b) => a.length > b.length ? a : b)));
+            assert.deepEqual(wide, [], `${chapter}, ${width} px`);
+        }
     }
 });
 
@@ -202,7 +205,7 @@ describe('transcripts', () => {
             }));
             for (const { text, dimmed, prompt, bold } of seen) {
                 const isOwn = /^((run |init )?PID: |pid: |init: first command of)/i.test(text);
-                const isStatus = /^\[exit status \d+\]$/.test(text);
+                const isStatus = /^\[(exit status|killed by signal) \d+\]$/.test(text);
                 const before = /^([$#] |inside: )/.exec(text)?.[0];
                 const isTyped = Boolean(before) || /^\^[A-Z\\]/.test(text); // or a key, such as ^C
                 assert.equal(dimmed, isOwn || isStatus, `${chapter}: ${text}`);
