@@ -363,7 +363,7 @@ fn reaping_never_takes_the_commands_status() -> Result {
     Ok(())
 }
 
-/// Only `init` can collect the command's status. If the status is lost all the same, `init` mustn't wait forever.
+/// Only `init` can collect the command's status. If another wait took the status, `init` mustn't wait forever.
 #[test]
 fn lost_status_exits_125_without_hanging() -> Result {
     for program in programs_of_root() {

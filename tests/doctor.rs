@@ -278,7 +278,7 @@ fn names_unfit_tmpdir() -> Result {
     Ok(())
 }
 
-/// Only root can make such a device, in mounts of its own.
+/// Only root can make such a device, in its own mounts.
 #[test]
 fn names_null_closed_to_ordinary_users() -> Result {
     let doctors = doctors();

@@ -40,7 +40,7 @@ pub enum Containment {
     PidNamespace,
 }
 
-/// Works in a process of its own, with a directory for its temporary files, and waits for it. When the work is
+/// Works in a separate process, with a directory for its temporary files, and waits for it. When the work is
 /// done, or a signal such as Ctrl-C ends the command, everything that the work started is killed, and the
 /// directory goes.
 ///
@@ -123,7 +123,7 @@ fn begin_as_pid_1(user: &str) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWUSER).context("unshare(CLONE_NEWUSER)")?;
     map_ids(uid, "0", gid, "0")?;
     // Only here: in a new user namespace, the kernel doesn't count what else the user runs. It never binds root.
-    // A lower limit stays, because nobody but root can raise it.
+    // A lower limit stays, because only root can raise it.
     let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).context("getrlimit")?;
     let limit = hard.min(PROCESSES);
     setrlimit(Resource::RLIMIT_NPROC, limit, limit).context("setrlimit")?;

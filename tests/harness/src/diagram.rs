@@ -232,7 +232,7 @@ impl Drawing<'_> {
             })
             .collect();
         if KINDS.iter().any(|(kind, _)| differs(kind, parent)) {
-            self.words.push(format!("In a frame of its own ({}).", labels.join(", ")));
+            self.words.push(format!("In its own frame ({}).", labels.join(", ")));
             let middle = self.y + 15 + labels.len() * LINE + NODE / 2;
             self.frame(child, depth, &labels, true);
             self.y += 6;

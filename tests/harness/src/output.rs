@@ -16,7 +16,7 @@ pub const OUTPUT_LIMIT: usize = 4 << 20;
 /// How long the rest of the output may take after everything has exited.
 const FINISH: Duration = Duration::from_secs(30);
 
-/// A stream of a program's output, read by a thread of its own.
+/// A stream of a program's output, read by a separate thread.
 pub(crate) struct Output {
     chunks: Receiver<Vec<u8>>,
     unread: RefCell<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! Finds out what a machine allows by trying it, in a process of its own.
+//! Finds out what a machine allows by trying it in a separate process.
 
 use std::ffi::OsString;
 use std::fs;

@@ -108,7 +108,7 @@ use Recipe::*;
 const SHELL: &[&str] = &["sh", "-c"];
 /// Starts a shell script as root of a user namespace.
 const AS_ROOT: &[&str] = &["unshare", "--user", "--map-root-user", "sh", "-c"];
-/// Does so with mounts of its own.
+/// Does so with its own mounts.
 const WITH_MOUNTS: &[&str] = &["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"];
 /// Does so as PID 1 of a PID namespace.
 const IN_PID_NAMESPACE: &[&str] =

@@ -62,7 +62,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Prepares the helper to do it: in a process of its own, because it can't leave its namespace again.
+    /// Prepares the helper to do it: in a separate process, because it can't leave its namespace again.
     ///
     /// # Errors
     /// There's no helper.
@@ -250,6 +250,7 @@ fn reap_orphans(patience: Duration) -> Result<Vec<String>> {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
         }
+        // A wait that blocks has no deadline.
         thread::sleep(Duration::from_millis(1));
     }
 }

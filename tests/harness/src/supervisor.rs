@@ -24,7 +24,7 @@ use crate::namespace::is_ours;
 use crate::output::Output;
 use crate::running::{GRACE, Reports, Running};
 
-/// A program to run in a session of its own. For root its mounts are private, so that neither side sees what
+/// A program to run in its own session. For root its mounts are private, so that neither side sees what
 /// the other mounts.
 pub struct Supervisor {
     helper: Result<Command>,

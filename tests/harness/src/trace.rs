@@ -29,7 +29,7 @@ impl Program {
     /// # Errors
     /// It fails, or leaves something behind.
     pub fn trace<S: AsRef<OsStr>>(&self, args: &[S], lesson: &[&str]) -> Result<Trace> {
-        // A file of its own, because on standard error the program's output would come between.
+        // A separate file, because on standard error the program's output would come between.
         let path = self.directory().join("strace");
         File::create(&path).context("create the trace")?;
         fs::set_permissions(&path, Permissions::from_mode(0o666)).context("chmod")?;

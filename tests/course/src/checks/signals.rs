@@ -93,6 +93,7 @@ pub(super) fn no_signal_is_lost_at_startup(program: &Program) -> CheckResult {
         let mut stderr = BufReader::new(stderr);
         stderr.read_line(&mut line).context("read").during(&command)?;
         ensure(line.starts_with("run PID: "), &command, "the first line is `run PID: N`", &line)?;
+        // The moment is what varies here, so there's no event to wait for.
         sleep(delay);
         send(running.pid(), Signal::SIGTERM, &command)?;
         let exit = running.wait_with_timeout(program.timeout()).during(&command)?;

@@ -49,7 +49,7 @@ pub fn check(options: &Check) -> Result<ExitCode> {
         Some(name) => checks::matching(step, name)?,
         None => checks::for_step(step),
     };
-    // What is saved from now on isn't what is graded.
+    // This round doesn't grade files that are saved from now on.
     let sources = fingerprint(&own);
     let program = match &options.bin {
         Some(program) => super::work::executable(&typed_path(program)),

@@ -31,7 +31,7 @@ pub(super) struct Cause {
     pub(super) why: String,
     /// The command or setting that changes it.
     pub(super) fix: String,
-    /// Who can then do what.
+    /// Says which programs can then do what.
     pub(super) risk: &'static str,
     /// Whether the course's authors saw the fix work. The report says so if they didn't.
     pub(super) tried: bool,
@@ -44,7 +44,7 @@ impl Cause {
         Cause { why: why.into(), fix, risk, tried: true }
     }
 
-    /// Says that nobody has tried the fix.
+    /// Says that the fix is untested.
     pub(super) fn not_tried(self) -> Self {
         Cause { tried: false, ..self }
     }

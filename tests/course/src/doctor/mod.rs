@@ -114,7 +114,7 @@ fn can_change_user(facts: &Facts) -> bool {
 fn probe_as(caller: Caller, facts: &Facts) -> Vec<Finding> {
     let how = if caller == Caller::Root { "as root" } else { "without root" };
     let mut findings = Vec::new();
-    // A mask is made of /dev/null, which has a finding of its own.
+    // A mask is made of /dev/null, which has its own finding.
     let can_mask = Path::new("/dev/null").exists();
     for (probe, name, first) in NEEDS.into_iter().filter(|need| can_mask || need.0 != Probe::Masks)
     {
