@@ -27,7 +27,7 @@ pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
         if let Some(status) = command.try_wait().context("wait")? {
             return Ok(Some(exit_code(status)));
         }
-        // The command isn't dead, so a dead child is an orphan.
+        // The command isn't dead, so if `waitid` found a dead child, it's an orphan.
         match dead {
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
             Ok(orphan) => reap(orphan.pid()),
