@@ -26,6 +26,7 @@ pub struct Build {
     release: bool,
     source_prefix: String,
     color: bool,
+    warnings: bool,
 }
 
 impl Build {
@@ -41,6 +42,7 @@ impl Build {
             release: false,
             source_prefix: String::new(),
             color: false,
+            warnings: true,
         }
     }
 
@@ -82,6 +84,13 @@ impl Build {
     #[must_use]
     pub fn color(mut self, color: bool) -> Self {
         self.color = color;
+        self
+    }
+
+    /// Shows only errors. A broken step has unused imports, which would hide what the break is about.
+    #[must_use]
+    pub fn without_warnings(mut self) -> Self {
+        self.warnings = false;
         self
     }
 
@@ -156,7 +165,8 @@ impl Build {
         for line in BufReader::new(output).lines() {
             let line = line.context("read from cargo")?;
             let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
-            if let Some(rendered) = message["message"]["rendered"].as_str() {
+            let is_shown = self.warnings || message["message"]["level"] != "warning";
+            if let Some(rendered) = message["message"]["rendered"].as_str().filter(|_| is_shown) {
                 show(self.with_prefix(rendered));
             }
             let target = &message["target"];

@@ -227,13 +227,14 @@ const WAIT_FLAGS: [(u64, &str); 4] = [
 
 fn wait4(caller: &Caller, child: i32, bits: u64, pids: &mut Pids) -> Described {
     let who = &caller.name;
+    let whose = if child > 0 { "that child" } else { "a child" };
     let child = if child > 0 { pids.seen_by(caller, child) } else { child.to_string() };
     let bits = bits & u64::from((libc::WNOHANG | libc::WUNTRACED).cast_unsigned());
     let names = [WAIT_FLAGS[0], (libc::WUNTRACED as u64, "WUNTRACED")];
     let sentence = if bits & libc::WNOHANG as u64 != 0 {
-        format!("{who} asks whether that child is dead, without waiting for it.")
+        format!("{who} asks whether {whose} is dead, without waiting for it.")
     } else {
-        format!("{who} waits until a child dies, and collects its exit status.")
+        format!("{who} waits until {whose} dies, and collects its exit status.")
     };
     Described::new(format!("wait4({child}, {})", flags(bits, &names, "0")), sentence)
 }
