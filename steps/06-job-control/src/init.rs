@@ -67,7 +67,7 @@ fn mount_proc() -> Result<()> {
 fn spawn_command() -> Result<Child> {
     // The child inherits our signal mask, so that it can't lose a signal. But the
     // command must start with our caller's mask. So the child first runs our
-    // program again, as `exec` with the arguments that we got, which restores that
+    // program again, with the arguments that we got, as `exec`, which restores that
     // mask.
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")

@@ -162,7 +162,7 @@ fn mount(caller: &Caller, [source, target, kind, bits]: [u64; 4]) -> Described {
     let (from, to, kind) = (text(source), text(target), text(kind));
     let who = &caller.name;
     let sentence = if bits & libc::MS_PRIVATE != 0 {
-        "From now on, mounts don't propagate to the host or back.".to_owned()
+        "From now on, mounts don't propagate between the host and the container.".to_owned()
     } else if bits & libc::MS_REMOUNT != 0 {
         format!("{who} makes the mount at {path} read-only.")
     } else if bits & libc::MS_BIND != 0 && from == to {
@@ -227,14 +227,18 @@ const WAIT_FLAGS: [(u64, &str); 4] = [
 
 fn wait4(caller: &Caller, child: i32, bits: u64, pids: &mut Pids) -> Described {
     let who = &caller.name;
-    let whose = if child > 0 { "that child" } else { "a child" };
-    let child = if child > 0 { pids.seen_by(caller, child) } else { child.to_string() };
+    let (child, whom) = if child > 0 {
+        let child = pids.seen_by(caller, child);
+        (child.clone(), format!("process {child}"))
+    } else {
+        (child.to_string(), "a child".to_owned())
+    };
     let bits = bits & u64::from((libc::WNOHANG | libc::WUNTRACED).cast_unsigned());
     let names = [WAIT_FLAGS[0], (libc::WUNTRACED as u64, "WUNTRACED")];
     let sentence = if bits & libc::WNOHANG as u64 != 0 {
-        format!("{who} asks whether {whose} is dead, without waiting for it.")
+        format!("{who} asks whether {whom} is dead, without waiting for it.")
     } else {
-        format!("{who} waits until {whose} dies, and collects its exit status.")
+        format!("{who} waits until {whom} dies, and collects its exit status.")
     };
     Described::new(format!("wait4({child}, {})", flags(bits, &names, "0")), sentence)
 }
@@ -340,7 +344,8 @@ fn exit(caller: &Caller, status: u64) -> Described {
 
 /// Says that an exit is over at once, because the parent sleeps in a wait.
 pub(super) fn reaped_exit(caller: &Caller) -> String {
-    format!("{} exits. Its parent is already waiting, so it's reaped at once.", caller.name)
+    let who = &caller.name;
+    format!("{who} exits. Its parent is already waiting, and reaps {who} at once.")
 }
 
 /// Describes a signal that is about to be delivered.
@@ -354,7 +359,7 @@ pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
         _ if is_in("SigIgn") => format!("{who} ignores it."),
         Signal::SIGCHLD => format!("A child of {who} has died. By default, SIGCHLD does nothing."),
         Signal::SIGURG | Signal::SIGWINCH | Signal::SIGCONT => {
-            format!("{who} has no handler for it, so it's ignored.")
+            format!("{who} has no handler for it, so the signal does nothing.")
         }
         _ if caller.is_pid_1() => {
             format!("{who} is PID 1 and has no handler for it, so the kernel discards it.")
