@@ -46,9 +46,9 @@ enum Role {
     /// Start CMD in a container and wait for it
     Run {
         /// Give CMD our standard input [default: /dev/null]
-        // As in Docker, -ti is -t and -i, but here both are the same option, so it
-        // may occur twice. Docker creates a new terminal for the container. Our CMD
-        // uses the terminal in which you started `run`.
+        // As in Docker, -ti is -t and -i, but here both are names of one option, so
+        // it can occur twice. Docker creates a new terminal for the container. Our
+        // CMD uses the terminal in which you started `run`.
         #[arg(long = "ti", short = 't', overrides_with = "interactive")]
         #[arg(visible_alias = "it", visible_short_alias = 'i')]
         interactive: bool,
