@@ -60,7 +60,7 @@ fn demo() -> ExitCode {
 // ANCHOR_END: demo
 
 // ANCHOR: cli
-/// Start a program as a child, or become it. Without a subcommand: both
+/// Start a program as a child, or become it. Without a subcommand, do both
 #[derive(Parser)]
 // clap would add a subcommand `help`, but the option --help is enough.
 #[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]

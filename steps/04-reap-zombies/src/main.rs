@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 // ANCHOR_END: main
 
 // ANCHOR: cli
-/// A container's init. Without a subcommand: run --ti /bin/sh
+/// A container's init. Without a subcommand, do the same as run --ti /bin/sh
 #[derive(Parser)]
 // clap would add a subcommand `help`, but the option --help is enough.
 #[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
