@@ -1,5 +1,5 @@
-//! Used by `run` and `init` to stop and to share the terminal, as a shell expects
-//! of its jobs.
+//! Used by `run` and `init` to stop with the command and to share the terminal with
+//! it, as a shell expects of its jobs.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,9 +12,9 @@ use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
 use crate::error::{Context, Result};
 
 // ANCHOR: stop_self
-/// Stops the calling process (`run`), as the signal would have done if it weren't
-/// blocked. The shell that started `run` waits for that before it prints its
-/// prompt.
+/// Stops the calling process (`run`), as the signal would have done if we hadn't
+/// blocked it. The shell that started `run` prints its prompt only after `run`
+/// stops.
 pub fn stop_self(signal: Signal) -> Result<()> {
     let mask: SigSet = [signal].into_iter().collect();
     raise(signal).and(mask.thread_unblock()).context("raise")?;
@@ -26,7 +26,7 @@ pub fn stop_self(signal: Signal) -> Result<()> {
 
 // ANCHOR: propagate_stop
 /// Stops `run` if the command is stopped. The shell that started `run` isn't the
-/// command's parent, so it only notices when `run` stops. `init` calls this.
+/// command's parent, so it notices only that `run` stops. `init` calls this.
 pub fn propagate_stop(command: Pid) {
     let peek = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     if let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(command), peek) {

@@ -38,8 +38,8 @@ pub fn next_signal() -> Result<Received> {
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
         // If our standard error is a pipe that no process reads, our messages cause
-        // a SIGPIPE, with our own PID as the sender. It isn't meant for the
-        // command.
+        // a SIGPIPE, with our own PID as the sender. That SIGPIPE isn't meant for
+        // the command.
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
             let from_terminal = is_from_terminal(signal, info.ssi_code);
@@ -50,8 +50,8 @@ pub fn next_signal() -> Result<Received> {
 
 /// Returns true if the terminal sent the signal. A terminal signals a whole process
 /// group, and the command is in ours, so it gets the signal, too. The code
-/// SI_KERNEL isn't enough, because an alarm(2) sends SIGALRM with this code, but
-/// only to us.
+/// SI_KERNEL isn't enough to tell, because alarm(2) sends SIGALRM with this code,
+/// but only to us.
 fn is_from_terminal(signal: Signal, code: i32) -> bool {
     use Signal::*;
     // This code means that the kernel itself sent the signal (sigaction(2)).

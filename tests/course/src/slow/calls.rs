@@ -78,9 +78,9 @@ fn execve(caller: &Caller, path: u64, argv: u64) -> Described {
             format!("{who} starts our program a third time, to become the command.")
         }
         _ if is_try(caller.pid, &path, &argv) => {
-            format!("{who} tries one directory of PATH after the other. This file doesn't exist.")
+            format!("{who} tries one directory of PATH after another. This file doesn't exist.")
         }
-        _ => format!("{who} becomes this program. Its PID stays the same."),
+        _ => format!("{who} becomes this program, and keeps its PID."),
     };
     let call = format!("execve({}, [{}])", quoted(&path), words.join(", "));
     let is_repetition = is_try(caller.pid, &path, &argv) && !is_first_in_path(caller.pid, &path);
