@@ -18,8 +18,9 @@ use crate::error::{Context, Result};
 pub fn stop_self(signal: Signal) -> Result<()> {
     let mask: SigSet = [signal].into_iter().collect();
     raise(signal).and(mask.thread_unblock()).context("raise")?;
-    // We stopped in the line above, and a SIGCONT resumed us. That SIGCONT is
-    // pending now, so it's the next signal that we read and forward.
+    // We stopped in the line above until a SIGCONT resumed us. SIGCONT does that
+    // even if it's blocked, and then it's pending, so it's the next signal that we
+    // read and forward.
     mask.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: stop_self

@@ -11,9 +11,9 @@ use nix::unistd::{Pid, close, dup2_stderr, dup2_stdin, dup2_stdout, getpid, gets
 use crate::error::{Context, Result};
 
 // ANCHOR: signals
-/// Blocks every signal that has a name (1 to 31), and returns the old signal mask.
-/// A blocked signal has no effect on us, but it isn't lost: the kernel keeps it
-/// pending until we read it.
+/// Blocks every signal that has a name (1 to 31) and can be blocked, and returns
+/// the old signal mask. A blocked signal has no effect on us, but it isn't lost:
+/// the kernel keeps it pending until we read it.
 pub fn block_signals() -> Result<SigSet> {
     let named: SigSet = Signal::iterator().collect();
     // Check now that we can create a signalfd. When `next_signal` creates one, our
@@ -31,7 +31,8 @@ pub struct Received {
     pub from_terminal: bool,
 }
 
-/// Waits for the next signal and reads it, so that it's no longer pending.
+/// Waits for the next signal and reads it, so that it's no longer pending. Each
+/// call creates its own signalfd, because `close_inherited_fds` closes all files.
 pub fn next_signal() -> Result<Received> {
     let named: SigSet = Signal::iterator().collect();
     let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
