@@ -20,7 +20,7 @@ before(async () => {
         }
     }
     await close();
-    assert.ok(found.length >= 6, `players only in ${found}`);
+    assert.equal(found.length, 7, `players in ${found}`);
 });
 after(async () => {
     await browser?.close();
