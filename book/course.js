@@ -76,7 +76,7 @@ function eachText(element, replace) {
 }
 
 /** Keeps options and names in one piece, because browsers may break a line after any hyphen. */
-function keepWords(element, longest = 24) {
+function keepWords(element, longest = 30) {
     eachText(element, text => text.split(/(?<!\S)(?=\S*-)(\S{2,})(?!\S)/).map((part, i) => {
         if (i % 2 === 0 || part.length > longest) {
             return part;
@@ -189,7 +189,8 @@ function addBreaks(element, places, longest) {
             for (const kind of ['addition', 'deletion']) {
                 line.classList.toggle(kind, line.querySelector('.hljs-' + kind) !== null);
             }
-            addBreaks(line, /(?<=\w[(]|[|])(?=[^\s)])|(?<=\S)(?=[.]\w+[(])/g, 0);
+            keepWords(line);
+            addBreaks(line, /(?<=\w[(]|[|])(?=[^\s)\d])|(?<=\S)(?=[.]\w+[(])/g, 0);
             lines.push(line, '\n');
         }
         code.replaceChildren(...lines);
