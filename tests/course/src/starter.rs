@@ -198,14 +198,14 @@ pub fn build_quietly(step: &Step, directory: &Path) -> Result<(PathBuf, usize)> 
     build_by(Build::run_quietly, step, directory)
 }
 
-fn build_by<T>(run: fn(&Build) -> Result<T>, step: &Step, directory: &Path) -> Result<T> {
+fn build_by<T>(run: fn(Build) -> Result<T>, step: &Step, directory: &Path) -> Result<T> {
     let sources = fingerprint(directory);
     let build = Build::bin(directory, None, &step.bin())
         .target_dir(&target_dir()?.join("work"))
         .build_dir(&target_dir()?)
-        .source_prefix(&relative_path(directory))
+        .source_prefix(relative_path(directory))
         .color(colors_stderr());
-    let built = run(&build);
+    let built = run(build);
     if let Err(Error::Message(_)) = built {
         State::keep_broken(directory, sources)?;
     }

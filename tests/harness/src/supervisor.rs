@@ -9,7 +9,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -22,6 +22,7 @@ use crate::exit::Captured;
 use crate::helper_path::helper_command;
 use crate::namespace::is_ours;
 use crate::output::Output;
+use crate::poll::wait_readable;
 use crate::running::{GRACE, Reports, Running};
 
 /// A program to run in its own session. For root its mounts are private, so that neither side sees what
@@ -185,9 +186,7 @@ impl Supervisor {
         };
         // What the helper got is its own now. A pipe ends only when no one has it open.
         drop(helper);
-        let milliseconds = PollTimeout::try_from(GRACE).unwrap_or(PollTimeout::MAX);
-        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut ready, milliseconds).context("poll")? == 0 {
+        if wait_readable([listener.as_fd()], Some(Instant::now() + GRACE))? == [false] {
             return Err(Error::new("the helper doesn't answer"));
         }
         let (control, _) = listener.accept().context("accept")?;

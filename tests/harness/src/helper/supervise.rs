@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl::{set_child_subreaper, set_dumpable};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -31,6 +30,7 @@ use signal_hook::low_level::pipe::register;
 
 use crate::error::{Context, Error, Result};
 use crate::namespace::{enter_private_mounts, enter_user_namespace, make_mounts_private};
+use crate::poll::wait_readable;
 use crate::procfs;
 
 /// How long what the program started may outlive it. The kernel kills a container in milliseconds, so this is
@@ -378,17 +378,10 @@ fn wait_for_event(
     mut woken: &UnixStream,
     deadline: Option<Instant>,
 ) -> Result<bool> {
-    let left = deadline.map(|deadline| {
-        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-    });
-    let mut events = vec![PollFd::new(woken.as_fd(), PollFlags::POLLIN)];
-    events.extend(control.map(|control| PollFd::new(control.as_fd(), PollFlags::POLLIN)));
-    match poll(&mut events, left.unwrap_or(PollTimeout::NONE)) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(errno) => return Err(errno).context("poll"),
-    }
-    let ended = events.get(1).and_then(PollFd::any).unwrap_or(false);
+    let ended = match control {
+        Some(control) => wait_readable([control.as_fd(), woken.as_fd()], deadline)?[0],
+        None => wait_readable([woken.as_fd()], deadline).map(|_| false)?,
+    };
     while woken.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
     Ok(ended)
 }
