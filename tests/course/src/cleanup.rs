@@ -15,11 +15,13 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
+use nix::sys::termios::tcgetattr;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, getegid, geteuid, getpgrp, getppid, tcgetpgrp};
+use nix::unistd::{Pid, getegid, geteuid, getppid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::keyboard::restore;
 
 /// In the environment of the process that works: the PID of the one that cleans up after it, as it sees it.
 const CLEANED_UP_BY: &str = "COURSE_CLEANED_UP_BY";
@@ -79,9 +81,9 @@ pub fn with_cleanup(
     });
     let status = ended.unwrap_or(Ok(1)).context("wait for the work")?;
     kill_descendants()?;
-    // A worker that was killed can't. In the background, we would be stopped for it (SIGTTOU).
-    if let (Ok(settings), true) = (settings, tcgetpgrp(stdin()) == Ok(getpgrp())) {
-        let _ = tcsetattr(stdin(), SetArg::TCSADRAIN, &settings);
+    // A worker that was killed can't.
+    if let Ok(settings) = settings {
+        restore(&settings);
     }
     drop(directory);
     if status == 128 + Signal::SIGKILL as i32 {

@@ -22,9 +22,9 @@ use signal_hook::consts::{SIGCONT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-use super::keyboard::read_key;
 use crate::checks;
 use crate::grading::{self, Grade, grade};
+use crate::keyboard::read_key;
 use crate::starter;
 use crate::state::{Score, State, fingerprint};
 use crate::step::Step;
