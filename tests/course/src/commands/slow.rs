@@ -55,7 +55,7 @@ pub fn slow(options: &Slow) -> Result<ExitCode> {
     with_cleanup(Containment::None, || play(options))
 }
 
-fn play(options: &Slow) -> Result<ExitCode> {
+fn play(options: &Slow) -> Result {
     let step = &options.step;
     let program = match &options.bin {
         Some(program) => super::work::executable(&typed_path(program))?,
@@ -86,12 +86,12 @@ fn play(options: &Slow) -> Result<ExitCode> {
             if let Some(screen) = Screen::open(String::new())? {
                 screen.wait_for_enter();
             }
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         let (just, label) = (called_as(), step.label());
         print(format!("`{just} slow {label} --all` prints every frame.\n"))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Prints each frame as soon as it's there.

@@ -58,9 +58,9 @@ struct Options {
     processes: Option<u32>,
     block: Option<i32>,
     terminal: Option<OsString>,
-    wrapped_by: Vec<OsString>,
     program: OsString,
-    argv: Vec<OsString>,
+    name: OsString,
+    args: Vec<OsString>,
 }
 
 impl Options {
@@ -83,16 +83,14 @@ impl Options {
                 b"processes" => options.processes = number(),
                 b"block" => options.block = number().map(u32::cast_signed),
                 b"terminal" => options.terminal = Some(value),
-                b"wrapped-by" => options.wrapped_by.push(value),
-                b"program" => options.program = value,
                 _ => return Err(Error::new(format!("supervise: {}", arg.display()))),
             }
         }
-        options.argv = args.cloned().collect();
-        if options.argv.is_empty() {
+        let [program, name, args @ ..] = args.as_slice() else {
             return Err(Error::new("supervise: there is nothing to start"));
-        }
-        Ok(options)
+        };
+        let (program, name, args) = (program.clone(), name.clone(), args.to_vec());
+        Ok(Options { program, name, args, ..options })
     }
 }
 
@@ -191,19 +189,8 @@ fn private_mounts(options: &Options) -> Result<(bool, Option<u32>)> {
 }
 
 fn spawn(options: &Options, user: Option<u32>, directory: &Path) -> Result<Child> {
-    let mut command = match options.wrapped_by.split_first() {
-        None => {
-            let mut command = Command::new(&options.program);
-            command.arg0(&options.argv[0]);
-            command
-        }
-        Some((first, more)) => {
-            let mut command = Command::new(first);
-            command.args(more).arg(&options.program);
-            command
-        }
-    };
-    command.args(&options.argv[1..]).current_dir(directory);
+    let mut command = Command::new(&options.program);
+    command.arg0(&options.name).args(&options.args).current_dir(directory);
     if let Some(uid) = user {
         command.uid(uid).gid(uid);
     }
