@@ -218,8 +218,20 @@ impl Supervisor {
     /// # Errors
     /// It doesn't start, doesn't exit in time, or prints too much.
     pub fn output(self) -> Result<Captured> {
+        self.capture(false)
+    }
+
+    /// Does the same, with standard error as part of standard output.
+    pub(crate) fn merged_output(self) -> Result<Captured> {
+        self.capture(true)
+    }
+
+    fn capture(self, merged: bool) -> Result<Captured> {
         let wanted = self.command_line();
-        let ((stdout, to_stdout), (stderr, to_stderr)) = (pipes()?, pipes()?);
+        let ((stdout, to_stdout), (stderr, mut to_stderr)) = (pipes()?, pipes()?);
+        if merged {
+            to_stderr = to_stdout.try_clone().context("dup")?;
+        }
         let running = self.start(Stdio::null(), to_stdout.into(), to_stderr.into())?;
         let stdout = Output::capture(stdout, running.stopper())?;
         let stderr = Output::capture(stderr, running.stopper())?;
