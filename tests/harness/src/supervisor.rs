@@ -155,11 +155,6 @@ impl Supervisor {
         self
     }
 
-    /// Returns how long an answer may take.
-    pub(crate) fn answer_timeout(&self) -> Duration {
-        self.answer_timeout
-    }
-
     /// Returns the command line as a reader would type it.
     pub fn command_line(&self) -> String {
         let words: Vec<_> = self.argv.iter().map(|word| word.to_string_lossy()).collect();
