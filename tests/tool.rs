@@ -371,6 +371,18 @@ fn supervised_program_may_cover_proc() -> Result {
     Ok(())
 }
 
+#[test]
+fn numbers_out_of_range_are_usage_errors() -> Result {
+    for args in [
+        ["check", "02", "--timeout=18446744073709551615"],
+        ["soak", "02", "--runs=0"],
+        ["soak", "02", "--jobs=0"],
+    ] {
+        assert_eq!(course(&root()?, &args).output()?.exit.shell_status(), 2, "{args:?}");
+    }
+    Ok(())
+}
+
 /// A real-time signal has no name, so the supervisor learns only that a process died, and not which.
 #[test]
 fn supervisor_reaps_orphan_killed_by_signal_34() -> Result {
