@@ -94,13 +94,17 @@ pub(crate) fn sweep() {
 }
 
 fn sweep_place(place: &Path) {
+    let user = geteuid();
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let path = entry.path();
         let ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
             && entry.metadata().is_ok_and(|metadata| {
-                let root = geteuid().is_root();
                 let uid = metadata.uid();
-                metadata.is_dir() && (uid == geteuid().as_raw() || root && uid == UNPRIVILEGED_UID)
+                // A process that mounted something there uses it, and locked what is below the mount.
+                let is_mount =
+                    fs::metadata(place).map_or(true, |place| place.dev() != metadata.dev());
+                let is_ours = uid == user.as_raw() || user.is_root() && uid == UNPRIVILEGED_UID;
+                metadata.is_dir() && is_ours && !is_mount
             });
         // The lock is held while we remove it.
         if ours && let Some(_lock) = lock(&path) {
