@@ -3,7 +3,7 @@
 use std::env;
 use std::io::stdin;
 use std::os::unix::process::CommandExt;
-use std::process::{self, Command, ExitCode};
+use std::process::{self, Command, ExitCode, Termination};
 
 use harness::namespace::{enter_user_namespace, make_mounts_private, map_ids, own_pid_namespace};
 use harness::{
@@ -15,11 +15,13 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
+use nix::sys::termios::tcgetattr;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, getegid, geteuid, getpgrp, getppid, tcgetpgrp};
+use nix::unistd::{Pid, getegid, geteuid, getppid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::keyboard::restore;
 
 /// In the environment of the process that works: the PID of the one that cleans up after it, as it sees it.
 const CLEANED_UP_BY: &str = "COURSE_CLEANED_UP_BY";
@@ -46,9 +48,9 @@ pub enum Containment {
 ///
 /// # Errors
 /// The directory or the process can't be created. The work prints its own errors.
-pub fn with_cleanup(
+pub fn with_cleanup<T: Termination>(
     containment: Containment,
-    work: impl FnOnce() -> Result<ExitCode>,
+    work: impl FnOnce() -> Result<T>,
 ) -> Result<ExitCode> {
     if env::var(CLEANED_UP_BY).is_ok_and(|pid| pid == getppid().to_string()) {
         // If the other process is killed and can't clean up, we go, and the supervisors see that.
@@ -56,7 +58,7 @@ pub fn with_cleanup(
         if let Ok(user) = env::var(CONTAINED_AS) {
             begin_as_pid_1(&user)?;
         }
-        return work();
+        return work().map(T::report);
     }
     let directory = ScratchDir::new("course")?;
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
@@ -79,9 +81,9 @@ pub fn with_cleanup(
     });
     let status = ended.unwrap_or(Ok(1)).context("wait for the work")?;
     kill_descendants()?;
-    // A worker that was killed can't. In the background, we would be stopped for it (SIGTTOU).
-    if let (Ok(settings), true) = (settings, tcgetpgrp(stdin()) == Ok(getpgrp())) {
-        let _ = tcsetattr(stdin(), SetArg::TCSADRAIN, &settings);
+    // A worker that was killed can't.
+    if let Ok(settings) = settings {
+        restore(&settings);
     }
     drop(directory);
     if status == 128 + Signal::SIGKILL as i32 {

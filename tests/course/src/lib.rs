@@ -20,6 +20,7 @@ pub mod done;
 pub mod editor;
 pub mod grading;
 pub mod hints;
+pub mod keyboard;
 pub mod patch;
 pub mod print;
 pub mod render;

@@ -38,7 +38,7 @@ fn is_colored(is_terminal: bool) -> bool {
 
 /// Whether the terminal can neither color nor erase a line.
 pub fn is_dumb() -> bool {
-    env::var_os("TERM").is_none_or(|term| term == "dumb")
+    env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty())
 }
 
 /// Whether to color what goes to standard output.
@@ -62,6 +62,8 @@ pub enum Style {
     Bold,
     /// What to read last.
     Faint,
+    /// What is new.
+    Changed,
 }
 
 /// Paints a text for standard output.
@@ -70,10 +72,12 @@ pub fn paint(style: Style, text: &str) -> String {
         return text.to_owned();
     }
     let code = match style {
-        Style::Good => 32,
-        Style::Bad => 31,
-        Style::Bold => 1,
-        Style::Faint => 2,
+        Style::Good => "32",
+        Style::Bad => "31",
+        Style::Bold => "1",
+        Style::Faint => "2",
+        // Bold magenta.
+        Style::Changed => "1;35",
     };
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
 }

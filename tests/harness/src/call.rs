@@ -7,50 +7,43 @@ use nix::errno::Errno;
 
 use crate::error::Error;
 
-/// A call that the kernel may refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the text beside each says the same")]
-pub enum Call {
-    UnshareNothing,
-    UnsharePid,
-    UnshareUser,
-    UnshareMount,
-    UnshareTime,
-    WriteSetgroups,
-    WriteUidMap,
-    WriteGidMap,
-    WriteTimensOffsets,
-    MountPrivate,
-    MountProc,
-    MountNullOverUptime,
-    MountTmpfs,
-    MountBind,
-    MountReadOnly,
-    Spawn,
+macro_rules! calls {
+    ($($name:ident => $text:literal;)*) => {
+        /// A call that the kernel may refuse.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the text beside each says the same")]
+        pub enum Call { $($name),* }
+
+        impl Call {
+            const ALL: &[Call] = &[$(Call::$name),*];
+
+            fn text(self) -> &'static str {
+                match self { $(Call::$name => $text),* }
+            }
+        }
+    };
 }
 
-use Call::*;
+calls! {
+    UnshareNothing => "unshare(0)";
+    UnsharePid => "unshare(CLONE_NEWPID)";
+    UnshareUser => "unshare(CLONE_NEWUSER|CLONE_NEWPID)";
+    UnshareMount => "unshare(CLONE_NEWNS)";
+    UnshareTime => "unshare(CLONE_NEWTIME)";
+    WriteSetgroups => "write(/proc/self/setgroups)";
+    WriteUidMap => "write(/proc/self/uid_map)";
+    WriteGidMap => "write(/proc/self/gid_map)";
+    WriteTimensOffsets => "write(/proc/self/timens_offsets)";
+    MountPrivate => "mount(/, MS_REC|MS_PRIVATE)";
+    MountProc => "mount(proc, /proc)";
+    MountNullOverUptime => "mount(/dev/null, /proc/uptime, MS_BIND)";
+    MountTmpfs => "mount(tmpfs, /proc/fs)";
+    MountBind => "mount(/proc/bus, /proc/bus, MS_BIND)";
+    MountReadOnly => "mount(/proc/bus, MS_BIND|MS_REMOUNT|MS_RDONLY)";
+    Spawn => "start /proc/self/exe";
+}
 
 impl Call {
-    const ALL: [(Call, &'static str); 16] = [
-        (UnshareNothing, "unshare(0)"),
-        (UnsharePid, "unshare(CLONE_NEWPID)"),
-        (UnshareUser, "unshare(CLONE_NEWUSER|CLONE_NEWPID)"),
-        (UnshareMount, "unshare(CLONE_NEWNS)"),
-        (UnshareTime, "unshare(CLONE_NEWTIME)"),
-        (WriteSetgroups, "write(/proc/self/setgroups)"),
-        (WriteUidMap, "write(/proc/self/uid_map)"),
-        (WriteGidMap, "write(/proc/self/gid_map)"),
-        (WriteTimensOffsets, "write(/proc/self/timens_offsets)"),
-        (MountPrivate, "mount(/, MS_REC|MS_PRIVATE)"),
-        (MountProc, "mount(proc, /proc)"),
-        (MountNullOverUptime, "mount(/dev/null, /proc/uptime, MS_BIND)"),
-        (MountTmpfs, "mount(tmpfs, /proc/fs)"),
-        (MountBind, "mount(/proc/bus, /proc/bus, MS_BIND)"),
-        (MountReadOnly, "mount(/proc/bus, MS_BIND|MS_REMOUNT|MS_RDONLY)"),
-        (Spawn, "start /proc/self/exe"),
-    ];
-
     /// Whether it's unshare(2).
     pub fn is_unshare(self) -> bool {
         self.text().starts_with("unshare(")
@@ -64,10 +57,6 @@ impl Call {
     /// Whether it writes a file of /proc.
     pub fn is_write(self) -> bool {
         self.text().starts_with("write(")
-    }
-
-    fn text(self) -> &'static str {
-        Call::ALL.iter().find(|(call, _)| *call == self).map_or("", |(_, text)| text)
     }
 
     /// For `map_err`: this call failed.
@@ -106,7 +95,7 @@ impl CallError {
     /// Reads what [`CallError::encode`] wrote.
     pub(crate) fn decode(line: &str) -> Option<Self> {
         let (text, errno) = line.split_once('\t')?;
-        let (call, _) = Call::ALL.into_iter().find(|(_, known)| *known == text)?;
+        let call = *Call::ALL.iter().find(|call| call.text() == text)?;
         Some(CallError { call, errno: Errno::from_raw(errno.trim().parse().ok()?) })
     }
 }

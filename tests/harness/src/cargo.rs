@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write, stderr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -15,16 +15,12 @@ pub fn cargo() -> Command {
 }
 
 /// A build of one program.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Build {
-    directory: PathBuf,
-    package: Option<String>,
+    cargo: Command,
     kind: &'static str,
     target: String,
-    target_dir: Option<PathBuf>,
-    build_dir: Option<PathBuf>,
-    release: bool,
-    source_prefix: String,
+    source_prefix: Option<String>,
     color: bool,
     warnings: bool,
 }
@@ -32,29 +28,36 @@ pub struct Build {
 impl Build {
     /// Builds the program `bin` of the package in `directory`, or of its workspace's `package`.
     pub fn bin(directory: &Path, package: Option<&str>, bin: &str) -> Self {
-        Build {
-            directory: directory.to_owned(),
-            package: package.map(str::to_owned),
-            kind: "bin",
-            target: bin.to_owned(),
-            target_dir: None,
-            build_dir: None,
-            release: false,
-            source_prefix: String::new(),
-            color: false,
-            warnings: true,
-        }
+        Build::new(directory, package, "bin", bin)
     }
 
     /// Builds a package's tests instead.
     pub fn test(directory: &Path, package: &str, test: &str) -> Self {
-        Build { kind: "test", ..Build::bin(directory, Some(package), test) }
+        Build::new(directory, Some(package), "test", test)
+    }
+
+    fn new(directory: &Path, package: Option<&str>, kind: &'static str, target: &str) -> Self {
+        let mut cargo = cargo();
+        // Not only the target: `cargo build --bin` wouldn't build a package's dev-dependencies anyway.
+        cargo.args(["build", &format!("--{kind}"), target]);
+        if let Some(package) = package {
+            cargo.args(["--package", package]);
+        }
+        cargo.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::piped());
+        // A test of cargo's runs with variables that describe its own package.
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("CARGO_PKG_") {
+                cargo.env_remove(name);
+            }
+        }
+        let target = target.to_owned();
+        Build { cargo, kind, target, source_prefix: None, color: false, warnings: true }
     }
 
     /// Builds into another target directory.
     #[must_use]
     pub fn target_dir(mut self, directory: &Path) -> Self {
-        self.target_dir = Some(directory.to_owned());
+        self.cargo.arg("--target-dir").arg(directory);
         self
     }
 
@@ -62,21 +65,21 @@ impl Build {
     /// before.
     #[must_use]
     pub fn build_dir(mut self, directory: &Path) -> Self {
-        self.build_dir = Some(directory.to_owned());
+        self.cargo.arg(format!("--config=build.build-dir={:?}", directory.display().to_string()));
         self
     }
 
     /// Optimizes, as an installed program would be.
     #[must_use]
     pub fn release(mut self) -> Self {
-        self.release = true;
+        self.cargo.arg("--release");
         self
     }
 
     /// Puts `prefix` in front of the paths in the compiler's messages, so that they hold from elsewhere.
     #[must_use]
-    pub fn source_prefix(mut self, prefix: &str) -> Self {
-        prefix.clone_into(&mut self.source_prefix);
+    pub fn source_prefix(mut self, prefix: String) -> Self {
+        self.source_prefix = Some(prefix);
         self
     }
 
@@ -98,12 +101,8 @@ impl Build {
     ///
     /// # Errors
     /// Cargo isn't there, or the program doesn't compile.
-    pub fn run(&self) -> Result<PathBuf> {
-        let mut cargo = self.command();
-        if !stderr().is_terminal() {
-            cargo.arg("--quiet");
-        }
-        let mut child = cargo.spawn().context("start cargo")?;
+    pub fn run(mut self) -> Result<PathBuf> {
+        let mut child = self.start(!stderr().is_terminal())?;
         let output = child.stdout.take().ok_or_else(|| Error::new("cargo has no output"))?;
         let executable = self.read(output, |message| {
             let _ = stderr().write_all(message.as_bytes());
@@ -117,8 +116,9 @@ impl Build {
     ///
     /// # Errors
     /// As for [`Build::run`]. If the program doesn't compile, the message is what cargo and the compiler say.
-    pub fn run_quietly(&self) -> Result<(PathBuf, usize)> {
-        let output = self.command().arg("--quiet").output().context("start cargo")?;
+    pub fn run_quietly(mut self) -> Result<(PathBuf, usize)> {
+        self.cargo.stderr(Stdio::piped());
+        let output = self.start(true)?.wait_with_output().context("wait for cargo")?;
         let (mut said, mut warnings) = (String::new(), 0);
         let executable = self.read(&output.stdout[..], |message| {
             // The last message counts the others.
@@ -131,32 +131,10 @@ impl Build {
             .ok_or_else(|| Error::new(said + &String::from_utf8_lossy(&output.stderr)))
     }
 
-    fn command(&self) -> Command {
+    fn start(&mut self, quiet: bool) -> Result<Child> {
         let format = if self.color { "json-diagnostic-rendered-ansi" } else { "json" };
-        let mut cargo = cargo();
-        // Not only the target: `cargo build --bin` wouldn't build a package's dev-dependencies anyway.
-        cargo.args(["build", &format!("--message-format={format}")]);
-        cargo.args([&format!("--{}", self.kind), &self.target]);
-        if let Some(package) = &self.package {
-            cargo.args(["--package", package]);
-        }
-        if let Some(directory) = &self.target_dir {
-            cargo.arg("--target-dir").arg(directory);
-        }
-        if let Some(directory) = &self.build_dir {
-            cargo.arg(format!("--config=build.build-dir={:?}", directory.display().to_string()));
-        }
-        if self.release {
-            cargo.arg("--release");
-        }
-        cargo.current_dir(&self.directory).stdin(Stdio::null()).stdout(Stdio::piped());
-        // A test of cargo's runs with variables that describe its own package.
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("CARGO_PKG_") {
-                cargo.env_remove(name);
-            }
-        }
-        cargo
+        self.cargo.arg(format!("--message-format={format}")).args(quiet.then_some("--quiet"));
+        self.cargo.spawn().context("start cargo")
     }
 
     /// Reads cargo's JSON messages. Returns the executable that one of them names as ours.
@@ -179,13 +157,10 @@ impl Build {
 
     fn with_prefix(&self, rendered: &str) -> String {
         let mut text = rendered.to_owned();
-        if !self.source_prefix.is_empty() {
+        if let Some(prefix) = &self.source_prefix {
             // The path follows an arrow, and with colors an escape sequence stands between the two.
             for arrow in ["--> ", "--> \u{1b}[0m", "::: ", "::: \u{1b}[0m"] {
-                text = text.replace(
-                    &format!("{arrow}src/"),
-                    &format!("{arrow}{}/src/", self.source_prefix),
-                );
+                text = text.replace(&format!("{arrow}src/"), &format!("{arrow}{prefix}/src/"));
             }
         }
         text

@@ -85,6 +85,13 @@ impl ProcessTree {
         self.render(|pid| placeholders.name(&pid.to_string()))
     }
 
+    /// Lists every process with the lines that lead to it from its parent, from the top down.
+    pub fn branches(&self) -> Vec<(String, &Process)> {
+        let mut found = Vec::new();
+        self.root.add_branches(String::new(), "", &mut found);
+        found
+    }
+
     fn render(&self, mut host: impl FnMut(i32) -> String) -> String {
         let depth = self.processes().iter().map(|process| process.pids.len()).max().unwrap_or(1);
         let mut heads = vec!["PID on the host".to_owned(), "PID inside".to_owned()];
@@ -94,7 +101,13 @@ impl ProcessTree {
             heads = vec!["PID".to_owned(), "process".to_owned()];
         }
         let mut rows = vec![heads];
-        self.root.rows("", "", depth, &mut host, &mut rows);
+        rows.extend(self.branches().into_iter().map(|(branch, process)| {
+            let inside = |level| process.pids.get(level).map_or("-".to_owned(), i32::to_string);
+            let mut cells = vec![host(process.pids[0])];
+            cells.extend((1..depth).map(inside));
+            cells.push(branch + &process.display_name());
+            cells
+        }));
         let width =
             |column: usize| rows.iter().map(|row: &Vec<String>| row[column].chars().count()).max();
         let widths: Vec<_> = (0..depth).map(|column| width(column).unwrap_or(0)).collect();
@@ -129,24 +142,17 @@ impl Process {
         }
     }
 
-    fn rows(
-        &self,
-        branch: &str,
+    fn add_branches<'a>(
+        &'a self,
+        branch: String,
         indent: &str,
-        depth: usize,
-        host: &mut impl FnMut(i32) -> String,
-        rows: &mut Vec<Vec<String>>,
+        found: &mut Vec<(String, &'a Process)>,
     ) {
-        let inside = |level| self.pids.get(level).map_or("-".to_owned(), i32::to_string);
-        let mut cells = vec![host(self.pids[0])];
-        cells.extend((1..depth).map(inside));
-        cells.push(format!("{branch}{}", self.display_name()));
-        rows.push(cells);
+        found.push((branch, self));
         for (index, child) in self.children.iter().enumerate() {
             let last = index + 1 == self.children.len();
             let (branch, more) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-            let branch = format!("{indent}{branch}");
-            child.rows(&branch, &format!("{indent}{more}"), depth, host, rows);
+            child.add_branches(format!("{indent}{branch}"), &format!("{indent}{more}"), found);
         }
     }
 

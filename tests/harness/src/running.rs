@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io::ErrorKind::{ConnectionReset, TimedOut, WouldBlock};
 use std::io::{BufRead, BufReader};
+use std::mem;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::Child;
@@ -94,17 +96,21 @@ impl Running {
     ///
     /// # Errors
     /// The helper didn't report, for example because the program killed it.
-    pub fn wait(self) -> Result<Exit> {
-        let limit = self.limit;
-        self.wait_at_most(limit)
+    pub fn wait(mut self) -> Result<Exit> {
+        self.wait_at_most(self.limit)
     }
 
     /// Does the same, but kills everything when `timeout` has passed.
     ///
     /// # Errors
     /// As for [`Running::wait`].
-    pub fn wait_with_timeout(self, timeout: Duration) -> Result<Exit> {
+    pub fn wait_with_timeout(mut self, timeout: Duration) -> Result<Exit> {
         self.wait_at_most(Some(timeout))
+    }
+
+    /// Does the same, but kills everything when the time of an answer has passed.
+    pub(crate) fn wait_for_answer(mut self) -> Result<Exit> {
+        self.wait_at_most(Some(self.answer_timeout))
     }
 
     /// Says why the program gives no answer, if the helper killed it for its number of processes.
@@ -125,7 +131,7 @@ impl Running {
 
     /// Waits for the report. Every wait in here has a deadline that no line of the report moves for ever: the
     /// program may have stopped the helper, or may keep it busy.
-    fn wait_at_most(mut self, limit: Option<Duration>) -> Result<Exit> {
+    fn wait_at_most(&mut self, limit: Option<Duration>) -> Result<Exit> {
         let mut control = self.control.take().ok_or_else(|| Error::new("there is no helper"))?;
         let (mut exit, mut told, mut over) = (Exit::default(), None, false);
         let late = limit.map(|limit| Instant::now() + limit);
@@ -141,26 +147,24 @@ impl Running {
                     }
                     exit.add(&line);
                 }
-                // It reports the timeout itself, unless it's stopped.
-                Ok(None)
-                    if told.is_none()
-                        && !over
-                        && late.is_some_and(|late| late.elapsed() < MARGIN)
-                        && !self.is_stopped() =>
-                {
+                Ok(None) => {
+                    // It reports the timeout itself, unless it's stopped.
+                    let may_report = match (told, late) {
+                        (Some(at), _) => Instant::now() < at + GRACE,
+                        (None, Some(late)) => !over && Instant::now() < late + MARGIN,
+                        (None, None) => false,
+                    };
+                    if !may_report || self.is_stopped() {
+                        if told.is_some() {
+                            break Err(Error::new("the helper doesn't answer, so it was killed"));
+                        }
+                        told = Some(Instant::now());
+                        let _ = control.stream().shutdown(Shutdown::Write);
+                        self.continue_helper();
+                        exit.timed_out = exit.timed_out.or(limit);
+                    }
                     control.deadline = Some(Instant::now() + GLANCE);
                 }
-                Ok(None) if told.is_none() => {
-                    told = Some(Instant::now());
-                    let _ = control.stream().shutdown(Shutdown::Write);
-                    self.continue_helper();
-                    exit.timed_out = exit.timed_out.or(limit);
-                    control.deadline = Some(Instant::now() + GLANCE);
-                }
-                Ok(None) if told.is_some_and(|at| at.elapsed() < GRACE) && !self.is_stopped() => {
-                    control.deadline = Some(Instant::now() + GLANCE);
-                }
-                Ok(None) => break Err(Error::new("the helper doesn't answer, so it was killed")),
                 Err(error) => break Err(error),
             }
         };
@@ -197,13 +201,12 @@ impl Running {
     /// Waits for the helper, but not for ever: it has exited when its socket closes. Returns whether it has.
     fn helper_exits(&mut self, control: &mut Reports) -> bool {
         control.deadline = Some(Instant::now() + GRACE);
-        loop {
-            match control.next_line() {
-                Ok(Some(_)) => {}
-                Ok(None) => return false,
-                Err(_) => return self.helper.wait().is_ok(),
+        while let Ok(line) = control.next_line() {
+            if line.is_none() {
+                return false;
             }
         }
+        self.helper.wait().is_ok()
     }
 
     /// Kills the helper and everything below it, which the helper can't do.
@@ -259,32 +262,21 @@ impl Reports {
     }
 
     fn read_line(&mut self) -> Result<Option<String>> {
-        use std::io::ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
-        loop {
-            let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(None);
+        let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(None);
+        }
+        self.stream().set_read_timeout(left).context("setsockopt")?;
+        match self.control.read_until(b'\n', &mut self.begun) {
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => Ok(None),
+            Err(error) if error.kind() != ConnectionReset => {
+                Err(error).context("read from the helper")
             }
-            self.stream().set_read_timeout(left).context("setsockopt")?;
-            match self.control.fill_buf() {
-                Ok([]) => return Err(Error::new("the program killed its supervisor")),
-                Ok(bytes) => {
-                    let end = bytes.iter().position(|byte| *byte == b'\n');
-                    self.begun.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
-                    let read = end.map_or(bytes.len(), |end| end + 1);
-                    self.control.consume(read);
-                    if end.is_some() {
-                        let line = std::mem::take(&mut self.begun);
-                        return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
-                    }
-                }
-                Err(error) if error.kind() == ConnectionReset => {
-                    return Err(Error::new("the program killed its supervisor"));
-                }
-                Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => return Ok(None),
-                Err(error) if error.kind() == Interrupted => {}
-                Err(error) => return Err(error).context("read from the helper"),
+            Ok(_) if self.begun.pop_if(|byte| *byte == b'\n').is_some() => {
+                let line = mem::take(&mut self.begun);
+                Ok(Some(String::from_utf8_lossy(&line).into_owned()))
             }
+            _ => Err(Error::new("the program killed its supervisor")),
         }
     }
 }
@@ -293,19 +285,8 @@ impl Drop for Running {
     /// Leaves nothing running, even after an error. The helper kills everything when its socket closes; if it
     /// can't, because it was killed or stopped, we do.
     fn drop(&mut self) {
-        if let Some(mut control) = self.control.take() {
-            let _ = control.stream().shutdown(Shutdown::Write);
-            self.continue_helper();
-            let begin = Instant::now();
-            loop {
-                control.deadline = Some(Instant::now() + GLANCE);
-                match control.next_line() {
-                    Ok(Some(_)) => {}
-                    Ok(None) if begin.elapsed() < GRACE && !self.is_stopped() => {}
-                    _ => break,
-                }
-            }
-        }
+        self.stopper()();
+        let _ = self.wait_at_most(Some(Duration::ZERO));
         self.kill_all();
     }
 }

@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind::AddrInUse;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -22,6 +23,7 @@ use crate::exit::Captured;
 use crate::helper_path::helper_command;
 use crate::namespace::is_ours;
 use crate::output::Output;
+use crate::poll::wait_readable;
 use crate::running::{GRACE, Reports, Running};
 
 /// A program to run in its own session. For root its mounts are private, so that neither side sees what
@@ -29,6 +31,8 @@ use crate::running::{GRACE, Reports, Running};
 pub struct Supervisor {
     helper: Result<Command>,
     options: Vec<OsString>,
+    wrapper: Vec<OsString>,
+    program: OsString,
     argv: Vec<OsString>,
     timeout: Option<Duration>,
     answer_timeout: Duration,
@@ -59,11 +63,15 @@ impl Supervisor {
         });
         let mut argv = vec![OsString::from(name)];
         argv.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
-        let timeout = Some(4 * environment.timeout());
-        let answer_timeout = environment.timeout();
-        let mut supervisor =
-            Supervisor { helper, options: Vec::new(), argv, timeout, answer_timeout };
-        supervisor.option("program", program);
+        let mut supervisor = Supervisor {
+            helper,
+            options: Vec::new(),
+            wrapper: Vec::new(),
+            program: program.into(),
+            argv,
+            timeout: Some(4 * environment.timeout()),
+            answer_timeout: environment.timeout(),
+        };
         if let Some(uid) = environment.uid() {
             supervisor.option("user", uid.to_string());
         }
@@ -90,9 +98,7 @@ impl Supervisor {
     /// Runs it behind a command line that ends by starting the words after its own.
     #[must_use]
     pub fn wrapped_by<S: AsRef<OsStr>>(mut self, words: &[S]) -> Self {
-        for word in words {
-            self.option("wrapped-by", word);
-        }
+        self.wrapper.extend(words.iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
@@ -149,11 +155,6 @@ impl Supervisor {
         self
     }
 
-    /// Returns how long an answer may take.
-    pub(crate) fn answer_timeout(&self) -> Duration {
-        self.answer_timeout
-    }
-
     /// Returns the command line as a reader would type it.
     pub fn command_line(&self) -> String {
         let words: Vec<_> = self.argv.iter().map(|word| word.to_string_lossy()).collect();
@@ -174,7 +175,11 @@ impl Supervisor {
         if is_ours() {
             self.options.push("alone=".into());
         }
-        helper.args(&self.options).arg("--").args(&self.argv);
+        if let Some(wrapper) = self.wrapper.first().cloned() {
+            self.argv[0] = mem::replace(&mut self.program, wrapper);
+        }
+        helper.args(&self.options).arg("--").arg(&self.program);
+        helper.args(&self.wrapper).args(&self.argv);
         let child = helper.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
         let mut running = Running {
             helper: child.context("start the helper")?,
@@ -185,9 +190,7 @@ impl Supervisor {
         };
         // What the helper got is its own now. A pipe ends only when no one has it open.
         drop(helper);
-        let milliseconds = PollTimeout::try_from(GRACE).unwrap_or(PollTimeout::MAX);
-        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut ready, milliseconds).context("poll")? == 0 {
+        if wait_readable([listener.as_fd()], Some(Instant::now() + GRACE))? == [false] {
             return Err(Error::new("the helper doesn't answer"));
         }
         let (control, _) = listener.accept().context("accept")?;
@@ -210,8 +213,20 @@ impl Supervisor {
     /// # Errors
     /// It doesn't start, doesn't exit in time, or prints too much.
     pub fn output(self) -> Result<Captured> {
+        self.capture(false)
+    }
+
+    /// Does the same, with standard error as part of standard output.
+    pub(crate) fn merged_output(self) -> Result<Captured> {
+        self.capture(true)
+    }
+
+    fn capture(self, merged: bool) -> Result<Captured> {
         let wanted = self.command_line();
-        let ((stdout, to_stdout), (stderr, to_stderr)) = (pipes()?, pipes()?);
+        let ((stdout, to_stdout), (stderr, mut to_stderr)) = (pipes()?, pipes()?);
+        if merged {
+            to_stderr = to_stdout.try_clone().context("dup")?;
+        }
         let running = self.start(Stdio::null(), to_stdout.into(), to_stderr.into())?;
         let stdout = Output::capture(stdout, running.stopper())?;
         let stderr = Output::capture(stderr, running.stopper())?;

@@ -1,7 +1,5 @@
 //! The command that helps with a check.
 
-use std::process::ExitCode;
-
 use clap::Args;
 use harness::{Error, Result};
 
@@ -29,7 +27,7 @@ pub struct Hint {
 ///
 /// # Errors
 /// There's nothing to grade, or it doesn't compile.
-pub fn hint(options: &Hint) -> Result<ExitCode> {
+pub fn hint(options: &Hint) -> Result {
     let Hint { step, name, all } = options;
     let check = match name {
         Some(name) => Some(the_one(step, name)?),
@@ -38,15 +36,14 @@ pub fn hint(options: &Hint) -> Result<ExitCode> {
     let Some(check) = check else {
         print("Every check passes, so you need no hint.\n")?;
         print_next(format!("{} progress", called_as()))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     };
     let total = hints::for_check(check.name).len();
     let count = if *all { total } else { hints::give(step, check)? };
     print(hints::text(check, count))?;
     let then = format!("change your code, then run {} {}", step.recipe("check"), check.name);
     let last = count == total;
-    print_next(if last { format!("{then}, or see {}", step.recipe("solution")) } else { then })?;
-    Ok(ExitCode::SUCCESS)
+    print_next(if last { format!("{then}, or see {}", step.recipe("solution")) } else { then })
 }
 
 /// Returns the one check that the name matches.

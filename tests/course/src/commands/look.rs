@@ -16,18 +16,18 @@ use crate::{diff as diffs, doctor as doctors};
 ///
 /// # Errors
 /// They can't be read.
-pub fn list() -> Result<ExitCode> {
+pub fn list() -> Result {
     for step in Step::all()? {
         print(format!("{}  {}\n", step.label(), step.name.replace('-', " ")))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Starts a step that ends up in a shell, and shows its process tree.
 ///
 /// # Errors
 /// It doesn't build or start, or no shell answers.
-pub fn tree(step: &Step, args: Vec<OsString>) -> Result<ExitCode> {
+pub fn tree(step: &Step, args: Vec<OsString>) -> Result {
     let words = |shell: &[&str]| shell.iter().map(OsString::from).collect();
     let mut lines: Vec<Vec<OsString>> = step.shells().iter().map(|shell| words(shell)).collect();
     if !args.is_empty() {
@@ -45,16 +45,15 @@ pub fn tree(step: &Step, args: Vec<OsString>) -> Result<ExitCode> {
         session.end()?;
         print(tree)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Shows what a step adds to another one.
 ///
 /// # Errors
 /// The sources can't be read.
-pub fn diff(old: &Step, new: &Step) -> Result<ExitCode> {
-    print(diffs::paint(&diffs::between_steps(old, new)?))?;
-    Ok(ExitCode::SUCCESS)
+pub fn diff(old: &Step, new: &Step) -> Result {
+    print(diffs::paint(&diffs::between_steps(old, new)?))
 }
 
 /// Says what this machine can do for the course.
@@ -71,7 +70,7 @@ pub fn doctor(json: bool) -> Result<ExitCode> {
 ///
 /// # Errors
 /// A step doesn't build or start.
-pub fn memory() -> Result<ExitCode> {
+pub fn memory() -> Result {
     let mut text = format!("{:<24}{:<8}{:>8}{:>10}\n", "", "", "PSS KiB", "private");
     for step in Step::all()?.into_iter().filter(Step::mounts_procfs) {
         let build = Build::bin(&root()?, Some(&step.package()), &step.bin());
@@ -87,8 +86,7 @@ pub fn memory() -> Result<ExitCode> {
             text += &format!("{:<24}{name:<8}{proportional:>8}{private:>10}\n", step.to_string());
         }
     }
-    print(text)?;
-    Ok(ExitCode::SUCCESS)
+    print(text)
 }
 
 /// Weighs every process but the command itself.

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::cleanup::{Containment, with_cleanup};
 use crate::print::print;
-use crate::slow::screen::{Key, Screen, Settings};
+use crate::slow::screen::{Key, Screen};
 use crate::slow::{Film, Frame, Scene, explain, text};
 use crate::step::Step;
 use crate::workspace::{called_as, typed_path};
@@ -52,12 +52,10 @@ fn parse_signal(word: &str) -> std::result::Result<Signal, String> {
 /// It doesn't build, or can't be started under ptrace(2).
 pub fn slow(options: &Slow) -> Result<ExitCode> {
     super::run::explain(&options.step, &options.args, "slow")?;
-    // Ctrl-C ends the process that has changed the terminal, and the one that cleans up stays.
-    let _settings = Settings::keep();
     with_cleanup(Containment::None, || play(options))
 }
 
-fn play(options: &Slow) -> Result<ExitCode> {
+fn play(options: &Slow) -> Result {
     let step = &options.step;
     let program = match &options.bin {
         Some(program) => super::work::executable(&typed_path(program))?,
@@ -86,14 +84,14 @@ fn play(options: &Slow) -> Result<ExitCode> {
         if options.from_watch {
             print("[Enter] back ")?;
             if let Some(screen) = Screen::open(String::new())? {
-                screen.wait_for_enter()?;
+                screen.wait_for_enter();
             }
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         let (just, label) = (called_as(), step.label());
         print(format!("`{just} slow {label} --all` prints every frame.\n"))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Prints each frame as soon as it's there.

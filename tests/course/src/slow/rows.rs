@@ -53,9 +53,9 @@ impl Row {
         self.change == Change::Gone
     }
 
-    fn is_as(&self, other: &Row) -> bool {
-        let key = |row: &Row| (row.inside, row.namespaces.clone(), row.process.clone());
-        self.pid == other.pid && key(self) == key(other)
+    /// Returns what counts as a change.
+    fn key(&self) -> (Option<i32>, [&str; 3]) {
+        (self.inside, [&self.pid, &self.namespaces, &self.process])
     }
 }
 
@@ -66,42 +66,26 @@ pub(super) fn rows(
     before: &[Row],
     pids: &mut Pids,
 ) -> Vec<Row> {
-    let mut rows = Vec::new();
-    if let Some(tree) = tree {
-        add(&tree.root, host, ["", ""], pids, &mut rows);
-    }
-    for row in &mut rows {
-        if !before.iter().any(|old| old.is_as(row)) {
+    let processes = tree.iter().flat_map(|tree| tree.branches());
+    let row = |(branch, process): (String, &Process)| {
+        let mut row = Row {
+            pid: pids.host(process.pids[0]),
+            inside: process.pids[1..].last().copied(),
+            namespaces: own_namespaces(process, host),
+            branch,
+            process: process.display_name(),
+            change: Change::Same,
+        };
+        if !before.iter().any(|old| old.key() == row.key()) {
             row.change = Change::New;
         }
-    }
+        row
+    };
+    let mut rows: Vec<_> = processes.map(row).collect();
     let gone = before.iter().filter(|old| rows.iter().all(|row| row.pid != old.pid));
     let gone: Vec<_> = gone.map(|row| Row { change: Change::Gone, ..row.clone() }).collect();
     rows.extend(gone);
     rows
-}
-
-fn add(
-    process: &Process,
-    host: &Process,
-    [branch, indent]: [&str; 2],
-    pids: &mut Pids,
-    rows: &mut Vec<Row>,
-) {
-    rows.push(Row {
-        pid: pids.host(process.pids[0]),
-        inside: process.pids[1..].last().copied(),
-        namespaces: own_namespaces(process, host),
-        branch: branch.to_owned(),
-        process: process.display_name(),
-        change: Change::Same,
-    });
-    for (index, child) in process.children.iter().enumerate() {
-        let last = index + 1 == process.children.len();
-        let (branch, more) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        let (branch, more) = (format!("{indent}{branch}"), format!("{indent}{more}"));
-        add(child, host, [&branch, &more], pids, rows);
-    }
 }
 
 fn own_namespaces(process: &Process, host: &Process) -> String {

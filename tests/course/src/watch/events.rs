@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use harness::{Context, Result};
+use harness::{Context, Result, wait_readable};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -22,15 +22,15 @@ use signal_hook::consts::{SIGCONT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-use super::keyboard::read_key;
 use crate::checks;
 use crate::grading::{self, Grade, grade};
+use crate::keyboard::read_key;
 use crate::starter;
 use crate::state::{Score, State, fingerprint};
 use crate::step::Step;
 
 /// An editor saves in several calls. What comes within this time after one belongs to the same save.
-const ONE_SAVE: u8 = 50;
+const ONE_SAVE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -128,16 +128,8 @@ impl Events {
                 return Ok(event);
             }
             let keyboard = stdin();
-            let mut sources = [
-                PollFd::new(keyboard.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.saves.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut sources, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno).context("poll"),
-            }
-            let [key, saved, woken] = sources.map(|source| source.any().unwrap_or(false));
+            let files = [keyboard.as_fd(), self.saves.as_fd(), self.woken.as_fd()];
+            let [key, saved, woken] = wait_readable(files, None)?;
             if woken {
                 self.take_in();
             }
@@ -180,9 +172,8 @@ impl Events {
                 Err(Errno::EAGAIN) => {}
                 Err(errno) => return Err(errno).context("read from inotify"),
             }
-            let mut more = [PollFd::new(self.saves.as_fd(), PollFlags::POLLIN)];
-            let quiet = if saved { PollTimeout::from(ONE_SAVE) } else { PollTimeout::ZERO };
-            if poll(&mut more, quiet).is_ok_and(|ready| ready == 0) {
+            let quiet = if saved { ONE_SAVE } else { Duration::ZERO };
+            if wait_readable([self.saves.as_fd()], Some(Instant::now() + quiet))? == [false] {
                 return Ok(saved);
             }
         }

@@ -1,10 +1,9 @@
 //! Grades a learner's step on every save, and takes single keys.
 //!
 //! One thread waits in poll(2) for keys, saves, signals and the work of another thread, which builds and grades. At
-//! rest, both sleep. `events` has what it waits for, `keyboard` the terminal's settings, `screen` what it shows.
+//! rest, both sleep. `events` has what it waits for, `screen` what it shows.
 
 mod events;
-mod keyboard;
 mod screen;
 
 use std::io::{IsTerminal, stdin};
@@ -14,12 +13,12 @@ use std::process::Command;
 use harness::{Context, Error, Result};
 
 use crate::grading::Grade;
+use crate::keyboard::Keyboard;
 use crate::starter::{self, Begin};
 use crate::step::Step;
 use crate::workspace::{called_as, relative_path};
 use crate::{diff, done, hints};
 use events::{Event, Events, Progress};
-use keyboard::Keyboard;
 use screen::Screen;
 
 /// How far the build and the checks of the sources as they were saved last are.
@@ -76,7 +75,7 @@ pub fn watch(step: Step) -> Result<Step> {
     starter::ensure_begun(&step, &step.work_dir()?)?;
     // The first build may take long, so cargo shows its progress. If it fails, the first round says why.
     let _ = starter::build(&step, &step.work_dir()?);
-    let keyboard = Keyboard::new()?;
+    let keyboard = Keyboard::new(true)?;
     let mut session =
         Session { keyboard, events: Events::of(&step)?, step, round: Round::default() };
     session.run()?;

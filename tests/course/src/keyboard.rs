@@ -1,0 +1,69 @@
+//! Single keys: each arrives at once, and isn't shown.
+
+use std::io::stdin;
+
+use harness::{Context, Result};
+use nix::sys::termios::{
+    LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
+};
+use nix::unistd::{getpgrp, read, tcgetpgrp};
+
+/// The terminal's settings as they were, which come back when this goes. `with_cleanup` brings them back, too, if this
+/// process is killed.
+#[derive(Debug)]
+pub struct Keyboard {
+    before: Termios,
+    ctrl_z: bool,
+}
+
+impl Keyboard {
+    /// Takes single keys from now on. Ctrl-C still sends its signal, and so does Ctrl-Z if `ctrl_z` is set.
+    ///
+    /// # Errors
+    /// Standard input isn't a terminal.
+    pub fn new(ctrl_z: bool) -> Result<Self> {
+        let keyboard = Keyboard { before: tcgetattr(stdin()).context("tcgetattr")?, ctrl_z };
+        keyboard.apply()?;
+        Ok(keyboard)
+    }
+
+    /// Takes single keys again.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn apply(&self) -> Result {
+        let mut settings = self.before.clone();
+        settings.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
+        settings.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
+        settings.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+        if !self.ctrl_z {
+            settings.control_chars[SpecialCharacterIndices::VSUSP as usize] = 0;
+        }
+        tcsetattr(stdin(), SetArg::TCSADRAIN, &settings).context("tcsetattr")
+    }
+
+    /// Brings back the settings as they were.
+    pub fn release(&self) {
+        restore(&self.before);
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Brings back settings of the terminal. In the background, that would stop us (SIGTTOU).
+pub fn restore(settings: &Termios) {
+    if tcgetpgrp(stdin()) == Ok(getpgrp()) {
+        let _ = tcsetattr(stdin(), SetArg::TCSADRAIN, settings);
+    }
+}
+
+/// Reads one key, or nothing if the terminal is gone.
+pub fn read_key() -> Option<u8> {
+    let mut key = [0];
+    // Not through std's buffer, because poll(2) doesn't see what is in there.
+    (read(stdin(), &mut key) == Ok(1)).then_some(key[0])
+}
