@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::env;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::sync::OnceLock;
@@ -49,21 +50,20 @@ pub struct Stat {
 impl Stat {
     /// Reads it. A process that is gone has none.
     pub fn of(pid: i32) -> Option<Self> {
-        let text = fs::read(format!("{}/{pid}/stat", root())).ok()?;
-        let text = String::from_utf8_lossy(&text);
+        // Tests look at every process of the machine again and again, so this reads once, and only what it needs.
+        let mut buffer = [0; 256];
+        let mut file = File::open(format!("{}/{pid}/stat", root())).ok()?;
+        let length = file.read(&mut buffer).ok()?;
+        let text = &buffer[..length];
         // A name may contain spaces and parentheses, so it ends at the last one.
-        let (head, tail) = text.rsplit_once(") ")?;
-        let comm = head.split_once(" (")?.1.to_owned();
-        let fields: Vec<_> = tail.split(' ').collect();
-        let number = |index: usize| fields.get(index)?.parse().ok();
-        Some(Stat {
-            pid,
-            comm,
-            state: fields.first()?.chars().next()?,
-            ppid: number(1)?,
-            pgrp: number(2)?,
-            foreground: number(5)?,
-        })
+        let start = text.iter().position(|byte| *byte == b'(')? + 1;
+        let end = text.iter().rposition(|byte| *byte == b')')?;
+        let comm = String::from_utf8_lossy(text.get(start..end)?).into_owned();
+        let mut fields = text.get(end + 2..)?.splitn(7, |byte| *byte == b' ');
+        let state = char::from(*fields.next()?.first()?);
+        let mut number = || str::from_utf8(fields.next()?).ok()?.parse().ok();
+        let (ppid, pgrp, _session, _terminal) = (number()?, number()?, number()?, number()?);
+        Some(Stat { pid, comm, state, ppid, pgrp, foreground: number()? })
     }
 }
 
