@@ -48,6 +48,9 @@ impl Checkout {
             "[workspace]\nresolver = \"3\"\nmembers = [\"steps/*\"]\n\
             [workspace.dependencies]\nclap = \"4\"\nnix = \"0.32\"\n",
         );
+        // Built once, and never debugged.
+        let config = "[build]\nincremental = false\n[profile.dev]\ndebug = false\n";
+        checkout.write(".cargo/config.toml", config);
         checkout.write("tests/harness/Cargo.toml", "");
         checkout.write("steps/notes.md", "A note.\n");
         for step in ["01-one", "02-two"] {
