@@ -236,7 +236,6 @@ fn kill_target(run: &Child, target: Target) -> Result<Target> {
 }
 
 fn child_of(pid: Pid) -> Option<Pid> {
-    // Not /proc/PID/task/TID/children, which a kernel without CONFIG_PROC_CHILDREN lacks.
     let below = procfs::descendants(pid.as_raw()).ok()?;
     below.first().map(|child| Pid::from_raw(child.pid))
 }
