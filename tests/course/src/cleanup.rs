@@ -67,7 +67,7 @@ pub fn with_cleanup<T: Termination>(
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     let settings = tcgetattr(stdin());
     let mut worker = Command::new("/proc/self/exe");
-    worker.args(env::args_os().skip(1));
+    worker.args(env::args_os().skip(1)).env_remove(CONTAINED_AS);
     worker.env("TMPDIR", directory.path()).env(CLEANED_UP_BY, process::id().to_string());
     if containment == Containment::PidNamespace
         && let Some(user) = new_pid_namespace()?
