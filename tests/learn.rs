@@ -240,7 +240,7 @@ fn failure_blames_code_or_machine() -> Result {
     let full =
         Err::<(), _>(std::io::Error::from_raw_os_error(nix::libc::EAGAIN)).context("start sh");
     let failure = CheckFailure::no_answer("sh", &full.expect_err("an error"));
-    assert_has(&failure.actual, &["start sh: ", "(EAGAIN)\n", "isn't your code"]);
+    assert_has(&failure.actual, &["start sh: ", "(EAGAIN)\n", "code isn't the cause"]);
     Ok(())
 }
 
