@@ -430,22 +430,6 @@ fn watch_shows_long_errors_in_pages() -> Result {
 
 /// However it ends, the terminal is as it was, and nothing is left.
 #[test]
-fn watch_follows_a_step_that_starts_over() -> Result {
-    let checkout = begun();
-    checkout.write("steps/02-two/start.patch", START);
-    let mut terminal = watching(&checkout)?;
-    terminal.expect("r again")?;
-    said(&checkout, &["start", "02", "--again"])?;
-    terminal.expect("checking 1 of ")?;
-    terminal.expect("r again")?;
-    checkout.write("work/02/src/main.rs", "fn main() {\n    nonsense\n}\n");
-    terminal.expect("doesn't compile")?;
-    terminal.send_keys("q")?;
-    terminal.end()?.0.assert_clean();
-    Ok(())
-}
-
-#[test]
 fn ctrl_z_stops_watch_and_fg_resumes_it() -> Result {
     if !require_tools(&["bash"]) {
         return Ok(());

@@ -103,9 +103,7 @@ impl Events {
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            // `start --again` moves the directory aside.
-            | AddWatchFlags::IN_MOVE_SELF;
+            | AddWatchFlags::IN_DELETE;
         let add = |path: &Path| {
             let watch = self.saves.add_watch(path, flags);
             watch.context(format!("inotify_add_watch({})", path.display()))
