@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use harness::procfs::has_signal;
 use harness::tracee::{self, SystemCall};
 use nix::libc;
 use nix::sys::signal::Signal;
@@ -342,8 +343,7 @@ pub(super) fn reaped_exit(caller: &Caller) -> String {
 /// Describes a signal that is about to be delivered.
 pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
     let who = &caller.name;
-    let bit = 1 << (signal as i32 - 1);
-    let is_in = |field: &str| harness::procfs::signal_mask(caller.pid.as_raw(), field) & bit != 0;
+    let is_in = |field: &str| has_signal(caller.pid.as_raw(), field, signal);
     let sentence = match signal {
         Signal::SIGKILL => format!("{who} can't do anything about it."),
         _ if is_in("SigCgt") => format!("{who} has a handler for it, which runs now."),
