@@ -22,7 +22,8 @@ const LETTER: usize = 8;
 /// its PIDs, below its parent. Processes that share their namespaces share a frame. The PIDs on the host are
 /// replaced, with the same name for the same process throughout the figure.
 ///
-/// The first process's frame counts as the host's. A time namespace appears only if it isn't the host's.
+/// The first process's frame counts as the host's. Of the other kinds of namespace, a frame names only those that aren't
+/// the host's, so a learner doesn't meet one before the step that creates it.
 pub fn diagram(caption: &str, moments: &[(&str, &ProcessTree)]) -> String {
     let mut placeholders = Placeholders::default();
     let mut text = String::from("<figure class=\"picture\">\n");
@@ -67,9 +68,7 @@ fn svg(
     let (frames, boxes, words) = (String::new(), String::new(), Vec::new());
     let host = &tree.root;
     let mut drawing = Drawing { host, highlights, placeholders, frames, boxes, words, y: 0 };
-    let kinds = KINDS[..2].iter();
-    let labels: Vec<_> = kinds.map(|(_, kind)| format!("{kind}: the host's")).collect();
-    drawing.frame(host, 0, &labels, false);
+    drawing.frame(host, 0, &["PID namespace: the host's".to_owned()], false);
     let Drawing { frames, boxes, words, y, .. } = drawing;
     let (title, height) = (escape(title), y + if shows_title { 27 } else { 1 });
     let mut text = format!(
@@ -208,7 +207,7 @@ impl Drawing<'_> {
         };
         let labels: Vec<_> = KINDS
             .iter()
-            .filter(|(kind, _)| *kind != "time" || differs(kind, self.host))
+            .filter(|(kind, _)| *kind == "pid" || differs(kind, self.host))
             .map(|(kind, name)| {
                 let whose = if differs(kind, self.host) { "its own" } else { "the host's" };
                 format!("{name}: {whose}")
