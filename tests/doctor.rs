@@ -23,6 +23,8 @@ fn assert_says(restriction: Restriction, words: &[&str]) {
         let said = Transcript::run(supervisor).expect("an answer");
         let tried = format!("{restriction:?} as {:?}:\n{}", doctor.caller(), said.printed);
         assert_eq!(said.status.code(), Some(1), "{tried}");
+        let last = said.printed.lines().rfind(|line| line.starts_with("Next: "));
+        assert!(last.is_some_and(|line| line.contains("doctor again")), "{tried}");
         let flat = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
         for words in words {
             assert!(flat.contains(words), "{words}: {tried}");

@@ -39,7 +39,12 @@ pub fn lay_out(
     ensure_writable(step)?;
     let path = relative_path(directory);
     if directory.exists() && !again {
-        return Err(Error::new(format!("{path} already exists; --again moves it aside first")));
+        let mine = if begin == Begin::WithMine { " --from-mine" } else { "" };
+        let message = format!(
+            "{path} already exists; `{}{mine} --again` moves it aside first",
+            step.recipe("start")
+        );
+        return Err(Error::new(message));
     }
     let parent = directory.parent().unwrap_or(directory);
     let new = parent.join(format!(".{}.new", step.label()));
@@ -222,16 +227,24 @@ fn ensure_writable(step: &Step) -> Result<()> {
     Ok(())
 }
 
+/// Whether the learner has begun, and can go on.
+pub fn is_begun(step: &Step) -> bool {
+    step.work_dir().is_ok_and(|directory| ensure_begun(step, &directory).is_ok())
+}
+
 /// Checks that the learner has begun.
 ///
 /// # Errors
 /// The directory isn't there.
 pub fn ensure_begun(step: &Step, directory: &Path) -> Result<()> {
     ensure_writable(step)?;
-    if !directory.exists() {
-        let (path, label) = (relative_path(directory), step.label());
-        let message = format!("{path} doesn't exist; `{} start {label}` creates it", called_as());
-        return Err(Error::new(message));
+    let (path, start) = (relative_path(directory), step.recipe("start"));
+    match directory.is_dir() {
+        true => Ok(()),
+        false if directory.exists() => {
+            let message = format!("{path} isn't a directory; `{start} --again` moves it aside");
+            Err(Error::new(message))
+        }
+        false => Err(Error::new(format!("{path} doesn't exist; `{start}` creates it"))),
     }
-    Ok(())
 }

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use harness::cargo::Build;
 use harness::{Environment, ProcessTree, Requirement, Result, Session, Supervisor, procfs};
 
-use crate::print::print;
+use crate::print::{print, print_next, suggest};
 use crate::step::Step;
-use crate::workspace::root;
+use crate::workspace::{called_as, root};
 use crate::{diff as diffs, doctor as doctors};
 
 /// Lists the steps.
@@ -20,6 +20,7 @@ pub fn list() -> Result<ExitCode> {
     for step in Step::all()? {
         print(format!("{}  {}\n", step.label(), step.name.replace('-', " ")))?;
     }
+    suggest(format!("{} tree 01", called_as()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -45,6 +46,7 @@ pub fn tree(step: &Step, args: Vec<OsString>) -> Result<ExitCode> {
         session.end()?;
         print(tree)?;
     }
+    suggest(step.recipe("slow"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -54,6 +56,7 @@ pub fn tree(step: &Step, args: Vec<OsString>) -> Result<ExitCode> {
 /// The sources can't be read.
 pub fn diff(old: &Step, new: &Step) -> Result<ExitCode> {
     print(diffs::paint(&diffs::between_steps(old, new)?))?;
+    suggest(new.recipe("slow"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,6 +67,9 @@ pub fn diff(old: &Step, new: &Step) -> Result<ExitCode> {
 pub fn doctor(json: bool) -> Result<ExitCode> {
     let report = doctors::examine();
     print(if json { format!("{:#}\n", report.json()) } else { report.text() })?;
+    if !json {
+        print_next(report.next())?;
+    }
     Ok(if report.all_steps() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

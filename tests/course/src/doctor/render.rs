@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{Report, Verdict};
+use super::{Finding, Report, Verdict};
 use crate::print::{WIDTH, wrap};
+use crate::style::{Style, paint};
+use crate::workspace::called_as;
 
 /// How far what belongs to a finding is indented.
 const INDENT: usize = 9;
@@ -26,12 +28,19 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text = String::new();
         for finding in &self.findings {
-            let verdict = finding.verdict.name();
-            let line = format!("{verdict:<8} {:<35} {}", finding.check, finding.needed_for);
-            if line.chars().count() <= WIDTH {
-                let _ = writeln!(text, "{}", line.trim_end());
-            } else {
-                let _ = writeln!(text, "{verdict:<8} {}", finding.check);
+            let verdict = format!("{:<8}", finding.verdict.name());
+            let line = format!("{verdict} {:<35} {}", finding.check, finding.needed_for);
+            let fits = line.chars().count() <= WIDTH;
+            let line = if fits { line } else { format!("{verdict} {}", finding.check) };
+            let rest = line.trim_end().strip_prefix(&verdict).unwrap_or_default();
+            let _ = match finding.verdict {
+                Verdict::Ok => writeln!(text, "{}{rest}", paint(Style::Good, &verdict)),
+                Verdict::NotOk => {
+                    writeln!(text, "{}{}", paint(Style::Bad, &verdict), paint(Style::Bold, rest))
+                }
+                Verdict::Missing | Verdict::Note => writeln!(text, "{verdict}{rest}"),
+            };
+            if !fits {
                 add(&mut text, "", &finding.needed_for);
             }
             if let Some(found) = &finding.found {
@@ -52,8 +61,21 @@ impl Report {
             let other = if self.other_user { " As an ordinary user, all can." } else { "" };
             format!("Not all steps can run. These can't: {failing}.{other}")
         };
-        let _ = writeln!(text, "\n{line}");
+        let style = if failing.is_empty() { Style::Good } else { Style::Bad };
+        let _ = writeln!(text, "\n{}", paint(style, &line));
         text
+    }
+
+    /// Says what to do next.
+    pub fn next(&self) -> String {
+        let is_refused = |finding: &&Finding| finding.stops.is_some() && finding.cause.is_some();
+        match self.findings.iter().find(is_refused) {
+            _ if self.all_steps() => format!("{} tree 01", called_as()),
+            Some(finding) => {
+                format!("apply the fix for {}, and run {} doctor again", finding.check, called_as())
+            }
+            None => format!("do what the report says, and run {} doctor again", called_as()),
+        }
     }
 
     /// Renders it for scripts: `all_steps`, `steps`, and `checks`, each with `check`, `verdict` (`ok`, `not ok`,
