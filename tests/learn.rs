@@ -108,6 +108,11 @@ fn rust_analyzer_finds_started_steps() -> Result {
     checkout.write(".vscode/settings.json", "{ // Mine.\n}");
     let printed = said(&checkout, &["start", "02", "--again"])?;
     assert_has(&printed, &["rust-analyzer.linkedProjects", "work/02/Cargo.toml"]);
+    // So are settings that aren't UTF-8.
+    let latin = b"{ \"window.title\": \"\xfc\" }";
+    fs::write(checkout.root.join(".vscode/settings.json"), latin).expect("write");
+    said(&checkout, &["start", "02", "--again"])?;
+    assert_eq!(fs::read(checkout.root.join(".vscode/settings.json")).expect("read"), latin);
     Ok(())
 }
 

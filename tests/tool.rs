@@ -429,6 +429,31 @@ fn supervised_program_may_cover_proc() -> Result {
 }
 
 #[test]
+fn numbers_out_of_range_are_usage_errors() -> Result {
+    for args in [
+        ["check", "02", "--timeout=18446744073709551615"],
+        ["soak", "02", "--runs=0"],
+        ["soak", "02", "--jobs=0"],
+    ] {
+        assert_eq!(course(&root()?, &args).output()?.exit.shell_status(), 2, "{args:?}");
+    }
+    Ok(())
+}
+
+/// A real-time signal has no name, so the supervisor learns only that a process died, and not which.
+#[test]
+fn supervisor_reaps_orphan_killed_by_signal_34() -> Result {
+    for sh in test_support::programs_for_each_caller("/bin/sh") {
+        // The orphan's parent may be gone when it starts.
+        let orphan = "while kill -0 $0; do sleep 0.01; done; kill -34 $$";
+        let script = format!("sh -c '{orphan}' $$ >/dev/null 2>&1 & exit 7");
+        let captured = sh.supervise(["-c", &script]).output()?;
+        assert_eq!(captured.exit.assert_clean().shell_status(), 7);
+    }
+    Ok(())
+}
+
+#[test]
 fn graded_program_may_leave_a_process_behind() -> Result {
     let (said, exit) =
         Graded::new("#!/bin/sh\n[ \"$2\" != readlink ] || sleep 1000 &\n")?.graded()?;

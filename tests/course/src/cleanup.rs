@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{IsTerminal, Write, stderr, stdin};
 use std::os::unix::process::CommandExt;
-use std::process::{self, Command, ExitCode};
+use std::process::{self, Command, ExitCode, Termination};
 
 use harness::namespace::{enter_user_namespace, make_mounts_private, map_ids, own_pid_namespace};
 use harness::{
@@ -48,9 +48,9 @@ pub enum Containment {
 ///
 /// # Errors
 /// The directory or the process can't be created. The work prints its own errors.
-pub fn with_cleanup(
+pub fn with_cleanup<T: Termination>(
     containment: Containment,
-    work: impl FnOnce() -> Result<ExitCode>,
+    work: impl FnOnce() -> Result<T>,
 ) -> Result<ExitCode> {
     if env::var(CLEANED_UP_BY).is_ok_and(|pid| pid == getppid().to_string()) {
         // If the other process is killed and can't clean up, we go, and the supervisors see that.
@@ -58,7 +58,7 @@ pub fn with_cleanup(
         if let Ok(user) = env::var(CONTAINED_AS) {
             begin_as_pid_1(&user)?;
         }
-        return work();
+        return work().map(T::report);
     }
     let directory = ScratchDir::new("course")?;
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;

@@ -23,14 +23,6 @@ pub fn between_steps(old: &Step, new: &Step) -> Result<String> {
     compare((&old_sources, &name(old)), (&new_sources, &name(new)))
 }
 
-/// Compares the sources in two directories.
-///
-/// # Errors
-/// They can't be read.
-pub fn between_directories(old: &Path, new: &Path) -> Result<String> {
-    compare((old, &relative_path(old)), (new, &relative_path(new)))
-}
-
 /// The answer if nothing differs.
 pub const SAME: &str = "Your code is the same as ours.\n";
 
@@ -39,7 +31,8 @@ pub const SAME: &str = "Your code is the same as ours.\n";
 /// # Errors
 /// They can't be read.
 pub fn with_ours(step: &Step) -> Result<String> {
-    let text = between_directories(&step.work_dir()?.join("src"), &step.dir()?.join("src"))?;
+    let (mine, ours) = (step.work_dir()?.join("src"), step.dir()?.join("src"));
+    let text = compare((&mine, &relative_path(&mine)), (&ours, &relative_path(&ours)))?;
     if text.is_empty() {
         return Ok(SAME.to_owned());
     }

@@ -31,14 +31,13 @@ pub fn link_projects() -> Result<Option<String>> {
         }
     }
     let path = root.join(FILE);
-    let text = fs::read_to_string(&path).unwrap_or_else(|_| "{}".to_owned());
-    // A file with comments isn't JSON, and it's the learner's own.
-    let Ok(Value::Object(mut settings)) = serde_json::from_str(&text) else {
-        let line =
-            format!("For rust-analyzer, add this to {FILE}: \"{KEY}\": {}\n", json!(projects));
+    let text = if path.exists() { fs::read(&path).unwrap_or_default() } else { b"{}".to_vec() };
+    let projects = json!(projects);
+    // A file with comments isn't JSON, and it's the learner's own, as is one that can't be read.
+    let Ok(Value::Object(mut settings)) = serde_json::from_slice(&text) else {
+        let line = format!("For rust-analyzer, add this to {FILE}: \"{KEY}\": {projects}\n");
         return Ok(Some(line));
     };
-    let projects = json!(projects);
     if settings.get(KEY) != Some(&projects) {
         settings.insert(KEY.to_owned(), projects);
         fs::create_dir_all(root.join(".vscode")).context("mkdir .vscode")?;

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::io::{Write, stderr};
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use course::cleanup::{Containment, with_cleanup};
@@ -151,16 +151,16 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Steps => commands::list(),
+        Command::Steps => commands::list().map(<()>::report),
         Command::Run { step, args } => commands::run(&step, &args),
-        Command::Tree { step, args } => commands::tree(&step, args),
-        Command::Diff { old, new } => commands::diff(&old, &new),
+        Command::Tree { step, args } => commands::tree(&step, args).map(<()>::report),
+        Command::Diff { old, new } => commands::diff(&old, &new).map(<()>::report),
         Command::Trace { step, args } => commands::trace(&step, &args),
         Command::Slow(options) => commands::slow(&options),
         Command::Break { step, name } => {
             with_cleanup(Containment::None, || commands::break_step(&step, name.as_deref()))
         }
-        Command::Start(options) => commands::start(&options),
+        Command::Start(options) => commands::start(&options).map(<()>::report),
         Command::Work { step, args } => commands::work(&step, &args),
         Command::Check(options) => {
             with_cleanup(Containment::PidNamespace, || commands::check(&options))
@@ -171,11 +171,11 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Watch { step } => {
             with_cleanup(Containment::PidNamespace, || commands::watch(step))
         }
-        Command::Solution { step } => commands::solution(&step),
-        Command::Progress => commands::progress(),
+        Command::Solution { step } => commands::solution(&step).map(<()>::report),
+        Command::Progress => commands::progress().map(<()>::report),
         Command::Doctor { json } => commands::doctor(json),
         Command::Soak(options) => with_cleanup(Containment::None, || commands::soak(&options)),
-        Command::Memory => commands::memory(),
+        Command::Memory => commands::memory().map(<()>::report),
         Command::Test { step } => with_cleanup(Containment::None, || commands::test(step.as_ref())),
         Command::TestBreaks { step } => {
             with_cleanup(Containment::None, || commands::test_breaks(step.as_ref()))

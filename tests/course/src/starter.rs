@@ -88,11 +88,8 @@ fn write_starter(step: &Step, directory: &Path) -> Result {
     let from = patch.lines().next().and_then(|line| line.strip_prefix("From "));
     let from = from.ok_or_else(|| Error::new("start.patch doesn't begin with `From STEP`"))?;
     let from: Step = from.trim().parse()?;
-    let source = directory.join("src");
     // The patch was made with the lines that mark where the book cuts, so those go after it.
-    for (name, text) in sources::read_with_anchors(&from.dir()?.join("src"))? {
-        write(&source, &name, &text)?;
-    }
+    write_copy(&from.dir()?, directory)?;
     apply(&patch, directory, &[]).map_err(|error| match error {
         Error::Message(_) => Error::new(format!(
             "the starter of step {} doesn't apply to steps/{from}, because you changed it; \
@@ -101,17 +98,13 @@ fn write_starter(step: &Step, directory: &Path) -> Result {
         )),
         other => other,
     })?;
-    for (name, text) in sources::read(&source)? {
-        write(&source, &name, &text)?;
-    }
-    Ok(())
+    let source = directory.join("src");
+    sources::read(&source)?.iter().try_for_each(|(name, text)| write(&source, name, text))
 }
 
 fn write_copy(from: &Path, directory: &Path) -> Result {
-    for (name, text) in sources::read_with_anchors(&from.join("src"))? {
-        write(&directory.join("src"), &name, &text)?;
-    }
-    Ok(())
+    let sources = sources::read_with_anchors(&from.join("src"))?;
+    sources.iter().try_for_each(|(name, text)| write(&directory.join("src"), name, text))
 }
 
 fn write_manifest(step: &Step, directory: &Path) -> Result {

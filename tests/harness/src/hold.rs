@@ -1,8 +1,5 @@
 //! Holds a process still at a moment that comes too quickly to be caught from outside.
 
-use std::thread;
-
-use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
@@ -38,14 +35,10 @@ impl Held {
 
     /// Waits until it has stopped. Returns the signal that it still has to get.
     fn wait(&self) -> Result<Option<Signal>> {
-        loop {
-            match waitpid(self.0, Some(WaitPidFlag::__WALL)) {
-                Ok(WaitStatus::Stopped(_, signal)) => return Ok(Some(signal)),
-                Ok(WaitStatus::PtraceSyscall(_) | WaitStatus::PtraceEvent(..)) => return Ok(None),
-                Ok(status) => return Err(Error::new(format!("it didn't wait: {status:?}"))),
-                Err(Errno::EINTR) => thread::yield_now(),
-                Err(errno) => return Err(errno).context("waitpid"),
-            }
+        match tracee::wait(self.0, WaitPidFlag::empty())? {
+            WaitStatus::Stopped(_, signal) => Ok(Some(signal)),
+            WaitStatus::PtraceSyscall(_) | WaitStatus::PtraceEvent(..) => Ok(None),
+            status => Err(Error::new(format!("it didn't wait: {status:?}"))),
         }
     }
 }

@@ -5,6 +5,11 @@
 pub struct Placeholders(Vec<String>);
 
 impl Placeholders {
+    /// Whether the number has a name already.
+    pub fn has(&self, number: &str) -> bool {
+        self.0.iter().any(|known| known == number)
+    }
+
     /// Returns the number's name, the same one every time.
     pub fn name(&mut self, number: &str) -> String {
         let known = self.0.iter().position(|known| known == number);

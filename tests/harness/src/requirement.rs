@@ -44,7 +44,8 @@ impl Requirement {
                 Requirement::Caller(caller) => probe(caller, Probe::Pid),
                 Requirement::Procfs(caller) => probe(caller, Probe::Procfs),
                 Requirement::Inspect(caller) => inspect(caller),
-                Requirement::Tool(program) => find_tool(program),
+                Requirement::Tool(program) if is_in_path(program, SEARCH_PATH.as_ref()) => Ok(()),
+                Requirement::Tool(program) => Err(Error::new(format!("{program} isn't installed"))),
             };
             result.err().map(|error| error.to_string())
         });
@@ -83,11 +84,6 @@ fn inspect(caller: Caller) -> Result {
     let seen = fs::read_link(format!("/proc/{}/ns/pid", cat.id()));
     cat.wait().context("waitpid")?;
     seen.map(drop).context("look into another user's process without CAP_SYS_PTRACE")
-}
-
-fn find_tool(program: &str) -> Result {
-    let found = is_in_path(program, SEARCH_PATH.as_ref());
-    if found { Ok(()) } else { Err(Error::new(format!("{program} isn't installed"))) }
 }
 
 /// Looks for a program in the directories of `path`. It isn't started, because it may be what's broken.

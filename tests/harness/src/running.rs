@@ -108,6 +108,11 @@ impl Running {
         self.wait_at_most(Some(timeout))
     }
 
+    /// Does the same, but kills everything when the time of an answer has passed.
+    pub(crate) fn wait_for_answer(mut self) -> Result<Exit> {
+        self.wait_at_most(Some(self.answer_timeout))
+    }
+
     /// Says why the program gives no answer, if the helper killed it for its number of processes.
     pub(crate) fn explain(&self, error: Error) -> Error {
         let mut control = self.control.borrow_mut();

@@ -16,8 +16,10 @@ use crate::error::{Context, Error, Result};
 /// How the names of our directories begin, so that we never remove another program's.
 const PREFIX: &str = "init-course-";
 
-/// Where a temporary directory may be, the best place first. TMPDIR comes before all.
-const PLACES: [&str; 3] = ["/var/tmp", "/dev/shm", "/run"];
+/// Lists where a temporary directory may be, the best place first.
+fn places() -> impl Iterator<Item = PathBuf> {
+    [env::temp_dir(), "/var/tmp".into(), "/dev/shm".into(), "/run".into()].into_iter()
+}
 
 /// A directory that goes when the value goes. Its mode is 0755 whatever the umask is.
 ///
@@ -36,7 +38,7 @@ impl ScratchDir {
     /// No place will do; the message says why for each.
     pub fn new(prefix: &str) -> Result<Self> {
         let mut reasons = Vec::new();
-        for place in [env::temp_dir()].into_iter().chain(PLACES.map(PathBuf::from)) {
+        for place in places() {
             match unfit(&place) {
                 None => return ScratchDir::inside(&place, prefix),
                 Some(reason) => reasons.push(format!("{} {reason}", place.display())),
@@ -88,19 +90,21 @@ fn lock(path: &Path) -> Option<Flock<File>> {
 /// Removes the directories of processes that are gone. Every process does so before it creates its first one, and
 /// a supervisor's owner after it had to kill something.
 pub(crate) fn sweep() {
-    for place in [env::temp_dir()].into_iter().chain(PLACES.map(PathBuf::from)) {
-        sweep_place(&place);
-    }
+    places().for_each(|place| sweep_place(&place));
 }
 
 fn sweep_place(place: &Path) {
+    let user = geteuid();
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let path = entry.path();
         let ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
             && entry.metadata().is_ok_and(|metadata| {
-                let root = geteuid().is_root();
                 let uid = metadata.uid();
-                metadata.is_dir() && (uid == geteuid().as_raw() || root && uid == UNPRIVILEGED_UID)
+                // A process that mounted something there uses it, and locked what is below the mount.
+                let is_mount =
+                    fs::metadata(place).map_or(true, |place| place.dev() != metadata.dev());
+                let is_ours = uid == user.as_raw() || user.is_root() && uid == UNPRIVILEGED_UID;
+                metadata.is_dir() && is_ours && !is_mount
             });
         // The lock is held while we remove it.
         if ours && let Some(_lock) = lock(&path) {

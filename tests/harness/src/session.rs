@@ -17,8 +17,7 @@ use crate::supervisor::{Supervisor, pipes};
 enum Stderr {
     Captured,
     Merged,
-    Inherited,
-    Given(PipeWriter),
+    Given(Stdio),
 }
 
 /// A program that runs a shell, and holds still between two questions to it.
@@ -27,7 +26,6 @@ pub struct Session {
     input: Option<PipeWriter>,
     output: Output,
     errors: Option<Output>,
-    timeout: Duration,
     asked: u32,
 }
 
@@ -45,7 +43,7 @@ impl Session {
     /// # Errors
     /// No shell answers.
     pub fn start_inheriting_stderr(supervisor: Supervisor) -> Result<Self> {
-        Ok(Session::answering(supervisor, Stderr::Inherited)?.0)
+        Ok(Session::answering(supervisor, Stderr::Given(Stdio::inherit()))?.0)
     }
 
     /// Starts a shell whose standard error is part of the answers. Returns what came before the first question.
@@ -77,11 +75,10 @@ impl Session {
     /// # Errors
     /// It doesn't start.
     pub fn with_stderr(supervisor: Supervisor, writer: PipeWriter) -> Result<Self> {
-        Session::open(supervisor, Stderr::Given(writer))
+        Session::open(supervisor, Stderr::Given(writer.into()))
     }
 
     fn open(supervisor: Supervisor, stderr: Stderr) -> Result<Self> {
-        let timeout = supervisor.answer_timeout();
         let ((stdin, input), (stdout, to_stdout)) = (pipes()?, pipes()?);
         let (to_stderr, errors) = match stderr {
             Stderr::Captured => {
@@ -89,13 +86,12 @@ impl Session {
                 (to_stderr.into(), Some(errors))
             }
             Stderr::Merged => (to_stdout.try_clone().context("dup")?.into(), None),
-            Stderr::Inherited => (Stdio::inherit(), None),
-            Stderr::Given(writer) => (writer.into(), None),
+            Stderr::Given(stderr) => (stderr, None),
         };
         let running = supervisor.start(stdin.into(), to_stdout.into(), to_stderr)?;
         let output = Output::capture(stdout, running.stopper())?;
         let errors = errors.map(|errors| Output::capture(errors, running.stopper())).transpose()?;
-        Ok(Session { running, input: Some(input), output, errors, timeout, asked: 0 })
+        Ok(Session { running, input: Some(input), output, errors, asked: 0 })
     }
 
     /// Waits for the next line on standard output.
@@ -138,7 +134,7 @@ impl Session {
     }
 
     fn read_until(&self, end: &str, wanted: &str) -> Result<String> {
-        let read = self.output.read_until(end, wanted, self.timeout);
+        let read = self.output.read_until(end, wanted, self.running.answer_timeout);
         read.map_err(|error| self.running.explain(error))
     }
 
@@ -166,8 +162,8 @@ impl Session {
     /// # Errors
     /// It didn't exit in time, the supervisor failed, or there was too much output.
     pub fn wait(self) -> Result<(Exit, String)> {
-        let Session { running, input, errors, timeout, .. } = self;
-        let exit = running.wait_with_timeout(timeout)?;
+        let Session { running, input, errors, .. } = self;
+        let exit = running.wait_for_answer()?;
         drop(input);
         let errors = errors.map(Output::finish).transpose()?.unwrap_or_default();
         exit.within_limits("the program's exit", String::from_utf8_lossy(&errors).into_owned())

@@ -156,11 +156,8 @@ fn soak(config: &Config) -> Result<Outcome> {
 fn run_once(config: &Config, index: u32, directory: &Path, outcome: &Mutex<Outcome>) -> Result {
     let mut random =
         Rng::with_seed(config.seed ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let target = index.is_multiple_of(3).then(|| match random.u32(0..3) {
-        0 => Target::Run,
-        1 => Target::Init,
-        _ => Target::Both,
-    });
+    let targets = [Target::Run, Target::Init, Target::Both];
+    let target = index.is_multiple_of(3).then(|| targets[random.usize(..3)]);
     let moment = Duration::from_micros(random.u64(0..LATEST));
     // Half of the runs go without CAP_SYS_ADMIN, as those of an ordinary user do.
     let mut command = if random.bool() {
@@ -176,15 +173,12 @@ fn run_once(config: &Config, index: u32, directory: &Path, outcome: &Mutex<Outco
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.current_dir(directory).env("TMPDIR", directory);
     let mut child = command.spawn().context("start a run")?;
-    let killed = match target {
-        None => None,
-        Some(target) => {
-            // The random moment is the point, so there's no event to wait for.
-            thread::sleep(moment);
-            let target = if config.long.is_some() { target } else { Target::Run };
-            Some(kill_target(&child, target)?)
-        }
+    let kill = |target| {
+        // The random moment is the point, so there's no event to wait for.
+        thread::sleep(moment);
+        kill_target(&child, if config.long.is_some() { target } else { Target::Run })
     };
+    let killed = target.map(kill).transpose()?;
     let status = shell_status(child.wait().context("wait for a run")?);
     let allowed: &[i32] = match (killed, &config.long) {
         (None, _) => &[0],
@@ -214,21 +208,17 @@ fn kill_target(run: &Child, target: Target) -> Result<Target> {
     send(run, Signal::SIGSTOP)?;
     let events = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
     let stopped = matches!(waitid(Id::Pid(run), events), Ok(WaitStatus::Stopped(..)));
-    let init = if stopped { child_of(run) } else { None };
+    // Not /proc/PID/task/TID/children, which a kernel without CONFIG_PROC_CHILDREN lacks.
+    let below = if stopped { procfs::descendants(run.as_raw())? } else { Vec::new() };
+    let init = below.first();
     if let Some(init) = init {
-        send(init, Signal::SIGKILL)?;
+        send(Pid::from_raw(init.pid), Signal::SIGKILL)?;
     }
     if target == Target::Both || init.is_none() {
         send(run, Signal::SIGKILL)?;
     }
     send(run, Signal::SIGCONT)?;
     Ok(if init.is_some() { target } else { Target::Run })
-}
-
-fn child_of(pid: Pid) -> Option<Pid> {
-    // Not /proc/PID/task/TID/children, which a kernel without CONFIG_PROC_CHILDREN lacks.
-    let below = procfs::descendants(pid.as_raw()).ok()?;
-    below.first().map(|child| Pid::from_raw(child.pid))
 }
 
 /// Waits for the dying orphans of the runs. One that doesn't die is reported and killed.

@@ -266,7 +266,7 @@ impl Tracee {
     /// Returns why it stopped. None: it sleeps.
     fn wait_unless_asleep(&self) -> Result<Option<WaitStatus>> {
         loop {
-            match wait_with(self.pid, WaitPidFlag::WNOHANG)? {
+            match tracee::wait(self.pid, WaitPidFlag::WNOHANG)? {
                 WaitStatus::StillAlive => {}
                 status => return Ok(Some(status)),
             }
@@ -321,22 +321,5 @@ fn resume(pid: Pid, signal: Option<Signal>) -> Result {
 }
 
 fn wait(pid: Pid) -> Result<WaitStatus> {
-    wait_with(pid, WaitPidFlag::empty())
-}
-
-fn wait_with(pid: Pid, flags: WaitPidFlag) -> Result<WaitStatus> {
-    loop {
-        match waitpid(pid, Some(flags | WaitPidFlag::__WALL)) {
-            Err(Errno::EINTR) => {}
-            // nix has no name for a real-time signal. Without one we can't deliver it.
-            Err(Errno::EINVAL) => {
-                let state = Stat::of(pid.as_raw()).map(|stat| stat.state);
-                return Ok(match state {
-                    None | Some('Z') => WaitStatus::Signaled(pid, Signal::SIGKILL, false),
-                    _ => WaitStatus::PtraceEvent(pid, Signal::SIGTRAP, libc::PTRACE_EVENT_STOP),
-                });
-            }
-            result => return result.context("waitpid"),
-        }
-    }
+    tracee::wait(pid, WaitPidFlag::empty())
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind::AddrInUse;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -30,6 +31,8 @@ use crate::running::{GRACE, Reports, Running};
 pub struct Supervisor {
     helper: Result<Command>,
     options: Vec<OsString>,
+    wrapper: Vec<OsString>,
+    program: OsString,
     argv: Vec<OsString>,
     timeout: Option<Duration>,
     answer_timeout: Duration,
@@ -60,11 +63,15 @@ impl Supervisor {
         });
         let mut argv = vec![OsString::from(name)];
         argv.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
-        let timeout = Some(4 * environment.timeout());
-        let answer_timeout = environment.timeout();
-        let mut supervisor =
-            Supervisor { helper, options: Vec::new(), argv, timeout, answer_timeout };
-        supervisor.option("program", program);
+        let mut supervisor = Supervisor {
+            helper,
+            options: Vec::new(),
+            wrapper: Vec::new(),
+            program: program.into(),
+            argv,
+            timeout: Some(4 * environment.timeout()),
+            answer_timeout: environment.timeout(),
+        };
         if let Some(uid) = environment.uid() {
             supervisor.option("user", uid.to_string());
         }
@@ -91,9 +98,7 @@ impl Supervisor {
     /// Runs it behind a command line that ends by starting the words after its own.
     #[must_use]
     pub fn wrapped_by<S: AsRef<OsStr>>(mut self, words: &[S]) -> Self {
-        for word in words {
-            self.option("wrapped-by", word);
-        }
+        self.wrapper.extend(words.iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
@@ -150,11 +155,6 @@ impl Supervisor {
         self
     }
 
-    /// Returns how long an answer may take.
-    pub(crate) fn answer_timeout(&self) -> Duration {
-        self.answer_timeout
-    }
-
     /// Returns the command line as a reader would type it.
     pub fn command_line(&self) -> String {
         let words: Vec<_> = self.argv.iter().map(|word| word.to_string_lossy()).collect();
@@ -175,7 +175,11 @@ impl Supervisor {
         if is_ours() {
             self.options.push("alone=".into());
         }
-        helper.args(&self.options).arg("--").args(&self.argv);
+        if let Some(wrapper) = self.wrapper.first().cloned() {
+            self.argv[0] = mem::replace(&mut self.program, wrapper);
+        }
+        helper.args(&self.options).arg("--").arg(&self.program);
+        helper.args(&self.wrapper).args(&self.argv);
         let child = helper.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
         let mut running = Running {
             helper: child.context("start the helper")?,
@@ -209,8 +213,20 @@ impl Supervisor {
     /// # Errors
     /// It doesn't start, doesn't exit in time, or prints too much.
     pub fn output(self) -> Result<Captured> {
+        self.capture(false)
+    }
+
+    /// Does the same, with standard error as part of standard output.
+    pub(crate) fn merged_output(self) -> Result<Captured> {
+        self.capture(true)
+    }
+
+    fn capture(self, merged: bool) -> Result<Captured> {
         let wanted = self.command_line();
-        let ((stdout, to_stdout), (stderr, to_stderr)) = (pipes()?, pipes()?);
+        let ((stdout, to_stdout), (stderr, mut to_stderr)) = (pipes()?, pipes()?);
+        if merged {
+            to_stderr = to_stdout.try_clone().context("dup")?;
+        }
         let running = self.start(Stdio::null(), to_stdout.into(), to_stderr.into())?;
         let stdout = Output::capture(stdout, running.stopper())?;
         let stderr = Output::capture(stderr, running.stopper())?;

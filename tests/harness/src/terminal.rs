@@ -6,7 +6,6 @@ use std::ops::Deref;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use nix::fcntl::{OFlag, open};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
@@ -24,7 +23,6 @@ pub struct Terminal {
     /// The side of the keyboard and the screen.
     master: File,
     output: Output,
-    timeout: Duration,
 }
 
 impl Terminal {
@@ -33,7 +31,6 @@ impl Terminal {
     /// # Errors
     /// There's no pseudo-terminal to be had, or the program doesn't start.
     pub fn start(supervisor: Supervisor) -> Result<Self> {
-        let timeout = supervisor.answer_timeout();
         // CLOEXEC, because other tests start programs at the same time.
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let master = posix_openpt(flags).context("posix_openpt")?;
@@ -48,7 +45,7 @@ impl Terminal {
         let running = supervisor.start(Stdio::null(), Stdio::null(), Stdio::null())?;
         drop(slave);
         let output = Output::capture(master.try_clone().context("dup")?, running.stopper())?;
-        Ok(Terminal { running, master, output, timeout })
+        Ok(Terminal { running, master, output })
     }
 
     /// Presses keys: `"ls\r"`, or `"\u{3}"` for Ctrl-C.
@@ -65,7 +62,7 @@ impl Terminal {
     /// It doesn't come in time.
     pub fn expect(&mut self, text: &str) -> Result<String> {
         let wanted = format!("{text:?} on the terminal");
-        let read = self.output.read_until(text, &wanted, self.timeout);
+        let read = self.output.read_until(text, &wanted, self.running.answer_timeout);
         read.map_err(|error| self.running.explain(error))
     }
 
@@ -74,8 +71,8 @@ impl Terminal {
     /// # Errors
     /// It didn't exit in time, the supervisor failed, or there was too much output.
     pub fn end(self) -> Result<(Exit, String)> {
-        let Terminal { running, master, output, timeout } = self;
-        let exit = running.wait_with_timeout(timeout)?;
+        let Terminal { running, master, output } = self;
+        let exit = running.wait_for_answer()?;
         drop(master);
         let rest = output.finish()?;
         exit.within_limits("the program's exit", String::from_utf8_lossy(&rest).into_owned())

@@ -5,11 +5,15 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::error::{Context, Result};
+use crate::procfs::Stat;
 
 /// The longest string or list that is read from a process's memory, in bytes and in words.
 const LONGEST: usize = 4096;
@@ -51,6 +55,24 @@ pub(crate) fn registers(pid: Pid) -> Result<(SystemCall, i64)> {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) fn registers(_: Pid) -> Result<(SystemCall, i64)> {
     Err(crate::error::Error::new("slow motion knows the registers of x86-64 and aarch64 only"))
+}
+
+/// Waits until a process stops or dies. With WNOHANG, it may do neither.
+pub(crate) fn wait(pid: Pid, flags: WaitPidFlag) -> Result<WaitStatus> {
+    loop {
+        match waitpid(pid, Some(flags | WaitPidFlag::__WALL)) {
+            Err(Errno::EINTR) => {}
+            // nix has no name for a real-time signal. Without one we can't deliver it.
+            Err(Errno::EINVAL) => {
+                let state = Stat::of(pid.as_raw()).map(|stat| stat.state);
+                return Ok(match state {
+                    None | Some('Z') => WaitStatus::Signaled(pid, Signal::SIGKILL, false),
+                    _ => WaitStatus::PtraceEvent(pid, Signal::SIGTRAP, libc::PTRACE_EVENT_STOP),
+                });
+            }
+            result => return result.context("waitpid"),
+        }
+    }
 }
 
 /// Whether a call can last until another process does something.

@@ -1,16 +1,15 @@
 //! What a reader would type and see.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use regex_lite::{Captures, Match, Regex};
 
-use crate::error::{Context, Error, Result};
-use crate::exit::Exit;
-use crate::output::Output;
+use crate::error::{Error, Result};
+use crate::exit::{Captured, Exit};
 use crate::placeholders::Placeholders;
 use crate::session::Session;
-use crate::supervisor::{Supervisor, pipes};
+use crate::supervisor::Supervisor;
 
 /// Command lines, what they printed on both streams, in order, and every exit status that isn't 0.
 #[derive(Clone, Debug)]
@@ -44,13 +43,8 @@ impl Transcript {
     /// It doesn't start or exit.
     pub fn run_with_exit(supervisor: Supervisor) -> Result<(Self, Exit)> {
         let line = supervisor.command_line();
-        let (reader, writer) = pipes()?;
-        let again = writer.try_clone().context("dup")?;
-        let running = supervisor.start(Stdio::null(), writer.into(), again.into())?;
-        let output = Output::capture(reader, running.stopper())?;
-        let exit = running.wait()?;
-        let printed = String::from_utf8_lossy(&output.finish()?).into_owned();
-        let (exit, printed) = exit.within_limits(&line, printed)?;
+        let Captured { stdout, exit, .. } = supervisor.merged_output()?;
+        let printed = String::from_utf8_lossy(&stdout).into_owned();
         let status = exit.status;
         let text = format!("$ {line}\n{printed}{}", status_line(status));
         Ok((Transcript { text, printed, status }, exit))

@@ -6,14 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use harness::{Program, Requirement};
 use nix::sys::signal::Signal;
 
-use super::result::{CheckResult, During, RunOutput, command_line, ensure};
-
-fn run<S: AsRef<OsStr>>(
-    program: &Program,
-    args: impl IntoIterator<Item = S>,
-) -> CheckResult<RunOutput> {
-    RunOutput::of_program(program, args)
-}
+use super::result::{CheckResult, During, RunOutput, command_line, ensure, run, run_script};
 
 /// Prints `run PID: N`, `init PID: 1` and the first command, on standard error and nowhere else.
 pub(super) fn run_and_init_report_their_pids(program: &Program) -> CheckResult {
@@ -28,13 +21,13 @@ pub(super) fn run_and_init_report_their_pids(program: &Program) -> CheckResult {
 /// Passes on 0, 7 and 255, and what a shell makes of a signal.
 pub(super) fn passes_on_exit_status(program: &Program) -> CheckResult {
     for status in [0, 7, 255] {
-        run(program, ["run", "sh", "-c", &format!("exit {status}")])?.has_status(status)?;
+        run_script(program, &format!("exit {status}"))?.has_status(status)?;
     }
     // The shell that kills itself isn't PID 1, which the kernel would protect.
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGSEGV] {
         let signal = signal as i32;
         let line = format!("sh -c 'kill -{signal} $$'; exit $?");
-        run(program, ["run", "sh", "-c", &line])?.has_status(128 + signal)?;
+        run_script(program, &line)?.has_status(128 + signal)?;
     }
     Ok(())
 }
@@ -65,7 +58,7 @@ pub(super) fn usage_error_exits_2(program: &Program) -> CheckResult {
         run(program, args)?.has_status(2)?.has_in_stderr("Usage: ")?;
     }
     let help = run(program, ["--help"])?.has_status(0)?;
-    let text = String::from_utf8_lossy(&help.stdout);
+    let text = help.text();
     let warns = text.contains("Only `run` may use this subcommand");
     ensure(warns, &help.command, "a warning that only `run` may start `init`", text.clone())
 }
@@ -73,7 +66,7 @@ pub(super) fn usage_error_exits_2(program: &Program) -> CheckResult {
 /// Passes on spaces, empty words, leading dashes and bytes that aren't UTF-8.
 pub(super) fn arguments_arrive_byte_for_byte(program: &Program) -> CheckResult {
     ensure_passes_on_arguments(program, "run")?;
-    run(program, ["run", "sh", "-c", "echo \"a  b\""])?.has_stdout(b"a  b\n")?;
+    run_script(program, "echo \"a  b\"")?.has_stdout(b"a  b\n")?;
     // Commands with a dash in front, and one whose name is the end of our options.
     for odd in ["-odd", "--", "--help"] {
         let expected = format!("exec {odd}: No such file");
@@ -140,7 +133,7 @@ pub(super) fn ensure_inherits_unchanged(program: &Program, subcommand: &str) -> 
     let shell = program.script(&script).env("ODD", "a  b");
     let command = format!("{} {subcommand} sh -c {question:?}", program.name());
     let output = RunOutput::of(&command, shell)?;
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = output.text();
     let (before, after) = printed.split_once("--\n").unwrap_or((&printed, ""));
     for line in ["0027\n", "\nODD=a  b\n", "\n/etc\n"] {
         ensure(before.contains(line), "the same without the step", line, before)?;
@@ -154,9 +147,9 @@ pub(super) fn ensure_inherits_unchanged(program: &Program, subcommand: &str) -> 
     let args = [subcommand, "grep", "^SigBlk", "/proc/self/status"];
     let command = format!("{}, with SIGUSR2 blocked", command_line(program, &args));
     let output = RunOutput::of(&command, program.supervise(args).blocking(Signal::SIGUSR2))?;
-    let printed = String::from_utf8_lossy(&output.stdout);
+    let printed = output.text();
     let mask = printed.trim_end().strip_prefix("SigBlk:\t");
-    let blocked = mask.map_or(printed.clone().into_owned(), names);
+    let blocked = mask.map_or(printed.clone(), names);
     ensure(blocked == "SIGUSR2", command, "blocked: SIGUSR2", format!("blocked: {blocked}"))
 }
 

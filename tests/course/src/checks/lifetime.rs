@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::geteuid;
 
-use super::result::{CheckResult, During, RunOutput, ensure, ensure_clean, ensure_exits, send};
+use super::result::{CheckResult, During, ensure, ensure_clean, ensure_exits, run, send};
 
 /// Runs `init` where `run` didn't start it. It has to give the reason, and touch nothing.
 fn ensure_refuses(program: &Program, supervisor: Supervisor, reason: &str) -> CheckResult {
@@ -47,7 +47,7 @@ pub(super) fn init_refuses_other_parents(program: &Program) -> CheckResult {
         return Ok(());
     }
     // An `init` that refuses every parent doesn't count.
-    RunOutput::of_program(program, ["run", "true"])?.has_status(0)?;
+    run(program, ["run", "true"])?.has_status(0)?;
     let reason = "our parent isn't run";
     // A PID namespace with its own /proc, as a container engine creates it.
     let engine = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];

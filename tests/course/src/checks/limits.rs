@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use harness::{Caller, Program, Requirement, Restriction};
 
-use super::result::{CheckResult, During, RunOutput, ensure};
+use super::result::{CheckResult, During, RunOutput, ensure, run, run_script};
 
 /// What runc masks by default, and what it makes read-only.
 const MASKED: &str = "/proc/acpi /proc/asound /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list \
@@ -16,9 +16,9 @@ const READ_ONLY: &str = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trig
 fn starts_at_zero(program: &Program, before: &[&str]) -> CheckResult {
     let args = [before, &["run", "cut", "-d.", "-f1", "/proc/uptime"]].concat();
     let start = Instant::now();
-    let output = RunOutput::of_program(program, args)?.has_status(0)?;
+    let output = run(program, args)?.has_status(0)?;
     let limit = start.elapsed().as_secs() + 1;
-    let shown = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let shown = output.text().trim().to_owned();
     let passed = shown.parse().is_ok_and(|uptime: u64| uptime <= limit);
     ensure(passed, output.command, format!("at most {limit} seconds"), shown)
 }
@@ -37,8 +37,8 @@ pub(super) fn clock_of_nested_container_starts_at_zero(program: &Program) -> Che
 fn each_path_is(program: &Program, paths: &str, expected: &str, script: &str) -> CheckResult {
     let script =
         format!("for path in {paths}; do [ ! -e $path ] || {{ {script}; }}; done; echo checked");
-    let output = RunOutput::of_program(program, ["run", "sh", "-c", &script])?.has_status(0)?;
-    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let output = run_script(program, &script)?.has_status(0)?;
+    let shown = output.text();
     let command =
         format!("{} run ls -l PATH, for the paths that runc masks or protects", program.name());
     let others = shown.strip_suffix("checked\n");

@@ -2,7 +2,7 @@
 
 use harness::{Caller, Program, Requirement};
 
-use super::result::{CheckResult, During, RunOutput, command_line, ensure};
+use super::result::{CheckResult, During, RunOutput, command_line, ensure, run, run_script};
 
 /// With CAP_SYS_ADMIN, here as root of a user namespace, the command is in a new PID namespace.
 pub(super) fn root_gets_a_pid_namespace(program: &Program) -> CheckResult {
@@ -19,7 +19,7 @@ pub(super) fn ordinary_user_is_root_inside(program: &Program) -> CheckResult {
     }
     ensure_new_namespace(program, "pid", &[])?;
     let script = "id -u; id -g; cat /proc/self/setgroups";
-    let output = RunOutput::of_program(program, ["run", "sh", "-c", script])?;
+    let output = run_script(program, script)?;
     output.has_status(0)?.has_stdout(b"0\n0\ndeny\n")?;
     Ok(())
 }
@@ -28,7 +28,7 @@ pub(super) fn ordinary_user_is_root_inside(program: &Program) -> CheckResult {
 pub(super) fn command_is_pid_1(program: &Program) -> CheckResult {
     // `init` was there before, or there is nothing that the command could have replaced.
     let script = ["run", "sh", "-c", "echo $$ $PPID"];
-    let output = RunOutput::of_program(program, script)?.has_stdout(b"1 0\n")?;
+    let output = run(program, script)?.has_stdout(b"1 0\n")?;
     output.has_in_stderr("init PID: 1\n")?;
     let args = ["run", "--ti", "/bin/sh"];
     let command = command_line(program, &args);
@@ -49,7 +49,7 @@ pub(super) fn ensure_new_namespace(
     let shell = program.script(&script);
     let command = format!("{} run readlink {link}", program.name());
     let output = RunOutput::of(&command, shell.wrapped_by(wrapped_by))?.has_status(0)?;
-    let links = String::from_utf8_lossy(&output.stdout).into_owned();
+    let links = output.text();
     let (outside, inside) = links.split_once('\n').unwrap_or_default();
     let expected = format!("another namespace than {outside}, which is the one outside");
     ensure(inside.starts_with(kind) && inside.trim_end() != outside, command, expected, inside)

@@ -3,7 +3,9 @@
 use harness::{Program, Transcript};
 
 use super::pid_namespace::ensure_new_namespace;
-use super::result::{CheckResult, During, RunOutput, command_line, ensure, ensure_clean, prints};
+use super::result::{
+    CheckResult, During, RunOutput, command_line, ensure, ensure_clean, prints, run,
+};
 
 /// The command is in a new mount namespace.
 pub(super) fn command_has_its_own_mounts(program: &Program) -> CheckResult {
@@ -17,7 +19,7 @@ pub(super) fn mounts_are_private(program: &Program) -> CheckResult {
     let command = format!("{} run cat /proc/self/mountinfo, if `/` is shared", program.name());
     let output =
         RunOutput::of(&command, program.supervise(args).on_scratch_host())?.has_status(0)?;
-    let found = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = output.text();
     let expected =
         "no mount with `shared:` (it propagates to the host) or `master:` (from the host)";
     ensure(found.is_empty(), command, expected, found)
@@ -26,9 +28,9 @@ pub(super) fn mounts_are_private(program: &Program) -> CheckResult {
 /// The container sees its own processes and no others.
 pub(super) fn ps_shows_only_the_container(program: &Program) -> CheckResult {
     // No arguments, because a wrong answer would show other people's.
-    let output = RunOutput::of_program(program, ["run", "ps", "-e", "-o", "pid=,comm="])?;
+    let output = run(program, ["run", "ps", "-e", "-o", "pid=,comm="])?;
     // The column is as wide as the kernel's highest PID.
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = output.text();
     let lines: Vec<_> = text.trim().lines().map(str::trim).collect();
     let actual = format!("standard output: {}", lines.join("\n"));
     ensure(lines == ["1 ps"], output.command, "standard output: 1 ps", actual)

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use harness::{Process, ProcessTree, Program};
 
-use super::result::{CheckFailure, CheckResult, During, RunOutput, command_line, prints};
+use super::result::{
+    CheckFailure, CheckResult, During, RunOutput, command_line, prints, run, run_script,
+};
 
 /// `init` stays, and the command has a parent in the container.
 pub(super) fn command_is_child_of_init(program: &Program) -> CheckResult {
@@ -16,13 +18,13 @@ pub(super) fn command_is_child_of_init(program: &Program) -> CheckResult {
 /// The container doesn't outlive the command, and an orphan doesn't outlive the container.
 pub(super) fn command_exit_ends_container(program: &Program) -> CheckResult {
     let args = ["run", "sh", "-c", "(sleep 1000 &); exit 7"];
-    RunOutput::of_program(program, args)?.has_status(7)?;
+    run(program, args)?.has_status(7)?;
     Ok(())
 }
 
 /// 128 plus the signal's number, even if nix has no name for the signal.
 pub(super) fn command_killed_by_signal_34_exits_162(program: &Program) -> CheckResult {
-    RunOutput::of_program(program, ["run", "sh", "-c", "kill -34 $$"])?.has_status(162)?;
+    run_script(program, "kill -34 $$")?.has_status(162)?;
     Ok(())
 }
 
@@ -34,9 +36,7 @@ fn is_reaped(program: &Program, orphan: &str) -> CheckResult {
          while kill -0 $pid 2>/dev/null && [ $n -lt 100 ]; do sleep 0.02; n=$((n+1)); done; \
          kill -0 $pid 2>/dev/null && echo still a zombie || echo reaped by $PPID; exit 7"
     );
-    RunOutput::of_program(program, ["run", "sh", "-c", &script])?
-        .has_stdout(b"reaped by 1\n")?
-        .has_status(7)?;
+    run_script(program, &script)?.has_stdout(b"reaped by 1\n")?.has_status(7)?;
     Ok(())
 }
 
@@ -95,9 +95,7 @@ fn keeps_status(program: &Program, signal: &str) -> CheckResult {
         "echo child of $PPID; n=0; while [ $n -lt 100 ]; do (sleep 1000 &); n=$((n+1)); done; \
          kill -{signal} -1; exit 42"
     );
-    RunOutput::of_program(program, ["run", "sh", "-c", &script])?
-        .has_stdout(b"child of 1\n")?
-        .has_status(42)?;
+    run_script(program, &script)?.has_stdout(b"child of 1\n")?.has_status(42)?;
     Ok(())
 }
 

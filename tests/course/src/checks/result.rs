@@ -120,57 +120,45 @@ impl RunOutput {
         })
     }
 
-    /// Runs `program arg…`.
-    pub(crate) fn of_program<S: AsRef<OsStr>>(
-        program: &Program,
-        args: impl IntoIterator<Item = S>,
-    ) -> CheckResult<Self> {
-        let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
-        let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-        let words: Vec<_> = words.iter().map(|word| &**word).collect();
-        RunOutput::of(command_line(program, &words), program.supervise(&args))
+    /// Returns what came on standard output.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
     pub(crate) fn has_status(self, expected: i32) -> CheckResult<Self> {
         let status = shell_status(self.exit_status);
         let actual = format!("exit status {status}{}", self.and_stderr());
-        ensure(status == expected, &self.command, format!("exit status {expected}"), actual)?;
-        Ok(self)
+        let wanted = format!("exit status {expected}");
+        ensure(status == expected, &self.command, wanted, actual).map(|()| self)
     }
 
     /// Tells 137 from a death by SIGKILL, which a shell doesn't.
     pub(crate) fn has_exited_with(self, expected: i32) -> CheckResult<Self> {
-        let actual = format!("{}; {}", self.exit_status, self.stderr);
         let exited = self.exit_status.code() == Some(expected);
-        ensure(exited, &self.command, format!("exit status: {expected}"), actual)?;
-        Ok(self)
+        self.has_ended(exited, format!("exit status: {expected}"))
     }
 
     pub(crate) fn was_killed_by(self, expected: i32) -> CheckResult<Self> {
-        let actual = format!("{}; {}", self.exit_status, self.stderr);
         let killed = self.exit_status.signal() == Some(expected);
-        ensure(
-            killed,
-            &self.command,
-            format!("the process is killed by signal {expected}"),
-            actual,
-        )?;
-        Ok(self)
+        self.has_ended(killed, format!("the process is killed by signal {expected}"))
+    }
+
+    fn has_ended(self, as_wanted: bool, wanted: String) -> CheckResult<Self> {
+        let actual = format!("{}; {}", self.exit_status, self.stderr);
+        ensure(as_wanted, &self.command, wanted, actual).map(|()| self)
     }
 
     pub(crate) fn has_stdout(self, expected: &[u8]) -> CheckResult<Self> {
-        let text = expected.escape_ascii();
+        let wanted = format!("standard output: {}", expected.escape_ascii());
         let stderr = if self.stdout.is_empty() { self.and_stderr() } else { String::new() };
         let actual = format!("standard output: {}{stderr}", self.stdout.escape_ascii());
-        ensure(self.stdout == expected, &self.command, format!("standard output: {text}"), actual)?;
-        Ok(self)
+        ensure(self.stdout == expected, &self.command, wanted, actual).map(|()| self)
     }
 
     pub(crate) fn has_in_stderr(self, expected: &str) -> CheckResult<Self> {
         let found = self.stderr.contains(expected);
         let wanted = format!("standard error contains: {expected}");
-        ensure(found, &self.command, wanted, &self.stderr)?;
-        Ok(self)
+        ensure(found, &self.command, wanted, &self.stderr).map(|()| self)
     }
 
     /// Standard error often says why something is missing.
@@ -178,6 +166,22 @@ impl RunOutput {
         let stderr = self.stderr.trim_end();
         if stderr.is_empty() { String::new() } else { format!("\nstandard error: {stderr}") }
     }
+}
+
+/// Runs `program arg…` to its end.
+pub(super) fn run<S: AsRef<OsStr>>(
+    program: &Program,
+    args: impl IntoIterator<Item = S>,
+) -> CheckResult<RunOutput> {
+    let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let words: Vec<_> = words.iter().map(|word| &**word).collect();
+    RunOutput::of(command_line(program, &words), program.supervise(&args))
+}
+
+/// Runs a shell script in the container.
+pub(super) fn run_script(program: &Program, script: &str) -> CheckResult<RunOutput> {
+    run(program, ["run", "sh", "-c", script])
 }
 
 /// Returns the command line as a learner would type it, with quotes where a shell needs them.
@@ -193,7 +197,5 @@ pub(super) fn command_line(program: &Program, args: &[&str]) -> String {
 
 /// Runs a command in the container, and compares its standard output.
 pub(super) fn prints(program: &Program, command: &[&str], expected: &str) -> CheckResult {
-    RunOutput::of_program(program, [&["run"], command].concat())?
-        .has_stdout(expected.as_bytes())?;
-    Ok(())
+    run(program, [&["run"], command].concat())?.has_stdout(expected.as_bytes()).map(drop)
 }

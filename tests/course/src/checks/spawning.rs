@@ -5,13 +5,9 @@ use harness::Program;
 use super::command_line::{
     ensure_inherits_unchanged, ensure_names_exec_failure, ensure_passes_on_arguments,
 };
-use super::result::{CheckResult, During, RunOutput, ensure, ensure_clean};
+use super::result::{CheckResult, During, ensure, ensure_clean, run};
 
 const SUBCOMMANDS: [&str; 2] = ["command", "exec"];
-
-fn run(program: &Program, args: &[&str]) -> CheckResult<RunOutput> {
-    RunOutput::of_program(program, args)
-}
 
 /// Looks at the processes while a shell runs: how many there are, and the shell's PID and parent.
 fn shell(program: &Program, subcommand: &str, processes: usize, expected: &str) -> CheckResult {
@@ -36,11 +32,11 @@ pub(super) fn command_starts_a_child(program: &Program) -> CheckResult {
 /// `command` waits, and exits with the child's status, or with 128+N if signal N killed the child.
 pub(super) fn command_passes_on_exit_status(program: &Program) -> CheckResult {
     for status in [0, 7, 255] {
-        run(program, &["command", "sh", "-c", &format!("exit {status}")])?.has_status(status)?;
+        run(program, ["command", "sh", "-c", &format!("exit {status}")])?.has_status(status)?;
     }
     for signal in [9, 11, 15] {
         let script = format!("kill -{signal} $$");
-        run(program, &["command", "sh", "-c", &script])?.has_exited_with(128 + signal)?;
+        run(program, ["command", "sh", "-c", &script])?.has_exited_with(128 + signal)?;
     }
     Ok(())
 }
@@ -48,8 +44,8 @@ pub(super) fn command_passes_on_exit_status(program: &Program) -> CheckResult {
 /// `exec` needs one process only, and its caller learns directly how that ends.
 pub(super) fn exec_becomes_the_program(program: &Program) -> CheckResult {
     shell(program, "exec", 1, "one process, which is the shell")?;
-    run(program, &["exec", "sh", "-c", "exit 7"])?.has_exited_with(7)?;
-    run(program, &["exec", "sh", "-c", "kill -9 $$"])?.was_killed_by(9)?;
+    run(program, ["exec", "sh", "-c", "exit 7"])?.has_exited_with(7)?;
+    run(program, ["exec", "sh", "-c", "kill -9 $$"])?.was_killed_by(9)?;
     Ok(())
 }
 
@@ -62,7 +58,7 @@ pub(super) fn failed_start_exits_126_or_127(program: &Program) -> CheckResult {
 pub(super) fn program_gets_its_arguments(program: &Program) -> CheckResult {
     for subcommand in SUBCOMMANDS {
         ensure_passes_on_arguments(program, subcommand)?;
-        run(program, &[subcommand, "--", "-odd"])?.has_status(127)?;
+        run(program, [subcommand, "--", "-odd"])?.has_status(127)?;
     }
     Ok(())
 }

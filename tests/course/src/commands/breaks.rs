@@ -19,7 +19,7 @@ use crate::workspace::root;
 ///
 /// # Errors
 /// There's no such break, or the step doesn't build or answer.
-pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
+pub fn break_step(step: &Step, name: Option<&str>) -> Result {
     let patches = Patch::all(step, PatchKind::Break)?;
     let Some(name) = name else {
         for patch in &patches {
@@ -32,7 +32,7 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
         let first = patches.first().map_or("NAME", |patch| &patch.name);
         let recipe = step.recipe("break");
         print_next(format!("pick one, predict what happens, and see: {recipe} {first}"))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     };
     let names: Vec<_> = patches.iter().map(|patch| patch.name.as_str()).collect();
     let patch = patches.iter().find(|patch| patch.name == name).ok_or_else(|| {
@@ -52,7 +52,7 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result<ExitCode> {
     if patches.len() > 1 {
         print_next(format!("{}, which lists more", step.recipe("break")))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Runs the tests that apply each break and see which tests fail.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, value_parser};
 use harness::Result;
 use serde_json::json;
 
@@ -34,7 +34,7 @@ pub struct Check {
     #[arg(long, short)]
     pub verbose: bool,
     /// Wait this many seconds for an answer [default: 5, or more on a slow machine]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=86_400))]
     pub timeout: Option<u64>,
 }
 

@@ -1,7 +1,5 @@
 //! The command that helps with a check.
 
-use std::process::ExitCode;
-
 use clap::Args;
 use harness::{Error, Result};
 
@@ -28,7 +26,7 @@ pub struct Hint {
 ///
 /// # Errors
 /// There's nothing to grade, or it doesn't compile.
-pub fn hint(options: &Hint) -> Result<ExitCode> {
+pub fn hint(options: &Hint) -> Result {
     let Hint { step, name, all } = options;
     let check = match name {
         Some(name) => Some(the_one(step, name)?),
@@ -42,7 +40,7 @@ pub fn hint(options: &Hint) -> Result<ExitCode> {
             texts.try_for_each(|text| print(format!("\n{text}")))?;
         }
         print_next(done::message(step)?.1)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     };
     let total = hints::for_check(check.name).len();
     let count = if *all { total } else { hints::next(step, check)? };
@@ -52,8 +50,7 @@ pub fn hint(options: &Hint) -> Result<ExitCode> {
     }
     let then = format!("change your code, then run {} {}", step.recipe("check"), check.name);
     let last = count == total;
-    print_next(if last { format!("{then}, or see {}", step.recipe("solution")) } else { then })?;
-    Ok(ExitCode::SUCCESS)
+    print_next(if last { format!("{then}, or see {}", step.recipe("solution")) } else { then })
 }
 
 /// Returns the one check that the name matches.

@@ -16,19 +16,18 @@ use crate::{diff as diffs, doctor as doctors};
 ///
 /// # Errors
 /// They can't be read.
-pub fn list() -> Result<ExitCode> {
+pub fn list() -> Result {
     for step in Step::all()? {
         print(format!("{}  {}\n", step.label(), step.name.replace('-', " ")))?;
     }
-    suggest(format!("{} tree 01", called_as()))?;
-    Ok(ExitCode::SUCCESS)
+    suggest(format!("{} tree 01", called_as()))
 }
 
 /// Starts a step that ends up in a shell, and shows its process tree.
 ///
 /// # Errors
 /// It doesn't build or start, or no shell answers.
-pub fn tree(step: &Step, args: Vec<OsString>) -> Result<ExitCode> {
+pub fn tree(step: &Step, args: Vec<OsString>) -> Result {
     let words = |shell: &[&str]| shell.iter().map(OsString::from).collect();
     let mut lines: Vec<Vec<OsString>> = step.shells().iter().map(|shell| words(shell)).collect();
     if !args.is_empty() {
@@ -46,18 +45,16 @@ pub fn tree(step: &Step, args: Vec<OsString>) -> Result<ExitCode> {
         session.end()?;
         print(tree)?;
     }
-    suggest(step.recipe("slow"))?;
-    Ok(ExitCode::SUCCESS)
+    suggest(step.recipe("slow"))
 }
 
 /// Shows what a step adds to another one.
 ///
 /// # Errors
 /// The sources can't be read.
-pub fn diff(old: &Step, new: &Step) -> Result<ExitCode> {
+pub fn diff(old: &Step, new: &Step) -> Result {
     print(diffs::paint(&diffs::between_steps(old, new)?))?;
-    suggest(new.recipe("slow"))?;
-    Ok(ExitCode::SUCCESS)
+    suggest(new.recipe("slow"))
 }
 
 /// Says what this machine can do for the course.
@@ -77,7 +74,7 @@ pub fn doctor(json: bool) -> Result<ExitCode> {
 ///
 /// # Errors
 /// A step doesn't build or start.
-pub fn memory() -> Result<ExitCode> {
+pub fn memory() -> Result {
     let mut text = format!("{:<24}{:<8}{:>8}{:>10}\n", "", "", "PSS KiB", "private");
     for step in Step::all()?.into_iter().filter(Step::mounts_procfs) {
         let build = Build::bin(&root()?, Some(&step.package()), &step.bin());
@@ -93,8 +90,7 @@ pub fn memory() -> Result<ExitCode> {
             text += &format!("{:<24}{name:<8}{proportional:>8}{private:>10}\n", step.to_string());
         }
     }
-    print(text)?;
-    Ok(ExitCode::SUCCESS)
+    print(text)
 }
 
 /// Weighs every process but the command itself.

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, value_parser};
 use harness::{
     Context, Environment, Error, Requirement, Result, Supervisor, exit_code, helper_path, pass_on,
 };
@@ -100,10 +100,10 @@ pub struct Soak {
     /// Step to soak: 02, 2, or 02-init-pid1 [default: every step]
     pub step: Option<Step>,
     /// Run each step this many times
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = value_parser!(u32).range(1..))]
     pub runs: u32,
     /// Run this many at a time
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = value_parser!(u32).range(1..=1000))]
     pub jobs: u32,
     /// Repeat the kills of the run with this seed [default: random]
     #[arg(long)]

@@ -55,7 +55,7 @@ pub fn slow(options: &Slow) -> Result<ExitCode> {
     with_cleanup(Containment::None, || play(options))
 }
 
-fn play(options: &Slow) -> Result<ExitCode> {
+fn play(options: &Slow) -> Result {
     let step = &options.step;
     let program = match &options.bin {
         Some(program) => super::work::executable(&typed_path(program))?,
@@ -94,7 +94,7 @@ fn play(options: &Slow) -> Result<ExitCode> {
         }
         None => {}
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Prints each frame as soon as it's there.

@@ -1,7 +1,5 @@
 //! The command that begins a learner's own version of a step.
 
-use std::process::ExitCode;
-
 use clap::Args;
 use harness::Result;
 
@@ -28,7 +26,7 @@ pub struct Start {
 ///
 /// # Errors
 /// There's none, or something is there already.
-pub fn start(options: &Start) -> Result<ExitCode> {
+pub fn start(options: &Start) -> Result {
     let Start { step, again, from_mine } = options;
     let directory = step.work_dir()?;
     let begin = if *from_mine { Begin::WithMine } else { Begin::WithStarter };
@@ -50,6 +48,5 @@ pub fn start(options: &Start) -> Result<ExitCode> {
         (Some(place), _) => format!("open {place}, the first TODO, and run {watch}"),
         (None, _) => watch,
     };
-    print_next(next)?;
-    Ok(ExitCode::SUCCESS)
+    print_next(next)
 }

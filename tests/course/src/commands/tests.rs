@@ -34,41 +34,37 @@ pub fn test(step: Option<&Step>) -> Result<ExitCode> {
 /// for all programs that aren't installed. Root's half of the tests doesn't exist for an ordinary user, so it isn't
 /// mentioned.
 pub fn summary(lines: &str, is_root: bool) -> String {
-    let mut skipped: BTreeMap<&str, (&str, BTreeSet<&str>)> = BTreeMap::new();
+    let is_ability = |name: &str| ["root", "userns", "ptrace"].iter().any(|a| name.starts_with(a));
+    // The names of what's missing for one reason, and the tests that need one of them.
+    let mut skipped: BTreeMap<&str, [BTreeSet<&str>; 2]> = BTreeMap::new();
+    let mut programs = None;
     for line in lines.lines() {
         let [requirement, reason, test] = line.splitn(3, '\t').collect::<Vec<_>>()[..] else {
             continue;
         };
-        if is_root || !requirement.starts_with("root") {
-            skipped.entry(requirement).or_insert((reason, BTreeSet::new())).1.insert(test);
+        if !is_root && requirement.starts_with("root") {
+            continue;
         }
+        let [names, tests] = if is_ability(requirement) {
+            skipped.entry(reason).or_default()
+        } else {
+            programs.get_or_insert_default()
+        };
+        names.insert(requirement);
+        tests.insert(test);
     }
-    let is_ability =
-        |name: &str| name.starts_with("root") || name.starts_with("userns") || name == "ptrace";
-    let (abilities, programs): (Vec<_>, Vec<_>) =
-        skipped.iter().partition(|(requirement, _)| is_ability(requirement));
-    // The names of several, and how many tests need one of them.
-    let sum = |several: &[(&&str, &(&str, BTreeSet<&str>))]| {
-        let names: Vec<_> = several.iter().map(|(name, _)| **name).collect();
-        let tests: BTreeSet<_> = several.iter().flat_map(|(_, (_, tests))| tests).collect();
+    if skipped.len() > 2 {
+        let all = skipped.into_values();
+        let all = all.reduce(|[names, tests], [more_names, more_tests]| {
+            [&names | &more_names, &tests | &more_tests]
+        });
+        skipped = all.map(|all| ("see `just doctor`", all)).into_iter().collect();
+    }
+    let programs = programs.map(|programs| ("not installed", programs));
+    let line = |(reason, [names, tests]): (&str, [BTreeSet<&str>; 2])| {
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
         let plural = if tests.len() == 1 { "" } else { "s" };
-        (names.join(", "), format!("{} test{plural}\n", tests.len()))
+        format!("not tested without {names} ({reason}): {} test{plural}\n", tests.len())
     };
-    let mut text = String::new();
-    let mut by_reason: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-    for ability in &abilities {
-        by_reason.entry(ability.1.0).or_default().push(*ability);
-    }
-    if by_reason.len() > 2 {
-        by_reason = BTreeMap::from([("see `just doctor`", abilities)]);
-    }
-    for (reason, abilities) in &by_reason {
-        let (names, tests) = sum(abilities);
-        text += &format!("not tested without {names} ({reason}): {tests}");
-    }
-    if !programs.is_empty() {
-        let (names, tests) = sum(&programs);
-        text += &format!("not tested without {names} (not installed): {tests}");
-    }
-    text
+    skipped.into_iter().chain(programs).map(line).collect()
 }

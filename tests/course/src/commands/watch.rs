@@ -1,7 +1,5 @@
 //! The command that checks a learner's step on every save.
 
-use std::process::ExitCode;
-
 use harness::Result;
 
 use crate::done;
@@ -14,12 +12,11 @@ use crate::workspace::called_as;
 ///
 /// # Errors
 /// There's no terminal, or the step isn't begun.
-pub fn watch(step: Step) -> Result<ExitCode> {
+pub fn watch(step: Step) -> Result {
     let step = watching::watch(step)?;
     print_next(if done::is_done(&step) {
         done::message(&step)?.1
     } else {
         format!("{} watch {}, to continue", called_as(), step.label())
-    })?;
-    Ok(ExitCode::SUCCESS)
+    })
 }

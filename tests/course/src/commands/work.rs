@@ -47,20 +47,19 @@ pub(super) fn executable(program: &Path) -> Result<PathBuf> {
 ///
 /// # Errors
 /// The learner hasn't begun.
-pub fn solution(step: &Step) -> Result<ExitCode> {
+pub fn solution(step: &Step) -> Result {
     starter::ensure_begun(step, &step.work_dir()?)?;
     let diff = diff::with_ours(step)?;
     let before = if diff == diff::SAME { "" } else { "change your code, and run " };
     print(&diff)?;
-    print_next(format!("{before}{}", step.recipe("check")))?;
-    Ok(ExitCode::SUCCESS)
+    print_next(format!("{before}{}", step.recipe("check")))
 }
 
 /// Shows how far the learner's steps are.
 ///
 /// # Errors
 /// The steps can't be listed.
-pub fn progress() -> Result<ExitCode> {
+pub fn progress() -> Result {
     for step in starter::steps()? {
         print(format!("{:24}{}\n", step.to_string(), status(&step, &step.work_dir()?)))?;
     }
@@ -75,8 +74,7 @@ pub fn progress() -> Result<ExitCode> {
         Some(step) if step.work_dir()?.exists() => step.recipe("watch"),
         Some(step) => step.recipe("start"),
         None => format!("every step is done; break one: {} break 02", called_as()),
-    })?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Says in a line how far one step is, and whether that still holds.

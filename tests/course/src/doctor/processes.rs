@@ -21,7 +21,7 @@ pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
     // A shell at its limit can start nothing, so another one has to help.
     let here =
         "In another shell, but replace PID with the number that `echo $$` prints in this one: ";
-    if let Some(Full { limit, up }) = full_cgroup() {
+    if let Some((limit, up)) = full_cgroup() {
         let why = format!(
             "A cgroup of this shell has reached its limit of processes (pids.max): {limit}."
         );
@@ -43,15 +43,9 @@ pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
     Some(Cause::new(why, fix, LESS))
 }
 
-/// A cgroup that has as many processes as it may have.
-struct Full {
-    limit: u64,
-    /// How many levels above this shell's cgroup it is.
-    up: usize,
-}
-
-/// Returns the innermost one.
-fn full_cgroup() -> Option<Full> {
+/// Finds the innermost cgroup that has as many processes as it may have. Returns its limit, and how many levels above
+/// this shell's cgroup it is.
+fn full_cgroup() -> Option<(u64, usize)> {
     let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = cgroups.lines().filter_map(|line| {
         let (_, line) = line.split_once(':')?;
@@ -70,6 +64,6 @@ fn full_cgroup() -> Option<Full> {
             fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok()
         };
         let limit = number("pids.max")?;
-        (number("pids.current")? >= limit).then_some(Full { limit, up })
+        (number("pids.current")? >= limit).then_some((limit, up))
     })
 }

@@ -13,6 +13,11 @@ use nix::unistd::Pid;
 use super::pids::{Caller, Pids};
 use super::words::{flags, quoted, quoted_string, signal_name};
 
+/// Names flags, in the order in which they're written.
+macro_rules! names {
+    ($($name:ident)*) => { [$((libc::$name as u64, stringify!($name))),*] };
+}
+
 /// A call in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Described {
@@ -25,7 +30,7 @@ pub struct Described {
 }
 
 impl Described {
-    fn new(call: impl Into<String>, sentence: impl Into<String>) -> Self {
+    pub(super) fn new(call: impl Into<String>, sentence: impl Into<String>) -> Self {
         Described { call: call.into(), sentence: sentence.into(), is_repetition: false }
     }
 }
@@ -124,8 +129,7 @@ fn unshare(bits: u64, who: &str) -> Described {
 
 fn clone(name: &str, bits: u64, who: &str) -> Option<Described> {
     const THREAD: u64 = libc::CLONE_THREAD as u64;
-    const FLAGS: [(u64, &str); 2] =
-        [(libc::CLONE_VM as u64, "CLONE_VM"), (libc::CLONE_VFORK as u64, "CLONE_VFORK")];
+    const FLAGS: [(u64, &str); 2] = names![CLONE_VM CLONE_VFORK];
     if bits & THREAD != 0 {
         return None;
     }
@@ -140,15 +144,8 @@ fn clone(name: &str, bits: u64, who: &str) -> Option<Described> {
     Some(Described::new(format!("{name}({arguments})"), sentence))
 }
 
-const MOUNT_FLAGS: [(u64, &str); 8] = [
-    (libc::MS_BIND, "MS_BIND"),
-    (libc::MS_REMOUNT, "MS_REMOUNT"),
-    (libc::MS_RDONLY, "MS_RDONLY"),
-    (libc::MS_REC, "MS_REC"),
-    (libc::MS_PRIVATE, "MS_PRIVATE"),
-    (libc::MS_NOSUID, "MS_NOSUID"),
-    (libc::MS_NODEV, "MS_NODEV"),
-    (libc::MS_NOEXEC, "MS_NOEXEC"),
+const MOUNT_FLAGS: [(u64, &str); 8] = names![
+    MS_BIND MS_REMOUNT MS_RDONLY MS_REC MS_PRIVATE MS_NOSUID MS_NODEV MS_NOEXEC
 ];
 
 /// Of the paths that a step masks one by one, those that stand for the others: which of the others there are
@@ -218,18 +215,12 @@ fn prctl(option: u64, argument: u64, who: &str) -> Option<Described> {
     })
 }
 
-const WAIT_FLAGS: [(u64, &str); 4] = [
-    (libc::WNOHANG as u64, "WNOHANG"),
-    (libc::WEXITED as u64, "WEXITED"),
-    (libc::WSTOPPED as u64, "WSTOPPED"),
-    (libc::WNOWAIT as u64, "WNOWAIT"),
-];
+const WAIT_FLAGS: [(u64, &str); 4] = names![WNOHANG WEXITED WSTOPPED WNOWAIT];
 
 fn wait4(caller: &Caller, child: i32, bits: u64, pids: &mut Pids) -> Described {
     let who = &caller.name;
     let child = if child > 0 { pids.seen_by(caller, child) } else { child.to_string() };
-    let bits = bits & u64::from((libc::WNOHANG | libc::WUNTRACED).cast_unsigned());
-    let names = [WAIT_FLAGS[0], (libc::WUNTRACED as u64, "WUNTRACED")];
+    let names = names![WNOHANG WUNTRACED];
     let sentence = if bits & libc::WNOHANG as u64 != 0 {
         format!("{who} asks whether that child is dead, without waiting for it.")
     } else {

@@ -58,8 +58,8 @@ pub struct Film {
     host: ProcessTree,
     /// The parts of the processes that run the program's own code. The others run the command's.
     parts: BTreeMap<Pid, String>,
-    /// The calls that have begun and not returned yet, with those that are no frames so far.
-    open: BTreeMap<Pid, (Described, bool)>,
+    /// The calls that have begun and not returned yet. Repetitions are no frames so far.
+    open: BTreeMap<Pid, Described>,
     /// The processes of the last frame.
     callers: BTreeMap<Pid, Caller>,
     /// An event that belongs to the next frame.
@@ -124,30 +124,29 @@ impl Film {
                     };
                     let is_exit = call.number == libc::SYS_exit_group;
                     self.pid_1_exits |= is_exit && caller.is_pid_1();
-                    let is_frame = !described.is_repetition;
-                    self.open.insert(pid, (described.clone(), is_frame));
-                    if !is_frame {
+                    self.open.insert(pid, described.clone());
+                    if described.is_repetition {
                         continue;
                     }
                     (Kind::Call, caller, described, None)
                 }
                 Event::Return(pid, call, value) => {
-                    let Some((described, was_frame)) = self.open.remove(&pid) else { continue };
+                    let Some(mut described) = self.open.remove(&pid) else { continue };
                     // A repetition is a frame only if the kernel refuses it.
                     let is_refused = value < 0
                         && ![libc::ENOTDIR, libc::ENOENT].map(i64::from).contains(&-value);
-                    if !was_frame && !is_refused {
+                    if described.is_repetition && !is_refused {
                         continue;
                     }
                     let caller = self.caller(pid);
                     let result = self.result(&caller, call, value);
-                    let kind = if was_frame { Kind::Return } else { Kind::Call };
-                    let sentence = if was_frame {
-                        format!("{} was waiting in this call, and continues now.", caller.name)
-                    } else {
-                        described.sentence
-                    };
-                    (kind, caller, Described { sentence, ..described }, Some(result))
+                    let mut kind = Kind::Call;
+                    if !described.is_repetition {
+                        kind = Kind::Return;
+                        described.sentence =
+                            format!("{} was waiting in this call, and continues now.", caller.name);
+                    }
+                    (kind, caller, described, Some(result))
                 }
                 Event::Signal(pid, signal) => {
                     let caller = self.caller(pid);
@@ -160,27 +159,17 @@ impl Film {
                 }
                 Event::Killed(pid, signal) => {
                     let caller = self.caller(pid);
-                    self.gone(pid, format!("{signal} killed it"));
                     let described = self.death(&caller, signal);
                     let result = format!("{} is dead.", caller.name);
                     (Kind::Signal, caller, described, Some(result))
                 }
-                Event::Exited(pid, status) => {
-                    self.gone(pid, format!("exit status {status}"));
-                    continue;
-                }
-                Event::Created(creator, _, child) => {
-                    self.adopt(creator, child);
-                    continue;
-                }
+                Event::Exited(..) | Event::Created(..) => continue,
                 Event::AllSleep => {
                     let Some(signal) = self.signal else { continue };
                     let caller = self.caller(self.stepper.pid());
                     let sentence =
                         format!("Every process waits. {} gets the signal first.", caller.name);
-                    let call = signal.to_string();
-                    let described = Described { call, sentence, is_repetition: false };
-                    (Kind::Sent, caller, described, None)
+                    (Kind::Sent, caller, Described::new(signal.to_string(), sentence), None)
                 }
             };
             self.frames += 1;
@@ -252,19 +241,13 @@ impl Film {
             Some(Event::Created(pid, _, child)) if pid == caller => {
                 // vfork(2) returns much later, and then it's no news.
                 self.open.remove(&pid);
-                self.adopt(pid, child);
                 let child = match frame.caller.inside {
                     Some(_) => procfs::pids(child.as_raw()).last().copied().unwrap_or_default(),
                     None => child.as_raw(),
                 };
                 format!("= {}, the child's PID", self.pids.seen_by(&frame.caller, child))
             }
-            Some(Event::Exited(pid, status)) if pid == caller => {
-                self.gone(pid, format!("exit status {status}"));
-                format!("{} is dead.", frame.caller.name)
-            }
-            Some(Event::Killed(pid, signal)) if pid == caller => {
-                self.gone(pid, format!("{signal} killed it"));
+            Some(Event::Exited(pid, _) | Event::Killed(pid, _)) if pid == caller => {
                 format!("{} is dead.", frame.caller.name)
             }
             event => {
@@ -302,14 +285,26 @@ impl Film {
             }
             _ => format!("{signal} has killed {name}."),
         };
-        Described { call: signal.to_string(), sentence, is_repetition: false }
+        Described::new(signal.to_string(), sentence)
     }
 
+    /// Takes the event that was kept, or waits for the next, and keeps track of who is who.
     fn event(&mut self) -> Result<Option<Event>> {
-        match self.kept.take() {
-            Some(event) => Ok(Some(event)),
-            None => self.stepper.next_event(),
+        if let Some(event) = self.kept.take() {
+            return Ok(Some(event));
         }
+        let event = self.stepper.next_event()?;
+        match event {
+            Some(Event::Created(creator, _, child)) => {
+                if let Some(part) = self.parts.get(&creator) {
+                    self.parts.insert(child, format!("{part}'s child"));
+                }
+            }
+            Some(Event::Exited(pid, status)) => self.gone(pid, format!("exit status {status}")),
+            Some(Event::Killed(pid, signal)) => self.gone(pid, format!("{signal} killed it")),
+            _ => {}
+        }
+        Ok(event)
     }
 
     fn gone(&mut self, pid: Pid, how: String) {
@@ -328,12 +323,6 @@ impl Film {
         let part = self.parts.get(&pid).cloned();
         let is_command = part.is_none();
         Caller::new(pid, part.unwrap_or(stat.comm), is_command)
-    }
-
-    fn adopt(&mut self, creator: Pid, child: Pid) {
-        if let Some(part) = self.parts.get(&creator) {
-            self.parts.insert(child, format!("{part}'s child"));
-        }
     }
 
     /// After an execve: it's the next stage of the step, or the command.

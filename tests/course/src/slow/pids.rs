@@ -34,13 +34,12 @@ impl Caller {
 #[derive(Debug, Default)]
 pub(super) struct Pids {
     placeholders: Option<Placeholders>,
-    known: Vec<String>,
 }
 
 impl Pids {
     /// Writes `HOST_A`, `HOST_B`, … instead of numbers, in the order of appearance.
     pub(super) fn redacted() -> Self {
-        Pids { placeholders: Some(Placeholders::default()), known: Vec::new() }
+        Pids { placeholders: Some(Placeholders::default()) }
     }
 
     /// Whether what differs from run to run is replaced.
@@ -53,13 +52,7 @@ impl Pids {
         let number = pid.to_string();
         match &mut self.placeholders {
             None => number,
-            Some(placeholders) => {
-                let name = placeholders.name(&number);
-                if !self.known.contains(&number) {
-                    self.known.push(number);
-                }
-                name
-            }
+            Some(placeholders) => placeholders.name(&number),
         }
     }
 
@@ -70,16 +63,13 @@ impl Pids {
 
     /// Returns a line that a program printed, with the host's PIDs replaced.
     pub(super) fn redact_line(&mut self, line: &str) -> String {
-        if self.placeholders.is_none() {
-            return line.to_owned();
-        }
+        let Some(placeholders) = &mut self.placeholders else { return line.to_owned() };
         // Only a number after "PID" is one: `run PID: 4711`, `pid: 4711`, `the shell's PID is 4711`.
         let mut after_pid = 0;
         let words = line.split_inclusive(' ').map(|word| {
             let number: String = word.chars().take_while(char::is_ascii_digit).collect();
-            if after_pid > 0 && self.known.contains(&number) {
-                let rest = &word[number.len()..];
-                return number.parse().map_or(word.to_owned(), |pid| self.host(pid) + rest);
+            if after_pid > 0 && placeholders.has(&number) {
+                return placeholders.name(&number) + &word[number.len()..];
             }
             let is_pid = word.trim_end().trim_end_matches(':').eq_ignore_ascii_case("pid");
             after_pid = if is_pid { 2 } else { after_pid - i32::from(after_pid > 0) };

@@ -58,9 +58,9 @@ struct Options {
     processes: Option<u32>,
     block: Option<i32>,
     terminal: Option<OsString>,
-    wrapped_by: Vec<OsString>,
     program: OsString,
-    argv: Vec<OsString>,
+    name: OsString,
+    args: Vec<OsString>,
 }
 
 impl Options {
@@ -83,16 +83,14 @@ impl Options {
                 b"processes" => options.processes = number(),
                 b"block" => options.block = number().map(u32::cast_signed),
                 b"terminal" => options.terminal = Some(value),
-                b"wrapped-by" => options.wrapped_by.push(value),
-                b"program" => options.program = value,
                 _ => return Err(Error::new(format!("supervise: {}", arg.display()))),
             }
         }
-        options.argv = args.cloned().collect();
-        if options.argv.is_empty() {
+        let [program, name, args @ ..] = args.as_slice() else {
             return Err(Error::new("supervise: there is nothing to start"));
-        }
-        Ok(options)
+        };
+        let (program, name, args) = (program.clone(), name.clone(), args.to_vec());
+        Ok(Options { program, name, args, ..options })
     }
 }
 
@@ -191,19 +189,8 @@ fn private_mounts(options: &Options) -> Result<(bool, Option<u32>)> {
 }
 
 fn spawn(options: &Options, user: Option<u32>, directory: &Path) -> Result<Child> {
-    let mut command = match options.wrapped_by.split_first() {
-        None => {
-            let mut command = Command::new(&options.program);
-            command.arg0(&options.argv[0]);
-            command
-        }
-        Some((first, more)) => {
-            let mut command = Command::new(first);
-            command.args(more).arg(&options.program);
-            command
-        }
-    };
-    command.args(&options.argv[1..]).current_dir(directory);
+    let mut command = Command::new(&options.program);
+    command.arg0(&options.name).args(&options.args).current_dir(directory);
     if let Some(uid) = user {
         command.uid(uid).gid(uid);
     }
@@ -246,16 +233,19 @@ fn adopt(
     woken.set_nonblocking(true).context("fcntl")?;
     let mut deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let grace = options.timeout.map_or(GRACE, |timeout| GRACE.min(timeout / 4));
-    let (mut exited, mut listening, mut blind) = (false, true, false);
-    while reap(&mut child, &mut |status: ExitStatus| {
-        // std knows the status from then on, and returns it again.
-        if exited {
-            return;
+    let (mut status, mut exited, mut listening, mut blind) = (None, false, true, false);
+    loop {
+        let others_run = reap(&mut child, &mut status)?;
+        if let Some(status) = status
+            && !exited
+        {
+            exited = true;
+            report(control, format_args!("status {}", status.into_raw()));
+            deadline = Some(Instant::now() + grace);
         }
-        exited = true;
-        report(control, format_args!("status {}", status.into_raw()));
-        deadline = Some(Instant::now() + grace);
-    })? {
+        if !others_run {
+            return Ok(());
+        }
         let count = limit.as_ref().map(|_| Instant::now() + COUNT_INTERVAL);
         let next = deadline.into_iter().chain(count).min();
         let told = wait_for_event(listening.then_some(control), woken, next)?;
@@ -293,7 +283,6 @@ fn adopt(
             deadline = Some(Instant::now() + grace);
         }
     }
-    Ok(())
 }
 
 /// How many processes the program may have.
@@ -339,34 +328,26 @@ fn stop_descendants() -> Result<Vec<procfs::Stat>> {
     }
 }
 
-/// Reaps every dead process. Returns whether others still run.
-fn reap(child: &mut Child, exited: &mut impl FnMut(ExitStatus)) -> Result<bool> {
-    let mut pending = true;
+/// Reaps every dead process, and keeps the child's status. Returns whether others still run.
+fn reap(child: &mut Child, status: &mut Option<ExitStatus>) -> Result<bool> {
+    let ours = Pid::from_raw(child.id().cast_signed());
     loop {
-        // std decodes any status. nix has no name for a real-time signal, and then we learn only that
-        // someone died of one.
-        if pending && let Some(status) = child.try_wait().context("waitpid")? {
-            exited(status);
-        }
-        pending = false;
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let dead = match waitid(Id::All, peek) {
             Ok(WaitStatus::StillAlive) => return Ok(true),
             Ok(status) => status.pid(),
             Err(Errno::ECHILD) => return Ok(false),
+            // nix has no name for a real-time signal, and then we learn only that a process died of one.
             Err(Errno::EINVAL) => None,
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno).context("waitid"),
         };
-        if dead == Some(Pid::from_raw(child.id().cast_signed())) {
-            pending = true;
-            continue;
-        }
-        if dead.is_none()
-            && let Some(status) = child.try_wait().context("waitpid")?
-        {
-            exited(status);
-            continue;
+        // std decodes any status. Once it has the child's, it returns that again.
+        if status.is_none() && dead.is_none_or(|dead| dead == ours) {
+            *status = child.try_wait().context("waitpid")?;
+            if status.is_some() {
+                continue;
+            }
         }
         let _ = waitid(dead.map_or(Id::All, Id::Pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
     }
