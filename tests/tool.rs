@@ -140,7 +140,10 @@ fn missing_cargo_is_named() -> Result {
     let output = checkout.course(&["run", "01"]).env("CARGO", "cargo").env("PATH", "/nowhere");
     let output = output.output()?;
     assert_eq!(output.exit.status.code(), Some(1));
-    assert_eq!(text(&output.stderr), "course: start cargo: No such file or directory (ENOENT)\n");
+    assert_eq!(
+        text(&output.stderr),
+        "course: cargo isn't in PATH; add Rust's directory, usually ~/.cargo/bin\n"
+    );
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use harness::cargo::Build;
 use harness::{Environment, ProcessTree, Requirement, Result, Session, Supervisor, procfs};
 
-use crate::print::{print, print_next, suggest};
+use crate::print::{print, suggest};
 use crate::step::Step;
 use crate::workspace::{called_as, root};
 use crate::{diff as diffs, doctor as doctors};
@@ -65,7 +65,8 @@ pub fn doctor(json: bool) -> Result<ExitCode> {
     let report = doctors::examine();
     print(if json { format!("{:#}\n", report.json()) } else { report.text() })?;
     if !json {
-        print_next(report.next())?;
+        // A report for an issue needs no next step.
+        suggest(report.next())?;
     }
     Ok(if report.all_steps() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

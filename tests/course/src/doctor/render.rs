@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{Finding, Report, Verdict};
+use super::{Report, Verdict};
 use crate::print::{WIDTH, wrap};
 use crate::style::{Style, paint};
 use crate::workspace::called_as;
@@ -68,13 +68,11 @@ impl Report {
 
     /// Says what to do next.
     pub fn next(&self) -> String {
-        let is_refused = |finding: &&Finding| finding.stops.is_some() && finding.cause.is_some();
-        match self.findings.iter().find(is_refused) {
-            _ if self.all_steps() => format!("{} tree 01", called_as()),
-            Some(finding) => {
-                format!("apply the fix for {}, and run {} doctor again", finding.check, called_as())
-            }
-            None => format!("do what the report says, and run {} doctor again", called_as()),
+        let just = called_as();
+        if self.all_steps() {
+            format!("{just} tree 01")
+        } else {
+            format!("apply the first fix above, and run {just} doctor again")
         }
     }
 
