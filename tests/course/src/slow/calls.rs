@@ -219,10 +219,13 @@ const WAIT_FLAGS: [(u64, &str); 4] = names![WNOHANG WEXITED WSTOPPED WNOWAIT];
 
 fn wait4(caller: &Caller, child: i32, bits: u64, pids: &mut Pids) -> Described {
     let who = &caller.name;
-    let child = if child > 0 { pids.seen_by(caller, child) } else { child.to_string() };
+    let (child, which) = match child {
+        1.. => (pids.seen_by(caller, child), "that child"),
+        _ => (child.to_string(), "a child"),
+    };
     let names = names![WNOHANG WUNTRACED];
     let sentence = if bits & libc::WNOHANG as u64 != 0 {
-        format!("{who} asks whether that child is dead, without waiting for it.")
+        format!("{who} asks whether {which} is dead, without waiting for it.")
     } else {
         format!("{who} waits until a child dies, and collects its exit status.")
     };

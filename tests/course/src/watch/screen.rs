@@ -121,7 +121,7 @@ fn failures(round: &Round) -> String {
 }
 
 /// Cuts a text into pages of so many rows. The first error and the first failure are the ones to begin with, so they
-/// mustn't scroll away. A page ends between paragraphs, unless one is longer than a page.
+/// mustn't scroll away. A page ends between paragraphs, if it's at least half full then.
 fn pages(text: &str, room: usize, width: usize) -> Vec<String> {
     let lines: Vec<_> = text.lines().collect();
     let (mut pages, mut left) = (vec![String::new()], room);
@@ -129,7 +129,7 @@ fn pages(text: &str, room: usize, width: usize) -> Vec<String> {
         let needed = |lines: &[&str]| lines.iter().map(|line| rows(line, width)).sum::<usize>();
         // The empty line at its end may go.
         let height = needed(paragraph) - usize::from(paragraph.ends_with(&[""]));
-        let mut begins = height > left && height <= room;
+        let mut begins = height > left && left <= room / 2;
         for line in paragraph {
             if begins || rows(line, width) > left && !line.is_empty() {
                 pages.push(String::new());
