@@ -60,25 +60,61 @@
     });
 })();
 
-(function options() {
-    // Browsers may break a line between the dashes of an option and its name.
-    for (const code of document.querySelectorAll('main :not(pre) > code')) {
-        const parts = code.textContent.split(/((?<!\S)-\S{1,20}(?!\S))/);
+/** Replaces texts in an element, and leaves its other parts as they are. */
+function eachText(element, replace) {
+    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    const texts = [];
+    while (walker.nextNode()) {
+        texts.push(walker.currentNode);
+    }
+    for (const text of texts) {
+        const parts = replace(text.data);
         if (parts.length > 1) {
-            code.replaceChildren(...parts.map((part, i) => {
-                const option = document.createElement('span');
-                option.className = 'option';
-                option.textContent = part;
-                return i % 2 === 0 ? part : option;
-            }));
+            text.replaceWith(...parts);
+        }
+    }
+}
+
+/** Keeps options and names in one piece, because browsers may break a line after any hyphen. */
+function keepWords(element, longest = 30) {
+    eachText(element, text => text.split(/(?<!\S)(?=\S*-)(\S{2,})(?!\S)/).map((part, i) => {
+        if (i % 2 === 0 || part.length > longest) {
+            return part;
+        }
+        const word = document.createElement('span');
+        word.className = 'word';
+        word.textContent = part;
+        return word;
+    }));
+}
+
+/** Adds places for a line break to long words, because browsers would break them in the middle of a name. */
+function addBreaks(element, places, longest) {
+    eachText(element, text => text
+        .replace(/\S+/g, word => word.length > longest ? word.replace(places, '\0') : word)
+        .split('\0').flatMap((part, i) => i === 0 ? [part] : [document.createElement('wbr'), part]));
+}
+
+(function words() {
+    for (const code of document.querySelectorAll('main :not(pre) > code')) {
+        if (code.closest('td')) {
+            // A column has no room for a whole name.
+            keepWords(code, 14);
+            addBreaks(code, /(?<=\w[_(/]|::|[{|])(?=\S)|(?<=\S)(?=[.]\w+)/g, 12);
+        } else {
+            keepWords(code);
+        }
+        if (code.closest('h3')) {
+            addBreaks(code, /(?<=\w[(/]|[|])(?=\w)/g, 24);
         }
     }
 })();
 
 (function transcripts() {
-    // Marks who wrote what: you, our program, the test, or the command. The text itself doesn't change.
+    // Marks who wrote what: you, our program, the test, or the command. The text itself doesn't change, and the newlines
+    // stay between the lines, because the copy button would double those at the end of a block.
     const OWN = /^(pid|run PID|init PID): |^init: first command of the container: /;
-    const INPUT = /^([$#] |inside: )(.*\n?)|^(\^[A-Z\\])(.*\n?)/; // after a prompt, or a key such as ^C
+    const INPUT = /^([$#] |inside: )(.*)|^(\^[A-Z\\])(.*)/; // after a prompt, or a key such as ^C
     const COLUMNS = /\S {2,}\S|[│├└]/;
     // The first words of a long line stay visible: its indentation with a label such as `why:`, or all columns but the
     // last.
@@ -89,28 +125,75 @@
         const made = document.createElement(name);
         made.className = className;
         made.textContent = text;
+        keepWords(made);
         return made;
     }
 
-    for (const code of document.querySelectorAll('pre > code:is(.language-console, .language-text)')) {
-        const lines = code.textContent.split(/(?<=\n)/);
-        code.replaceChildren(...lines.map(text => {
-            const typed = code.matches('.language-console') && INPUT.exec(text);
-            if (typed) {
-                const line = element('span', 'line typed', '');
-                const [, prompt, input, key, output] = typed;
-                line.append(...prompt ? [element('span', 'prompt', prompt)] : []);
-                line.append(element('kbd', '', input ?? key), output ?? '');
-                return line;
-            }
-            const kind = OWN.test(text) ? 'own'
-                : /^\[(exit status|killed by signal) \d+\]$/.test(text.trimEnd()) ? 'status'
-                : COLUMNS.test(text.replace(INDENT, '')) ? 'columns' : 'output';
-            const line = element('span', 'line ' + kind, text);
-            const start = (kind === 'columns' && FIRST_COLUMNS.exec(text) || INDENT.exec(text))[0];
-            line.style.setProperty('--indent', start.length || 2);
+    function lineOf(text, isConsole) {
+        const typed = isConsole && INPUT.exec(text);
+        if (typed) {
+            const line = element('span', 'line typed', '');
+            const [, prompt, input, key, output = ''] = typed;
+            line.append(...prompt ? [element('span', 'prompt', prompt)] : []);
+            line.append(element('kbd', '', input ?? key), OWN.test(output) ? element('span', 'own', output) : output);
             return line;
-        }));
+        }
+        const kind = OWN.test(text) ? 'own'
+            : /^\[(exit status|killed by signal) \d+\]$/.test(text) ? 'status'
+            : COLUMNS.test(text.replace(INDENT, '')) ? 'columns' : 'output';
+        const line = element('span', 'line ' + kind, text);
+        const start = (kind === 'columns' && FIRST_COLUMNS.exec(text) || INDENT.exec(text))[0];
+        line.style.setProperty('--indent', start.length || 2);
+        line.classList.toggle('deep', text.startsWith(' '.repeat(8)) && kind === 'output');
+        if (kind !== 'columns') {
+            addBreaks(line, /(?<=\w[_(]|[|])(?=\w)/g, 40);
+        }
+        return line;
+    }
+
+    for (const code of document.querySelectorAll('pre > code:is(.language-console, .language-text)')) {
+        const lines = code.textContent.replace(/\n$/, '').split('\n');
+        code.replaceChildren(...lines.flatMap(text => [lineOf(text, code.matches('.language-console')), '\n']));
+    }
+})();
+
+(function code() {
+    // Puts every line of code into a `.line`, too, so that long lines wrap behind their own indentation.
+    const START = /^[-+]? *(\/\/[/!]? )?/;
+
+    /** Removes the first line from an element. A line can end inside of elements that color several lines. */
+    function takeLine(code) {
+        const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+        const range = new Range();
+        range.selectNodeContents(code);
+        while (texts.nextNode()) {
+            const end = texts.currentNode.data.indexOf('\n');
+            if (end >= 0) {
+                texts.currentNode.deleteData(end, 1);
+                range.setEnd(texts.currentNode, end);
+                break;
+            }
+        }
+        const line = document.createElement('span');
+        line.className = 'line';
+        line.append(range.extractContents());
+        return line;
+    }
+
+    for (const code of document.querySelectorAll('pre > code:is(.language-rust, .language-diff, .language-sh)')) {
+        const lines = [];
+        while (code.textContent !== '') {
+            const line = takeLine(code);
+            const [start, comment] = START.exec(line.textContent);
+            line.style.setProperty('--indent', Math.min(start.length + (comment ? 0 : 4), 24));
+            for (const kind of ['addition', 'deletion']) {
+                line.classList.toggle(kind, line.querySelector('.hljs-' + kind) !== null);
+            }
+            keepWords(line);
+            addBreaks(line, /(?<=\w[(]|[|])(?=[^\s)\d])|(?<=\S)(?=[.]\w+[(])/g, 0);
+            lines.push(line, '\n');
+        }
+        code.replaceChildren(...lines);
     }
 })();
 
@@ -119,8 +202,13 @@
     for (const { tHead, tBodies } of document.querySelectorAll('main table')) {
         const rows = Array.from(tBodies[0].rows);
         Array.from(tHead.rows[0].cells, (_, i) => rows.map(row => row.cells[i]))
-            .filter(cells => cells.every(cell => cell.textContent.length <= 10))
-            .forEach(cells => cells.forEach(cell => cell.classList.add('short')));
+            .forEach(cells => {
+                const longest = Math.max(...cells.map(cell => cell.textContent.length));
+                const kind = longest <= 10 ? 'short' : 'narrow';
+                if (longest <= 16) {
+                    cells.forEach(cell => cell.classList.add(kind));
+                }
+            });
     }
 })();
 
@@ -234,7 +322,7 @@
         list.className = 'frames';
         calls.setAttribute('aria-label', 'Calls');
         player.classList.add('playing');
-        player.replaceChildren(title, controls, list, calls);
+        player.replaceChildren(title, controls, calls, list);
         show(current, false);
     }
 })();

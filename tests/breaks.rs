@@ -12,6 +12,7 @@ use course::patch::{Patch, PatchKind};
 use course::sandbox::{Sandbox, demonstrate};
 use course::starter::{self, Begin};
 use course::step::Step;
+use course::workspace;
 use harness::test_support::{Skip, with_snapshot_settings};
 use harness::{Caller, Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
 
@@ -45,29 +46,46 @@ fn patches_break_the_recorded_tests() -> Result {
         assert!(breaks.len() >= 4, "{step}: four to six breaks a step");
         for patch in breaks.iter().chain(&Patch::all(&step, PatchKind::Exercise)?) {
             eprintln!("{step}: {}", patch.name);
-            let mut text = demonstrate(patch, &whole)?;
+            let unbroken = demonstrate(patch, &whole)?;
             let patched = sandbox.with(patch)?;
             let program = patched.build()?;
-            let seen = demonstrate(patch, &program)?;
-            assert_ne!(text, seen, "{step}: {}: nothing changes", patch.name);
-            text = seen;
-            if patch.kind == PatchKind::Break {
-                let failing = tests.failing(patch, &program)?;
-                assert!(!failing.is_empty(), "{step}: {}: no test fails", patch.name);
-                text = format!("{text}\n{}", summary(&failing));
-                let name = format!("{}_tests", patch.snapshot());
-                if !is_recorded(&name, &failing.join("\n")) {
-                    changed.push(name);
-                }
+            let mut seen = snapshots(patch, &program, &tests, &unbroken)?;
+            if !seen.iter().all(|(name, text)| recorded(name).as_deref() == Some(text.trim_end())) {
+                // Other programs may have delayed a test of the broken step beyond its time limit.
+                eprintln!("{step}: {}: not as recorded, so a second time", patch.name);
+                seen = snapshots(patch, &program, &tests, &unbroken)?;
             }
             drop(patched);
-            if !is_recorded(&patch.snapshot(), &text) {
-                changed.push(patch.snapshot());
-            }
+            changed.extend(
+                seen.into_iter()
+                    .filter(|(name, text)| !is_recorded(name, text))
+                    .map(|(name, _)| name),
+            );
         }
     }
     assert_eq!(changed, Vec::<String>::new(), "not as recorded; see target/breaks/*.log");
     Ok(())
+}
+
+/// Names and texts of a patch's snapshots: what its command prints, and for a break also the tests that fail.
+fn snapshots(
+    patch: &Patch,
+    program: &Path,
+    tests: &Tests,
+    unbroken: &str,
+) -> Result<Vec<(String, String)>> {
+    let step = &tests.step;
+    let seen = demonstrate(patch, program)?;
+    assert_ne!(unbroken, seen, "{step}: {}: nothing changes", patch.name);
+    if patch.kind == PatchKind::Exercise {
+        return Ok(vec![(patch.snapshot(), seen)]);
+    }
+    let failing = tests.failing(patch, program)?;
+    assert!(!failing.is_empty(), "{step}: {}: no test fails", patch.name);
+    Ok(vec![
+        (format!("{}_tests", patch.snapshot()), failing.join("\n")),
+        (patch.snapshot(), format!("{seen}\n{}", summary(&failing))),
+    ])
 }
 
 /// Names at most three of the tests for the book, the step's own first.
@@ -79,6 +97,14 @@ fn summary(failing: &[String]) -> String {
         0..=3 => format!("These tests fail:\n{shown}"),
         count => format!("These tests fail:\n{shown}\nand {} more", count - 3),
     }
+}
+
+/// The text of a snapshot's file, or `None` if there's none yet.
+fn recorded(name: &str) -> Option<String> {
+    let file = workspace::root().ok()?.join(format!("tests/snapshots/breaks__{name}.snap"));
+    let text = fs::read_to_string(file).ok()?;
+    let (_header, text) = text.strip_prefix("---\n")?.split_once("\n---\n")?;
+    Some(text.trim_end().to_owned())
 }
 
 /// Compares with the snapshot. All of them are looked at before the test fails for one.

@@ -107,7 +107,7 @@ fn names_process_limit() {
 fn names_ignored_sigchld() {
     assert_says(
         Restriction::IgnoredSigchld,
-        &["why: SIGCHLD is ignored", "fix: env --default-signal=CHLD bash", "can't: 01, 02,"],
+        &["why: This shell ignores", "fix: env --default-signal=CHLD bash", "can't: 01, 02,"],
     );
 }
 

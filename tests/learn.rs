@@ -8,7 +8,7 @@ use course::checks::{self, CheckFailure};
 use course::grading::timeout_for;
 use course::test_support::{Checkout, course, manifest, step_program};
 use course::workspace::root;
-use harness::test_support::{AssertClean, write_program};
+use harness::test_support::{AssertClean, require_tools, write_program};
 use harness::{Context, Environment, Result, ScratchDir, Supervisor, Terminal, Transcript};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -240,7 +240,7 @@ fn failure_blames_code_or_machine() -> Result {
     let full =
         Err::<(), _>(std::io::Error::from_raw_os_error(nix::libc::EAGAIN)).context("start sh");
     let failure = CheckFailure::no_answer("sh", &full.expect_err("an error"));
-    assert_has(&failure.actual, &["start sh: ", "(EAGAIN)\n", "isn't your code"]);
+    assert_has(&failure.actual, &["start sh: ", "(EAGAIN)\n", "code isn't the cause"]);
     Ok(())
 }
 
@@ -514,6 +514,33 @@ fn watch_fits_a_small_terminal() -> Result {
 }
 
 /// However it ends, the terminal is as it was, and nothing is left.
+#[test]
+fn ctrl_z_stops_watch_and_fg_resumes_it() -> Result {
+    if !require_tools(&["bash"]) {
+        return Ok(());
+    }
+    let checkout = begun();
+    let words = ["--norc", "--noprofile", "--noediting", "-i"];
+    let bash = Environment::inherited().supervise("bash", words).in_directory(&checkout.root);
+    let bash = bash.env("CARGO_TARGET_DIR", checkout.root.join("target")).without_timeout();
+    let bash = bash.env("CARGO", env!("CARGO")).env("NO_COLOR", "1").env("PS1", "next? ");
+    let mut terminal = Terminal::start(bash)?;
+    terminal.expect("next? ")?;
+    terminal.send_keys(&format!("{COURSE} watch 02\r"))?;
+    terminal.expect("r again")?;
+    terminal.send_keys("\u{1a}")?;
+    terminal.expect("Stopped")?;
+    // The one that works can be PID 1 of a PID namespace, which ignores Ctrl-Z.
+    terminal.wait_for_tree(|tree| tree.processes()[1..].iter().all(|one| one.state == 'T'))?;
+    terminal.send_keys("fg\r")?;
+    terminal.expect("r again")?;
+    terminal.send_keys("q")?;
+    terminal.expect("next? ")?;
+    terminal.send_keys("exit\r")?;
+    terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
 #[test]
 fn watch_brings_the_terminal_back() -> Result {
     let checkout = begun();

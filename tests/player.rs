@@ -13,13 +13,14 @@ use nix::sys::signal::Signal;
 #[test]
 fn player_shows_each_frame() -> Result {
     let term = Some(Signal::SIGTERM);
-    for (number, command, signal) in [
-        ("02", &["/bin/true"][..], None),
-        ("03", &["/bin/true"], None),
-        ("04", &["/bin/true"], None),
-        ("05", &["/bin/sleep", "100"], term),
-        ("06", &["/bin/true"], None),
-        ("07", &["/bin/true"], None),
+    for (number, args, signal) in [
+        ("01", &["command", "/bin/true"][..], None),
+        ("02", &["run", "/bin/true"], None),
+        ("03", &["run", "/bin/true"], None),
+        ("04", &["run", "/bin/true"], None),
+        ("05", &["run", "/bin/sleep", "100"], term),
+        ("06", &["run", "/bin/true"], None),
+        ("07", &["run", "/bin/true"], None),
     ] {
         let step: Step = number.parse()?;
         // The pictures are an ordinary user's, whichever users this machine has.
@@ -27,7 +28,7 @@ fn player_shows_each_frame() -> Result {
         let Some(program) = programs.find(|program| program.caller() != Caller::Root) else {
             continue;
         };
-        let args = ["run"].iter().chain(command).map(Into::into).collect();
+        let args = args.iter().map(Into::into).collect();
         let mut scene = Scene::new(program.path().to_owned(), &step.bin(), args);
         (scene.redacted, scene.user) = (true, program.environment().uid());
         scene.signal = signal;

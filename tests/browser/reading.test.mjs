@@ -172,6 +172,23 @@ function tooWide() {
     return found;
 }
 
+inTab('on a phone, the code of the steps wraps, and is copied as it was written', PHONE, async (page, base) => {
+    let seen = 0;
+    for (const chapter of chapters()) {
+        await page.goto(base + chapter);
+        await page.evaluate(unfold);
+        // The copy button takes `innerText`.
+        const faults = await page.locator('pre > code').evaluateAll(boxes => boxes.flatMap(box => [
+            ...box.innerText.trimEnd() === box.textContent.trimEnd() ? [] : [`copied: ${box.innerText}`],
+            ...box.matches('.language-rust, .language-diff, .language-sh') && box.scrollWidth > box.clientWidth
+                ? [`scrolls: ${box.innerText}`] : [],
+        ]));
+        assert.deepEqual(faults, [], chapter);
+        seen += await page.locator('pre > code.language-rust').count();
+    }
+    assert.ok(seen > 10, 'no code: nothing was tested');
+});
+
 inTab('at 1100 and 1400 px beside the list of chapters no code scrolls', {}, async (page, base) => {
     for (const chapter of chapters()) {
         await page.goto(base + chapter);
@@ -234,6 +251,20 @@ describe('transcripts', () => {
             }
         }
         assert.ok(wrapped > 0, 'all lines are short: nothing was tested');
+    });
+
+    inTab('break lines between options and names, not in them', PHONE, async (page, base) => {
+        let seen = 0;
+        for (const chapter of chapters()) {
+            await page.goto(base + chapter);
+            await page.evaluate(unfold);
+            const broken = await page.locator('pre > code .word, main p code .word').evaluateAll(words => words
+                .filter(word => word.getClientRects().length > 1)
+                .map(word => word.textContent));
+            assert.deepEqual(broken, [], chapter);
+            seen += await page.locator(boxes + ' .word', { hasText: /^--\w/ }).count();
+        }
+        assert.ok(seen > 10, 'no options: nothing was tested');
     });
 
     inTab('have a bold first line without JavaScript', { javaScriptEnabled: false }, async (page, base) => {

@@ -1,6 +1,6 @@
 //! You start this program in a shell. A process can start another program in two
-//! ways: in a child process (`command`), or in place of the program that it runs
-//! itself (`exec`).
+//! ways: in a child process (`command`), or in its own process, in which the new
+//! program replaces the old one (`exec`).
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -29,9 +29,9 @@ fn spawn_and_wait(argv: &[OsString]) -> ExitCode {
     log(format!("pid: {}", process::id()));
     match Command::new(&argv[0]).args(&argv[1..]).status() {
         Ok(status) => {
-            // If signal N killed the child, it didn't exit with a status, so we
-            // exit with 128 + N, as shells do. A dead child has one of the two
-            // numbers, so we never need the 125.
+            // If signal N killed the child, the child has no exit status, so we
+            // exit with 128 + N, as shells do. A dead child has either an exit
+            // status or a signal, so we never need the 125.
             let code = status.code().or(status.signal().map(|n| 128 + n));
             ExitCode::from(code.unwrap_or(125) as u8)
         }
@@ -60,7 +60,7 @@ fn demo() -> ExitCode {
 // ANCHOR_END: demo
 
 // ANCHOR: cli
-/// Start a program as a child, or become it. Without a subcommand: both
+/// Start a program as a child, or become it. Without a subcommand, do both
 #[derive(Parser)]
 // clap would add a subcommand `help`, but the option --help is enough.
 #[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
@@ -104,8 +104,8 @@ fn log(line: impl Display) {
 fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
     let mut errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
     // If PATH contains a directory that we're forbidden to search, `exec` fails
-    // with EACCES even for a program that doesn't exist. A shell then exits with
-    // 127.
+    // with EACCES even for a program that doesn't exist. A shell exits with 127 in
+    // this case.
     if errno == Errno::EACCES && !is_found(program) {
         errno = Errno::ENOENT;
     }
@@ -114,8 +114,8 @@ fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
     ExitCode::from(if errno == Errno::ENOENT { 127 } else { 126 })
 }
 
-/// Searches PATH for the program, as execvp(3) does. A name with a slash is a path:
-/// `exec` doesn't search for it, so its EACCES is right, and this returns true.
+/// Searches PATH for the program, as execvp(3) does. Returns true for a name with a
+/// slash, because `exec` doesn't search for it, so the EACCES is about that file.
 fn is_found(program: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(program).exists();

@@ -1,7 +1,7 @@
 //! You start `run` on the host. It creates namespaces, starts `init` in them, and
 //! waits until `init` dies. A namespace limits what its processes see, for example
-//! which PIDs. The processes in our PID namespace are the container, and everything
-//! outside is the host.
+//! which PIDs. The processes in the new PID namespace are the container, and
+//! everything outside is the host.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,8 +20,8 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive {
         Stdio::inherit()
     } else {
-        // Stdio::null() opens this file only when `init` starts, so our error would
-        // name /proc/self/exe instead.
+        // Stdio::null() opens this file only when `init` starts. If that failed, our
+        // error would name /proc/self/exe.
         File::open("/dev/null").context("open(/dev/null)")?.into()
     };
     unshare_pid_namespace()?;
@@ -35,11 +35,11 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     Ok(exit_code(init.status().context("start /proc/self/exe")?))
 }
 
-/// Converts an ExitStatus to an ExitCode. If signal N killed the process, it didn't
-/// exit with a status, so this returns 128 + N, as shells do.
+/// Converts an ExitStatus to an ExitCode. If signal N killed the process, there is
+/// no exit status, so this returns 128 + N, as shells do.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|n| 128 + n));
-    // A dead process has one of the two numbers, so we never need the 125.
+    // A dead process has an exit status or a signal, so we never need the 125.
     ExitCode::from(code.unwrap_or(125) as u8)
 }
 // ANCHOR_END: run

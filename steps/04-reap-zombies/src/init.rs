@@ -33,8 +33,8 @@ fn mount_proc() -> Result<()> {
     // CAP_SYS_ADMIN, as `mount` does. We have this capability, because `run` was
     // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
-    // With systemd, the host's mounts are shared: if the host's root started `run`,
-    // what we mount on or below our copies also appears on the host. (In a user
+    // With systemd, the host's mounts are shared. If the host's root started `run`,
+    // our mounts on or below the copies would also appear on the host. (In a user
     // namespace, the kernel prevents that.) So first make every copy private, at /
     // and below it (MS_REC).
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;

@@ -1,6 +1,6 @@
 //! Used by `init` to reap zombies. A dead process is a zombie until its parent
-//! waits for it. If its parent dies first, a process is an orphan, and its new
-//! parent is PID 1 of its PID namespace.
+//! waits for it. A process whose parent dies is an orphan, and PID 1 of its PID
+//! namespace becomes its new parent.
 
 use std::fs;
 use std::process::{Child, ExitCode};
@@ -12,13 +12,13 @@ use crate::error::{Context, Result};
 use crate::run::exit_code;
 
 // ANCHOR: reap_zombies
-/// Waits until the command dies, and reaps every other child that dies before it:
-/// those are orphans that we didn't start. Then returns the command's exit status.
-/// Next, we exit, and the kernel kills every process left in the container.
+/// Waits until the command dies, and returns its exit status. Meanwhile, reaps every
+/// other child that dies, which is always an orphan that we didn't start. After
+/// this, we exit, and the kernel kills every process that is left in the container.
 pub fn reap_zombies(mut command: Child) -> Result<ExitCode> {
     loop {
         // Sleep until a child is dead, and only peek: WNOWAIT leaves it a zombie.
-        // So `try_wait` can still reap the command. Its status comes from std,
+        // So `try_wait` can still reap the command. We get its status from std,
         // because nix can't represent every signal (see reap_by_pid).
         let dead = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
         if let Some(status) = command.try_wait().context("wait")? {
@@ -39,7 +39,7 @@ pub fn reap_zombies(mut command: Child) -> Result<ExitCode> {
 /// as `waitid` does, but by then the kernel has already reaped the orphan.
 fn reap(orphan: Option<Pid>) {
     // None would mean any child, even the command. But `orphan` is never None,
-    // because both callers have found a PID.
+    // because both callers pass a PID.
     let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
 }
 
@@ -48,8 +48,8 @@ fn reap(orphan: Option<Pid>) {
 /// represent that signal. So this tries each PID except the command's, whose exit
 /// status we need.
 fn reap_by_pid(command: Pid) {
-    // /proc lists the container's processes. If one is alive or isn't our child,
-    // `reap` does nothing. Entries that we can't read are skipped.
+    // /proc lists the container's processes. If a process is alive or isn't our
+    // child, `reap` does nothing. We skip every entry that we can't read.
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).filter(|pid| *pid != command).for_each(|pid| reap(Some(pid)));

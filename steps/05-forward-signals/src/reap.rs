@@ -1,6 +1,6 @@
 //! Used by `init` to reap zombies. A dead process is a zombie until its parent
-//! waits for it. If its parent dies first, a process is an orphan, and its new
-//! parent is PID 1 of its PID namespace.
+//! waits for it. A process whose parent dies is an orphan, and PID 1 of its PID
+//! namespace becomes its new parent.
 
 use std::fs;
 use std::process::{Child, ExitCode};
@@ -14,7 +14,7 @@ use crate::run::exit_code;
 
 // ANCHOR: reap_zombies
 /// Reaps every dead child, and returns the command's exit status if the command is
-/// one of them. One SIGCHLD may stand for ten dead children, because the kernel
+/// one of them. One SIGCHLD can stand for ten dead children, because the kernel
 /// doesn't count pending signals. All children except the command are orphans.
 pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
     loop {
@@ -27,7 +27,7 @@ pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
         if let Some(status) = command.try_wait().context("wait")? {
             return Ok(Some(exit_code(status)));
         }
-        // The command isn't dead, so a dead child is an orphan.
+        // The command isn't dead, so if `waitid` found a dead child, it's an orphan.
         match dead {
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
             Ok(orphan) => reap(orphan.pid()),
@@ -43,7 +43,7 @@ pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
 /// as `waitid` does, but by then the kernel has already reaped the orphan.
 fn reap(orphan: Option<Pid>) {
     // None would mean any child, even the command. But `orphan` is never None,
-    // because both callers have found a PID.
+    // because both callers pass a PID.
     let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
 }
 
@@ -52,8 +52,8 @@ fn reap(orphan: Option<Pid>) {
 /// represent that signal. So this tries each PID except the command's, whose exit
 /// status we need.
 fn reap_by_pid(command: Pid) {
-    // /proc lists the container's processes. If one is alive or isn't our child,
-    // `reap` does nothing. Entries that we can't read are skipped.
+    // /proc lists the container's processes. If a process is alive or isn't our
+    // child, `reap` does nothing. We skip every entry that we can't read.
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).filter(|pid| *pid != command).for_each(|pid| reap(Some(pid)));

@@ -1,7 +1,7 @@
 //! You start `run` on the host. It creates namespaces, starts `init` in them, and
 //! waits until `init` dies. A namespace limits what its processes see, for example
-//! which PIDs. The processes in our PID namespace are the container, and everything
-//! outside is the host.
+//! which PIDs. The processes in the new PID namespace are the container, and
+//! everything outside is the host.
 
 use std::ffi::OsString;
 use std::fs;
@@ -40,11 +40,11 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     supervise(child)
 }
 
-/// Converts an ExitStatus to an ExitCode. If signal N killed the process, it didn't
-/// exit with a status, so this returns 128 + N, as shells do.
+/// Converts an ExitStatus to an ExitCode. If signal N killed the process, there is
+/// no exit status, so this returns 128 + N, as shells do.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|n| 128 + n));
-    // A dead process has one of the two numbers, so we never need the 125.
+    // A dead process has an exit status or a signal, so we never need the 125.
     ExitCode::from(code.unwrap_or(125) as u8)
 }
 // ANCHOR_END: run
@@ -68,23 +68,24 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
     }
 }
 
-/// Stops the calling process (`run`), as the signal would have done if it weren't
-/// blocked. The shell that started `run` waits for that before it prints its
-/// prompt.
+/// Stops the calling process (`run`), as the signal would have done if we hadn't
+/// blocked it. The shell that started `run` prints its prompt only after `run`
+/// stops.
 fn stop_self(signal: Signal) -> Result<()> {
     let mask: SigSet = [signal].into_iter().collect();
     raise(signal).and(mask.thread_unblock()).context("raise")?;
-    // We stopped in the line above, and a SIGCONT resumed us. That SIGCONT is
-    // pending now, so it's the next signal that we read and forward.
+    // We stopped in the line above until a SIGCONT resumed us. SIGCONT does that
+    // even if it's blocked, and then it's pending, so it's the next signal that we
+    // read and forward.
     mask.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: supervise
 
 // ANCHOR: sigchld
 /// Returns an error if our caller ignores SIGCHLD, the signal that a parent gets
-/// when a child dies. `run` and `init` inherit that, so the kernel would discard
-/// exit statuses. To stop ignoring it, we'd need `sigaction`, which is `unsafe` in
-/// nix. Our course forbids `unsafe`.
+/// when a child dies. `run` and `init` would ignore it, too, so the kernel would
+/// discard exit statuses. To change that, we'd need `sigaction`, which is `unsafe`
+/// in nix, and our course forbids `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     // If we can't read this file, skip the check.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

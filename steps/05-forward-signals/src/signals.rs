@@ -11,9 +11,9 @@ use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout};
 use crate::error::{Context, Result};
 
 // ANCHOR: signals
-/// Blocks every signal that has a name (1 to 31), and returns the old signal mask.
-/// A blocked signal has no effect on us, but it isn't lost: the kernel keeps it
-/// pending until we read it.
+/// Blocks every signal that has a name (1 to 31) and can be blocked, and returns
+/// the old signal mask. A blocked signal has no effect on us, but it isn't lost:
+/// the kernel keeps it pending until we read it.
 pub fn block_signals() -> Result<SigSet> {
     let named: SigSet = Signal::iterator().collect();
     // Check now that we can create a signalfd. When `next_signal` creates one, our
@@ -22,15 +22,16 @@ pub fn block_signals() -> Result<SigSet> {
     named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
 
-/// Waits for the next signal and reads it, so that it's no longer pending.
+/// Waits for the next signal and reads it, so that it's no longer pending. Each
+/// call creates its own signalfd, because `close_inherited_fds` closes all files.
 pub fn next_signal() -> Result<Signal> {
     let named: SigSet = Signal::iterator().collect();
     let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
         // If our standard error is a pipe that no process reads, our messages cause
-        // a SIGPIPE, with our own PID as the sender. It isn't meant for the
-        // command.
+        // a SIGPIPE, with our own PID as the sender. That SIGPIPE isn't meant for
+        // the command.
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             return Signal::try_from(info.ssi_signo as i32).context("read(signalfd)");
         }

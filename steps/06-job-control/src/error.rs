@@ -60,8 +60,8 @@ pub fn log(line: impl Display) {
 pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
     let mut errno = errno(error);
     // If PATH contains a directory that we're forbidden to search, `exec` fails
-    // with EACCES even for a command that doesn't exist. A shell then exits with
-    // 127.
+    // with EACCES even for a command that doesn't exist. A shell exits with 127 in
+    // this case.
     if errno == Errno::EACCES && !is_found(command) {
         errno = Errno::ENOENT;
     }
@@ -71,7 +71,7 @@ pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
 }
 
 /// Searches PATH for the command, as execvp(3) does. Returns true for a name with a
-/// slash: `exec` doesn't search PATH for it, so EACCES really is about that file.
+/// slash, because `exec` doesn't search for it, so the EACCES is about that file.
 fn is_found(command: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(command).exists();

@@ -45,8 +45,8 @@ fn mount_proc() -> Result<()> {
     // CAP_SYS_ADMIN, as `mount` does. We have this capability, because `run` was
     // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
-    // With systemd, the host's mounts are shared: if the host's root started `run`,
-    // what we mount on or below our copies also appears on the host. (In a user
+    // With systemd, the host's mounts are shared. If the host's root started `run`,
+    // our mounts on or below the copies would also appear on the host. (In a user
     // namespace, the kernel prevents that.) So first make every copy private, at /
     // and below it (MS_REC).
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -65,10 +65,10 @@ fn mount_proc() -> Result<()> {
 /// Starts the command as our child. We remain PID 1, because PID 1 has to wait for
 /// orphans, and ordinary commands aren't written to do that.
 fn spawn_command() -> Result<Child> {
-    // The child inherits our signal mask, so that it can't lose a signal. But the
-    // command must start with our caller's mask. So the child first runs our
-    // program again, as `exec` with the arguments that we got, which restores that
-    // mask.
+    // The child inherits our signal mask, so it can't lose a signal. But the command
+    // must start with our caller's mask. So the child first runs our program again,
+    // with the subcommand `exec` and the arguments that we got. `exec` restores our
+    // caller's mask.
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }

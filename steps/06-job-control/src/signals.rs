@@ -11,9 +11,9 @@ use nix::unistd::{Pid, close, dup2_stderr, dup2_stdin, dup2_stdout, getpid, gets
 use crate::error::{Context, Result};
 
 // ANCHOR: signals
-/// Blocks every signal that has a name (1 to 31), and returns the old signal mask.
-/// A blocked signal has no effect on us, but it isn't lost: the kernel keeps it
-/// pending until we read it.
+/// Blocks every signal that has a name (1 to 31) and can be blocked, and returns
+/// the old signal mask. A blocked signal has no effect on us, but it isn't lost:
+/// the kernel keeps it pending until we read it.
 pub fn block_signals() -> Result<SigSet> {
     let named: SigSet = Signal::iterator().collect();
     // Check now that we can create a signalfd. When `next_signal` creates one, our
@@ -31,15 +31,16 @@ pub struct Received {
     pub from_terminal: bool,
 }
 
-/// Waits for the next signal and reads it, so that it's no longer pending.
+/// Waits for the next signal and reads it, so that it's no longer pending. Each
+/// call creates its own signalfd, because `close_inherited_fds` closes all files.
 pub fn next_signal() -> Result<Received> {
     let named: SigSet = Signal::iterator().collect();
     let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
         // If our standard error is a pipe that no process reads, our messages cause
-        // a SIGPIPE, with our own PID as the sender. It isn't meant for the
-        // command.
+        // a SIGPIPE, with our own PID as the sender. That SIGPIPE isn't meant for
+        // the command.
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
             let from_terminal = is_from_terminal(signal, info.ssi_code);
@@ -50,8 +51,8 @@ pub fn next_signal() -> Result<Received> {
 
 /// Returns true if the terminal sent the signal. A terminal signals a whole process
 /// group, and the command is in ours, so it gets the signal, too. The code
-/// SI_KERNEL isn't enough, because an alarm(2) sends SIGALRM with this code, but
-/// only to us.
+/// SI_KERNEL isn't enough to tell, because alarm(2) sends SIGALRM with this code,
+/// but only to us.
 fn is_from_terminal(signal: Signal, code: i32) -> bool {
     use Signal::*;
     // This code means that the kernel itself sent the signal (sigaction(2)).

@@ -1,5 +1,5 @@
-//! Used by `run` and `init` to stop and to share the terminal, as a shell expects
-//! of its jobs.
+//! Used by `run` and `init` to stop with the command and to share the terminal with
+//! it, as a shell expects of its jobs.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,21 +12,22 @@ use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
 use crate::error::{Context, Result};
 
 // ANCHOR: stop_self
-/// Stops the calling process (`run`), as the signal would have done if it weren't
-/// blocked. The shell that started `run` waits for that before it prints its
-/// prompt.
+/// Stops the calling process (`run`), as the signal would have done if we hadn't
+/// blocked it. The shell that started `run` prints its prompt only after `run`
+/// stops.
 pub fn stop_self(signal: Signal) -> Result<()> {
     let mask: SigSet = [signal].into_iter().collect();
     raise(signal).and(mask.thread_unblock()).context("raise")?;
-    // We stopped in the line above, and a SIGCONT resumed us. That SIGCONT is
-    // pending now, so it's the next signal that we read and forward.
+    // We stopped in the line above until a SIGCONT resumed us. SIGCONT does that
+    // even if it's blocked, and then it's pending, so it's the next signal that we
+    // read and forward.
     mask.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: stop_self
 
 // ANCHOR: propagate_stop
 /// Stops `run` if the command is stopped. The shell that started `run` isn't the
-/// command's parent, so it only notices when `run` stops. `init` calls this.
+/// command's parent, so it notices only that `run` stops. `init` calls this.
 pub fn propagate_stop(command: Pid) {
     let peek = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     if let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(command), peek) {

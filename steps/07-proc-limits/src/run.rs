@@ -1,7 +1,7 @@
 //! You start `run` on the host. It creates namespaces, starts `init` in them, and
 //! waits until `init` dies. A namespace limits what its processes see, for example
-//! which PIDs. The processes in our PID namespace are the container, and everything
-//! outside is the host.
+//! which PIDs. The processes in the new PID namespace are the container, and
+//! everything outside is the host.
 
 use std::ffi::OsString;
 use std::fs;
@@ -49,11 +49,11 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     supervise(child)
 }
 
-/// Converts an ExitStatus to an ExitCode. If signal N killed the process, it didn't
-/// exit with a status, so this returns 128 + N, as shells do.
+/// Converts an ExitStatus to an ExitCode. If signal N killed the process, there is
+/// no exit status, so this returns 128 + N, as shells do.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|n| 128 + n));
-    // A dead process has one of the two numbers, so we never need the 125.
+    // A dead process has an exit status or a signal, so we never need the 125.
     ExitCode::from(code.unwrap_or(125) as u8)
 }
 // ANCHOR_END: run
@@ -72,7 +72,7 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
         }
         if from_terminal {
             // The terminal also sent this signal to the command. If that stopped
-            // the command, `init` sent us a SIGTSTP, too. The kernel discarded it
+            // the command, `init` sent us a SIGTSTP. The kernel discarded this one
             // if the terminal's SIGTSTP was still pending. So make `init` check
             // again.
             let _ = kill(pid, Signal::SIGCHLD);
@@ -90,9 +90,9 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 
 // ANCHOR: sigchld
 /// Returns an error if our caller ignores SIGCHLD, the signal that a parent gets
-/// when a child dies. `run` and `init` inherit that, so the kernel would discard
-/// exit statuses. To stop ignoring it, we'd need `sigaction`, which is `unsafe` in
-/// nix. Our course forbids `unsafe`.
+/// when a child dies. `run` and `init` would ignore it, too, so the kernel would
+/// discard exit statuses. To change that, we'd need `sigaction`, which is `unsafe`
+/// in nix, and our course forbids `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     // If we can't read this file, skip the check.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

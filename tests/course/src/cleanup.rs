@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{self, Command, ExitCode, Termination};
 
 use harness::namespace::{enter_user_namespace, make_mounts_private, map_ids, own_pid_namespace};
+use harness::procfs::Stat;
 use harness::{
     Caller, Context, Error, Requirement, Result, ScratchDir, exit_code, procfs, shell_status,
 };
@@ -14,11 +15,13 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::termios::tcgetattr;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, getegid, geteuid, getppid};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
+use nix::unistd::{Pid, getegid, geteuid, getpgrp, getppid, getsid};
+use signal_hook::consts::{
+    SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
+};
 use signal_hook::iterator::Signals;
 
 use crate::keyboard::restore;
@@ -64,7 +67,7 @@ pub fn with_cleanup<T: Termination>(
     set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")?;
     let settings = tcgetattr(stdin());
     let mut worker = Command::new("/proc/self/exe");
-    worker.args(env::args_os().skip(1));
+    worker.args(env::args_os().skip(1)).env_remove(CONTAINED_AS);
     worker.env("TMPDIR", directory.path()).env(CLEANED_UP_BY, process::id().to_string());
     if containment == Containment::PidNamespace
         && let Some(user) = new_pid_namespace()?
@@ -72,11 +75,16 @@ pub fn with_cleanup<T: Termination>(
         // PID 1's parent is outside, and has no PID inside.
         worker.env(CONTAINED_AS, user).env(CLEANED_UP_BY, "0");
     }
-    let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGCHLD];
-    let mut signals = Signals::new(signals).context("sigaction")?;
+    let end = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGCHLD];
+    let stop = [SIGTSTP, SIGTTIN, SIGTTOU];
+    let mut signals = Signals::new(end.iter().chain(&stop)).context("sigaction")?;
     let mut worker = worker.spawn().context("start /proc/self/exe")?;
     let ended = signals.forever().find_map(|signal| match signal {
         SIGCHLD => worker.try_wait().map(|status| status.map(shell_status)).transpose(),
+        signal if stop.contains(&signal) => {
+            stop_with(Pid::from_raw(worker.id().cast_signed()));
+            None
+        }
         signal => Some(Ok(128 + signal)),
     });
     let status = ended.unwrap_or(Ok(1)).context("wait for the work")?;
@@ -94,6 +102,23 @@ pub fn with_cleanup<T: Termination>(
         return Err(Error::new("the program under test killed the process that was checking it"));
     }
     Ok(exit_code(status))
+}
+
+/// Stops this process and the worker, as Ctrl-Z would, and continues both. PID 1 of a PID namespace ignores Ctrl-Z. In
+/// the background, it would try to read from the terminal without end.
+fn stop_with(worker: Pid) {
+    let (group, session) = (getpgrp().as_raw(), getsid(None));
+    // As the kernel does, we ignore the signal if there's no shell that could continue us.
+    let has_shell = |process: &Stat| {
+        let parent = Stat::of(process.ppid).filter(|parent| parent.pgrp != group);
+        parent.is_some_and(|parent| getsid(Some(Pid::from_raw(parent.pid))) == session)
+    };
+    let processes = procfs::all_processes().unwrap_or_default();
+    if processes.iter().any(|process| process.pgrp == group && has_shell(process)) {
+        let _ = kill(worker, Signal::SIGSTOP);
+        let _ = raise(Signal::SIGSTOP);
+        let _ = kill(worker, Signal::SIGCONT);
+    }
 }
 
 /// Puts the next child into a new PID namespace, if it can mount a /proc there. Returns the user that it should

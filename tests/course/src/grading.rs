@@ -57,7 +57,7 @@ pub fn grade(
         programs.push(program.with_timeout(timeout));
     }
     if programs.is_empty() {
-        let message = format!("no step can run on this machine: `{} doctor` says why", called_as());
+        let message = format!("no step can run on this machine; `{} doctor` says why", called_as());
         return Err(Error::new(message));
     }
     Ok(checks.into_iter().map(move |check| {

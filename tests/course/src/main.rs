@@ -18,7 +18,7 @@ use harness::{Error, Result};
 #[derive(Parser, Debug)]
 #[command(disable_help_subcommand = true)]
 struct Cli {
-    /// When to print in color
+    /// Choose when to print in color
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
     color: Color,
     #[command(subcommand)]
@@ -41,15 +41,15 @@ enum Command {
     Tree {
         /// Step to start: 02, 2, or 02-init-pid1
         step: Step,
-        /// Arguments of the step, ending in a shell [default: those that show its idea]
+        /// Arguments of the step itself, which must start a shell [default: the step's examples]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Show what a step adds to another
+    /// Show what a step adds to an earlier one
     Diff {
-        /// Step to begin with
+        /// Step to start from
         old: Step,
-        /// Step to compare with it
+        /// Step to compare with OLD
         new: Step,
     },
     /// Show a step's system calls (needs strace)
@@ -71,7 +71,7 @@ enum Command {
     },
     /// Create a starter for your own step in work/
     Start(commands::Start),
-    /// Run your step (as root: in private mounts)
+    /// Run your step, in private mounts if you're root
     Work {
         /// Step to run: 02, 2, or 02-init-pid1
         step: Step,
@@ -83,9 +83,9 @@ enum Command {
     Check(commands::Check),
     /// Show the next hint, and those before it
     Hint(commands::Hint),
-    /// Check your step again on every save, and on the key r
+    /// Check your step again on every save, and when you press r
     ///
-    /// The key s shows your program in slow motion. What you save meanwhile is checked at its end.
+    /// Press s to see your program in slow motion. If you save a file meanwhile, the check follows at the end.
     Watch {
         /// Step you are writing: 02, 2, or 02-init-pid1
         step: Step,
@@ -97,7 +97,7 @@ enum Command {
     },
     /// Show how many checks each of your steps passes
     Progress,
-    /// Check whether this machine can run the course (exit status 1: not all of it)
+    /// Check whether this machine can run the course, and exit with 1 if a step can't run
     Doctor {
         /// Print one JSON object
         #[arg(long)]

@@ -88,7 +88,7 @@ impl Patched<'_> {
     pub fn build(&self) -> Result<PathBuf> {
         let build =
             Build::bin(&self.sandbox.directory, Some(&self.step.package()), &self.step.bin());
-        build.target_dir(&self.sandbox.target).color(colors_stderr()).run()
+        build.target_dir(&self.sandbox.target).color(colors_stderr()).without_warnings().run()
     }
 }
 

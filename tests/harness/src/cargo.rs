@@ -22,6 +22,7 @@ pub struct Build {
     target: String,
     source_prefix: Option<String>,
     color: bool,
+    warnings: bool,
 }
 
 impl Build {
@@ -49,7 +50,8 @@ impl Build {
                 cargo.env_remove(name);
             }
         }
-        Build { cargo, kind, target: target.to_owned(), source_prefix: None, color: false }
+        let target = target.to_owned();
+        Build { cargo, kind, target, source_prefix: None, color: false, warnings: true }
     }
 
     /// Builds into another target directory.
@@ -85,6 +87,13 @@ impl Build {
     #[must_use]
     pub fn color(mut self, color: bool) -> Self {
         self.color = color;
+        self
+    }
+
+    /// Shows only errors. A broken step has unused imports, which would hide what the break is about.
+    #[must_use]
+    pub fn without_warnings(mut self) -> Self {
+        self.warnings = false;
         self
     }
 
@@ -151,8 +160,9 @@ impl Build {
         for line in BufReader::new(output).lines() {
             let line = line.context("read from cargo")?;
             let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
-            if let Some(rendered) = message["message"]["rendered"].as_str() {
-                let level = message["message"]["level"].as_str().unwrap_or_default();
+            let level = message["message"]["level"].as_str().unwrap_or_default();
+            let is_shown = self.warnings || level != "warning";
+            if let Some(rendered) = message["message"]["rendered"].as_str().filter(|_| is_shown) {
                 show(level, self.with_prefix(rendered));
             }
             let target = &message["target"];

@@ -27,7 +27,7 @@ pub fn diagram(caption: &str, moments: &[(&str, &ProcessTree)]) -> String {
     let mut placeholders = Placeholders::default();
     let mut text = String::from("<figure class=\"picture\">\n");
     for (heading, tree) in moments {
-        text += &drawing(heading, tree, &mut placeholders);
+        text += &svg(heading, true, tree, &Highlights::default(), &mut placeholders);
     }
     let _ = writeln!(text, "<figcaption>{}</figcaption>\n</figure>", escape(caption));
     text
@@ -54,9 +54,40 @@ pub fn moment(
     highlights: &Highlights,
     placeholders: &mut Placeholders,
 ) -> String {
-    let drawing = Drawing::of(tree, highlights, placeholders);
-    let start = drawing.start(title, 0);
-    format!("{start}{}{}</svg>\n", drawing.frames, drawing.boxes)
+    svg(title, false, tree, highlights, placeholders)
+}
+
+fn svg(
+    title: &str,
+    shows_title: bool,
+    tree: &ProcessTree,
+    highlights: &Highlights,
+    placeholders: &mut Placeholders,
+) -> String {
+    let (frames, boxes, words) = (String::new(), String::new(), Vec::new());
+    let host = &tree.root;
+    let mut drawing = Drawing { host, highlights, placeholders, frames, boxes, words, y: 0 };
+    let kinds = KINDS[..2].iter();
+    let labels: Vec<_> = kinds.map(|(_, kind)| format!("{kind}: the host's")).collect();
+    drawing.frame(host, 0, &labels, false);
+    let Drawing { frames, boxes, words, y, .. } = drawing;
+    let (title, height) = (escape(title), y + if shows_title { 27 } else { 1 });
+    let mut text = format!(
+        "<svg role=\"img\" viewBox=\"0 0 {WIDTH} {height}\" xmlns=\"http://www.w3.org/2000/svg\">\n\
+         <title>{title}</title>\n<desc>{}</desc>\n",
+        escape(&words.join(" "))
+    );
+    if shows_title {
+        let _ = writeln!(
+            text,
+            "<text x=\"{}\" y=\"16\" font-size=\"15\" text-anchor=\"middle\" font-weight=\"bold\">{title}</text>\n\
+             <g transform=\"translate(0 26)\">\n{frames}{boxes}</g>",
+            WIDTH / 2
+        );
+    } else {
+        text.extend([frames, boxes]);
+    }
+    text + "</svg>\n"
 }
 
 struct Drawing<'a> {
@@ -67,54 +98,6 @@ struct Drawing<'a> {
     boxes: String,
     words: Vec<String>,
     y: usize,
-}
-
-fn drawing(heading: &str, tree: &ProcessTree, placeholders: &mut Placeholders) -> String {
-    let highlights = Highlights::default();
-    let drawing = Drawing::of(tree, &highlights, placeholders);
-    let mut text = drawing.start(heading, 26);
-    let Drawing { frames, boxes, .. } = drawing;
-    let _ = writeln!(
-        text,
-        "<text x=\"{}\" y=\"16\" font-size=\"15\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>",
-        WIDTH / 2,
-        escape(heading)
-    );
-    let _ = writeln!(text, "<g transform=\"translate(0 26)\">\n{frames}{boxes}</g>\n</svg>");
-    text
-}
-
-impl<'a> Drawing<'a> {
-    fn of(
-        tree: &'a ProcessTree,
-        highlights: &'a Highlights,
-        placeholders: &'a mut Placeholders,
-    ) -> Self {
-        let mut drawing = Drawing {
-            host: &tree.root,
-            highlights,
-            placeholders,
-            frames: String::new(),
-            boxes: String::new(),
-            words: Vec::new(),
-            y: 0,
-        };
-        let kinds = KINDS[..2].iter();
-        let labels: Vec<_> = kinds.map(|(_, kind)| format!("{kind}: the host's")).collect();
-        drawing.frame(&tree.root, 0, &labels, false);
-        drawing
-    }
-
-    /// Returns the start of the SVG, with room for a heading.
-    fn start(&self, title: &str, heading: usize) -> String {
-        format!(
-            "<svg role=\"img\" viewBox=\"0 0 {WIDTH} {}\" xmlns=\"http://www.w3.org/2000/svg\">\n\
-             <title>{}</title>\n<desc>{}</desc>\n",
-            self.y + 1 + heading,
-            escape(title),
-            escape(&self.words.join(" "))
-        )
-    }
 }
 
 impl Drawing<'_> {

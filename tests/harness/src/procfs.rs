@@ -108,19 +108,18 @@ pub fn own_descendants() -> Result<Vec<Stat>> {
 /// # Errors
 /// There is no /proc.
 pub(crate) fn own_tasks() -> Result<u64> {
-    let directory = |process: &Stat| fs::metadata(format!("{}/{}/task", root(), process.pid)).ok();
-    Ok(own_descendants()?.iter().filter_map(directory).map(|found| tasks_in(&found)).sum())
+    let tasks = |process: &Stat| {
+        let directory = fs::metadata(format!("{}/{}/task", root(), process.pid)).ok()?;
+        // It has a link for each directory in it, and two for itself.
+        Some(directory.nlink().saturating_sub(2))
+    };
+    Ok(own_descendants()?.iter().filter_map(tasks).sum())
 }
 
 /// Counts the processes in this /proc's PID namespace, and looks at none of them, which is ten times as fast.
 pub(crate) fn count_processes() -> Result<usize> {
     let entries = fs::read_dir(root()).context("read /proc")?.flatten();
     Ok(entries.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()).count())
-}
-
-/// A link for each directory in it, and two for the directory itself.
-fn tasks_in(directory: &fs::Metadata) -> u64 {
-    directory.nlink().saturating_sub(2)
 }
 
 /// Counts the processes and threads of every user, which costs no walk through /proc.

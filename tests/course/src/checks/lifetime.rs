@@ -121,7 +121,7 @@ pub(super) fn run_exits_128_plus_signal_of_init(program: &Program) -> CheckResul
     let shell = program.session(["run", "--ti", "sh"]).during(&command)?;
     let tree = shell.tree().during(&command)?;
     let pid = tree.pid_1().map_or(0, |init| init.pids[0]);
-    ensure(pid > 1, &command, "a process with the PID 1 inside", tree.text())?;
+    ensure(pid > 1, &command, "a process with PID 1 inside", tree.text())?;
     send(pid, Signal::SIGKILL, &command)?;
     let (exit, _) = shell.wait().during(&command)?;
     let status = exit.status.to_string();

@@ -43,7 +43,7 @@ fn each_path_is(program: &Program, paths: &str, expected: &str, script: &str) ->
         format!("{} run ls -l PATH, for the paths that runc masks or protects", program.name());
     let others = shown.strip_suffix("checked\n");
     let actual =
-        others.map(|paths| format!("it isn't so for {}", paths.trim().replace('\n', ", ")));
+        others.map(|paths| format!("this isn't true for {}", paths.trim().replace('\n', ", ")));
     ensure(others == Some(""), command, expected, actual.unwrap_or(shown))
 }
 

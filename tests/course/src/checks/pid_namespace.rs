@@ -51,6 +51,6 @@ pub(super) fn ensure_new_namespace(
     let output = RunOutput::of(&command, shell.wrapped_by(wrapped_by))?.has_status(0)?;
     let links = output.text();
     let (outside, inside) = links.split_once('\n').unwrap_or_default();
-    let expected = format!("another namespace than {outside}, which is the one outside");
+    let expected = format!("a namespace other than {outside}, which is the one outside");
     ensure(inside.starts_with(kind) && inside.trim_end() != outside, command, expected, inside)
 }

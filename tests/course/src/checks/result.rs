@@ -40,8 +40,8 @@ impl CheckFailure {
             }
             // The kernel counts a user's processes everywhere.
             error if error.to_string().contains("(EAGAIN)") => format!(
-                "{error}\nThe machine has too many processes, or your user has. That isn't your code: end some of \
-                 them, and check again."
+                "{error}\nThe machine or your user has too many processes. Your code isn't the cause. End some of \
+                 the processes, and check again."
             ),
             error => error.to_string(),
         };
@@ -80,7 +80,7 @@ pub fn ensure(
 /// Fails if a run left something behind.
 pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
     let leaked = &exit.leaked_processes;
-    let actual = format!("{} left, and now ended:\n{}", leaked.len(), leaked.join("\n"));
+    let actual = format!("{} left, now killed by the check:\n{}", leaked.len(), leaked.join("\n"));
     ensure(leaked.is_empty(), command, "no process is left", actual)?;
     let mounts = exit.mount_changes.join("\n");
     ensure(mounts.is_empty(), command, "no mount is left", mounts)

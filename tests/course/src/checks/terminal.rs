@@ -28,7 +28,7 @@ pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
     terminal.expect("up\r\n").during(&command)?;
     let tree = terminal.tree().during(&command)?;
     let Some(init) = tree.pid_1() else {
-        return ensure(false, &command, "a process with the PID 1 inside", tree.text());
+        return ensure(false, &command, "a process with PID 1 inside", tree.text());
     };
     let (run, init) = (terminal.pid(), init.pids[0]);
     for pid in [run, init] {

@@ -50,7 +50,7 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result {
         print(format!("\n{missing}\n"))?;
     }
     if patches.len() > 1 {
-        print_next(format!("{}, which lists more", step.recipe("break")))?;
+        print_next(format!("{}, which lists the others", step.recipe("break")))?;
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ pub struct Check {
     pub step: Step,
     /// Check to run, by its name or a part of it [default: all]
     pub name: Option<String>,
-    /// Grade this program instead, in any language, and build nothing
+    /// Grade this program, in any language, instead of building your step
     #[arg(long, value_name = "PROGRAM")]
     pub bin: Option<PathBuf>,
     /// Print one JSON object

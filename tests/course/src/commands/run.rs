@@ -35,7 +35,7 @@ pub(super) fn explain(step: &Step, args: &[OsString], verb: &str) -> Result {
     };
     let known = |word: &str| step.subcommands().contains(&word) || word == "help";
     if let Some(word) = words.peek().filter(|word| !word.starts_with('-') && !known(word)) {
-        let message = format!("{step} has no subcommand {word}; to run it: ");
+        let message = format!("{step} has no subcommand {word}; to run {word}: ");
         return Err(Error::new(message + &typed(words.collect())));
     }
     // Docker's options come before the command, with or without our subcommand in front.
@@ -58,7 +58,7 @@ pub(super) fn explain(step: &Step, args: &[OsString], verb: &str) -> Result {
     }
     let Some(option) = dockers else { return Ok(()) };
     ours.extend(words);
-    let message = format!("{option} is an option of Docker, which {step} doesn't have: ");
+    let message = format!("{option} is an option of Docker and not of {step}; without it: ");
     Err(Error::new(message + &typed(ours)))
 }
 

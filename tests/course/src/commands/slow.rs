@@ -29,7 +29,7 @@ pub struct Slow {
     /// Send this signal to the step as soon as every process waits
     #[arg(long, value_parser = parse_signal)]
     pub signal: Option<Signal>,
-    /// Show this program instead, and build nothing. For your own step, press `s` in `watch`
+    /// Show this program instead of building the step. For your own step, press `s` in `watch`
     #[arg(long, value_name = "PROGRAM")]
     pub bin: Option<PathBuf>,
     /// Print HOST_A, HOST_B, ... instead of the host's PIDs

@@ -75,7 +75,7 @@ pub(super) fn allow(facts: &Facts, why: impl Into<String>) -> Cause {
         Place::Sandbox => sandbox(why),
         Place::Host => {
             let fix =
-                "Start a shell without that filter. In it, grep Seccomp: /proc/self/status shows 0";
+                "Start a shell without that filter. There, grep Seccomp: /proc/self/status shows 0";
             Cause::new(why, fix, HARMLESS).not_tried()
         }
     }

@@ -37,8 +37,8 @@ pub(super) fn sigchld(facts: &Facts) -> Finding {
     if ignored >> (nix::libc::SIGCHLD - 1) & 1 == 0 {
         return finding;
     }
-    let why = "SIGCHLD is ignored, because this shell inherited that from the program that started it. So the kernel discards \
-        the exit status of every child. Nothing else was tried.";
+    let why = "This shell ignores SIGCHLD, because the program that started the shell ignored SIGCHLD, too. So the kernel \
+        discards the exit status of every child. Nothing else was tried.";
     finding.refused(1, Cause::new(why, "env --default-signal=CHLD bash", HARMLESS))
 }
 
@@ -64,7 +64,7 @@ fn null_cause(
     found: io::Result<Metadata>,
     opens: bool,
 ) -> Option<(Option<u32>, Cause)> {
-    let remake = "This restores the device that every system has. Programs that need it in the meantime may fail.";
+    let remake = "This restores the device that every system has. Until then, programs that need the device may fail.";
     let Ok(found) = found else {
         let fix = "sudo mknod -m 666 /dev/null c 1 3";
         return Some((Some(2), Cause::new("There is no /dev/null.", fix, remake)));
@@ -79,7 +79,8 @@ fn null_cause(
     let mode = found.permissions().mode() & 0o777;
     if mode & 0o006 != 0o006 {
         let why = format!("/dev/null has the mode {mode:04o}, so ordinary users can't open it.");
-        let cause = Cause::new(why, "sudo chmod 666 /dev/null", "Every system has this mode.");
+        let cause =
+            Cause::new(why, "sudo chmod 666 /dev/null", "Every system's /dev/null has this mode.");
         return Some(((!opens).then_some(2), cause));
     }
     if opens {

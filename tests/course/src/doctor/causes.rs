@@ -59,7 +59,7 @@ fn kernel(call: Call, errno: Errno) -> Option<Cause> {
     let missing = matches!(errno, Errno::EINVAL | Errno::ENOSYS);
     (call.is_unshare() && missing).then(|| {
         let why = "This kernel was built without that kind of namespace, or it isn't Linux but a program \
-            that imitates it, such as gVisor.";
+            that imitates Linux, such as gVisor.";
         Cause::new(why, OTHER_KERNEL, HARMLESS)
     })
 }
@@ -128,7 +128,7 @@ fn privilege(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
     if offsets && facts.has_capability(SYS_ADMIN) && !facts.has_capability(SYS_TIME) {
         if let Place::Container(_) = facts.place {
             let why = "Root without CAP_SYS_TIME can create a time namespace but can't set its clock. The option \
-                --cap-add SYS_ADMIN doesn't add CAP_SYS_TIME, and the steps run without that option.";
+                --cap-add SYS_ADMIN doesn't add CAP_SYS_TIME, and the steps don't need that option.";
             return Some(advice::allow(facts, why));
         }
         let why = "Root without CAP_SYS_TIME can create a time namespace but can't set its clock.";
@@ -143,7 +143,7 @@ fn mounts(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
         return Some(advice::writable_proc(facts, "/proc is read-only, as in some sandboxes."));
     }
     if call.is_mount() && errno == Errno::EINVAL {
-        let why = "This kernel can't create this kind of mount. It's too old, or it isn't Linux but a program that imitates it, such \
+        let why = "This kernel can't create this kind of mount. It's too old, or it isn't Linux but a program that imitates Linux, such \
             as gVisor, which can't change an existing mount.";
         return Some(Cause::new(why, OTHER_KERNEL, HARMLESS));
     }

@@ -20,7 +20,7 @@ pub(super) fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
     }
     // A shell at its limit can start nothing, so another one has to help.
     let here =
-        "In another shell, but replace PID with the number that `echo $$` prints in this one: ";
+        "In another shell, with the number that `echo $$` prints in this shell instead of PID: ";
     if let Some((limit, up)) = full_cgroup() {
         let why = format!(
             "A cgroup of this shell has reached its limit of processes (pids.max): {limit}."

@@ -58,7 +58,8 @@ impl Report {
             "All steps can run.".to_owned()
         } else {
             let failing = failing.join(", ");
-            let other = if self.other_user { " As an ordinary user, all can." } else { "" };
+            let other =
+                if self.other_user { " As an ordinary user, all steps can run." } else { "" };
             format!("Not all steps can run. These can't: {failing}.{other}")
         };
         let style = if failing.is_empty() { Style::Good } else { Style::Bad };

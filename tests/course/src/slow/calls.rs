@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use harness::procfs::has_signal;
 use harness::tracee::{self, SystemCall};
 use nix::libc;
 use nix::sys::signal::Signal;
@@ -83,9 +84,9 @@ fn execve(caller: &Caller, path: u64, argv: u64) -> Described {
             format!("{who} starts our program a third time, to become the command.")
         }
         _ if is_try(caller.pid, &path, &argv) => {
-            format!("{who} tries one directory of PATH after the other. This file doesn't exist.")
+            format!("{who} tries one directory of PATH after another. This file doesn't exist.")
         }
-        _ => format!("{who} becomes this program. Its PID stays the same."),
+        _ => format!("{who} becomes this program, and keeps its PID."),
     };
     let call = format!("execve({}, [{}])", quoted(&path), words.join(", "));
     let is_repetition = is_try(caller.pid, &path, &argv) && !is_first_in_path(caller.pid, &path);
@@ -159,7 +160,7 @@ fn mount(caller: &Caller, [source, target, kind, bits]: [u64; 4]) -> Described {
     let (from, to, kind) = (text(source), text(target), text(kind));
     let who = &caller.name;
     let sentence = if bits & libc::MS_PRIVATE != 0 {
-        "From now on, mounts don't propagate to the host or back.".to_owned()
+        "From now on, mounts don't propagate between the host and the container.".to_owned()
     } else if bits & libc::MS_REMOUNT != 0 {
         format!("{who} makes the mount at {path} read-only.")
     } else if bits & libc::MS_BIND != 0 && from == to {
@@ -219,15 +220,17 @@ const WAIT_FLAGS: [(u64, &str); 4] = names![WNOHANG WEXITED WSTOPPED WNOWAIT];
 
 fn wait4(caller: &Caller, child: i32, bits: u64, pids: &mut Pids) -> Described {
     let who = &caller.name;
-    let (child, which) = match child {
-        1.. => (pids.seen_by(caller, child), "that child"),
-        _ => (child.to_string(), "a child"),
+    let (child, whom) = if child > 0 {
+        let child = pids.seen_by(caller, child);
+        (child.clone(), format!("process {child}"))
+    } else {
+        (child.to_string(), "a child".to_owned())
     };
     let names = names![WNOHANG WUNTRACED];
     let sentence = if bits & libc::WNOHANG as u64 != 0 {
-        format!("{who} asks whether {which} is dead, without waiting for it.")
+        format!("{who} asks whether {whom} is dead, without waiting for it.")
     } else {
-        format!("{who} waits until a child dies, and collects its exit status.")
+        format!("{who} waits until {whom} dies, and collects its exit status.")
     };
     Described::new(format!("wait4({child}, {})", flags(bits, &names, "0")), sentence)
 }
@@ -333,21 +336,21 @@ fn exit(caller: &Caller, status: u64) -> Described {
 
 /// Says that an exit is over at once, because the parent sleeps in a wait.
 pub(super) fn reaped_exit(caller: &Caller) -> String {
-    format!("{} exits. Its parent is already waiting, so it's reaped at once.", caller.name)
+    let who = &caller.name;
+    format!("{who} exits. Its parent is already waiting, and reaps {who} at once.")
 }
 
 /// Describes a signal that is about to be delivered.
 pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
     let who = &caller.name;
-    let bit = 1 << (signal as i32 - 1);
-    let is_in = |field: &str| harness::procfs::signal_mask(caller.pid.as_raw(), field) & bit != 0;
+    let is_in = |field: &str| has_signal(caller.pid.as_raw(), field, signal);
     let sentence = match signal {
         Signal::SIGKILL => format!("{who} can't do anything about it."),
         _ if is_in("SigCgt") => format!("{who} has a handler for it, which runs now."),
         _ if is_in("SigIgn") => format!("{who} ignores it."),
         Signal::SIGCHLD => format!("A child of {who} has died. By default, SIGCHLD does nothing."),
         Signal::SIGURG | Signal::SIGWINCH | Signal::SIGCONT => {
-            format!("{who} has no handler for it, so it's ignored.")
+            format!("{who} has no handler for it, so the signal does nothing.")
         }
         _ if caller.is_pid_1() => {
             format!("{who} is PID 1 and has no handler for it, so the kernel discards it.")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use harness::tracee::{self, SystemCall};
-use harness::{Event, ProcessTree, Result, Stepper, procfs};
+use harness::{Event, Process, ProcessTree, Result, Stepper, procfs};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -337,13 +337,26 @@ impl Film {
 
     fn look(&mut self) -> Option<ProcessTree> {
         self.stepper.settle();
-        let tree = ProcessTree::of(self.stepper.pid().as_raw()).ok();
+        let mut tree = ProcessTree::of(self.stepper.pid().as_raw()).ok();
+        if let Some(tree) = &mut tree {
+            self.name_zombies(&mut tree.root);
+        }
         self.rows = rows(tree.as_ref(), &self.host.root, &self.rows, &mut self.pids);
         for process in tree.iter().flat_map(ProcessTree::processes) {
             let pid = Pid::from_raw(process.pids[0]);
             self.callers.insert(pid, self.caller(pid));
         }
         tree
+    }
+
+    /// Gives each zombie the name that it had in earlier frames. The kernel calls a zombie of `init` `exe`, after
+    /// `/proc/self/exe`, and has forgotten its arguments.
+    fn name_zombies(&self, process: &mut Process) {
+        let pid = Pid::from_raw(process.pids[0]);
+        if let Some(caller) = self.callers.get(&pid).filter(|_| process.state == 'Z') {
+            process.comm.clone_from(&caller.name);
+        }
+        process.children.iter_mut().for_each(|child| self.name_zombies(child));
     }
 }
 

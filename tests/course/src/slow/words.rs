@@ -51,7 +51,7 @@ pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut P
     let [_, second, third, ..] = call.args;
     match call.number {
         libc::SYS_wait4 if value == 0 && call.args[0] as i32 > 0 => {
-            "= 0: that child hasn't died".to_owned()
+            "= 0: the child hasn't died".to_owned()
         }
         libc::SYS_wait4 if value == 0 => "= 0: no child has died".to_owned(),
         libc::SYS_wait4 => {

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -49,7 +48,7 @@ const COUNT_INTERVAL: Duration = Duration::from_millis(20);
 /// What to start, and how.
 #[derive(Default)]
 struct Options {
-    control: OsString,
+    control: String,
     user: Option<u32>,
     scratch_host: bool,
     /// Whether this PID namespace has nothing but PID 1, which started us, and what comes from it.
@@ -57,7 +56,7 @@ struct Options {
     timeout: Option<Duration>,
     processes: Option<u32>,
     block: Option<i32>,
-    terminal: Option<OsString>,
+    terminal: Option<String>,
     program: OsString,
     name: OsString,
     args: Vec<OsString>,
@@ -68,22 +67,19 @@ impl Options {
         let mut options = Options::default();
         let mut args = args.iter();
         for arg in args.by_ref().take_while(|arg| *arg != "--") {
-            let mut halves = arg.as_bytes().splitn(2, |byte| *byte == b'=');
-            let name = halves.next().unwrap_or_default();
-            let value = OsStr::from_bytes(halves.next().unwrap_or_default()).to_owned();
-            let number = || value.to_str().and_then(|value| value.parse::<u32>().ok());
+            let unknown = || Error::new(format!("supervise: {}", arg.display()));
+            let (name, value) =
+                arg.to_str().and_then(|arg| arg.split_once('=')).ok_or_else(unknown)?;
             match name {
-                b"control" => options.control = value,
-                b"user" => options.user = number(),
-                b"alone" => options.alone = getppid() == Pid::from_raw(1),
-                b"scratch-host" => options.scratch_host = true,
-                b"timeout" => {
-                    options.timeout = number().map(|ms| Duration::from_millis(ms.into()));
-                }
-                b"processes" => options.processes = number(),
-                b"block" => options.block = number().map(u32::cast_signed),
-                b"terminal" => options.terminal = Some(value),
-                _ => return Err(Error::new(format!("supervise: {}", arg.display()))),
+                "control" => options.control = value.to_owned(),
+                "user" => options.user = value.parse().ok(),
+                "alone" => options.alone = getppid() == Pid::from_raw(1),
+                "scratch-host" => options.scratch_host = true,
+                "timeout" => options.timeout = value.parse().ok().map(Duration::from_millis),
+                "processes" => options.processes = value.parse().ok(),
+                "block" => options.block = value.parse().ok(),
+                "terminal" => options.terminal = Some(value.to_owned()),
+                _ => return Err(unknown()),
             }
         }
         let [program, name, args @ ..] = args.as_slice() else {
@@ -98,7 +94,7 @@ impl Options {
 /// when it has exited, then `process`, `mount` and `timeout` lines, and `end`.
 pub(super) fn supervise(args: &[OsString]) -> Result {
     let options = Options::parse(args)?;
-    let address = SocketAddr::from_abstract_name(options.control.as_bytes());
+    let address = SocketAddr::from_abstract_name(&options.control);
     let address = address.context("the control socket's name")?;
     let control = UnixStream::connect_addr(&address).context("connect")?;
     if let Err(error) = run(&options, &control) {
@@ -130,7 +126,7 @@ fn run(options: &Options, control: &UnixStream) -> Result {
     if let Some(path) = &options.terminal {
         // The first terminal that a session leader opens becomes its controlling terminal.
         let terminal = File::options().read(true).write(true).open(path);
-        let terminal = terminal.context(format!("open {}", path.display()))?;
+        let terminal = terminal.context(format!("open {path}"))?;
         dup2_stdin(terminal.as_fd()).context("dup2")?;
         dup2_stdout(terminal.as_fd()).context("dup2")?;
         dup2_stderr(terminal.as_fd()).context("dup2")?;
