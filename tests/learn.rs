@@ -527,13 +527,13 @@ fn ctrl_z_stops_watch_and_fg_resumes_it() -> Result {
     let mut terminal = Terminal::start(bash)?;
     terminal.expect("next? ")?;
     terminal.send_keys(&format!("{COURSE} watch 02\r"))?;
-    terminal.expect("r again")?;
+    terminal.expect("[r] again")?;
     terminal.send_keys("\u{1a}")?;
     terminal.expect("Stopped")?;
     // The one that works can be PID 1 of a PID namespace, which ignores Ctrl-Z.
     terminal.wait_for_tree(|tree| tree.processes()[1..].iter().all(|one| one.state == 'T'))?;
     terminal.send_keys("fg\r")?;
-    terminal.expect("r again")?;
+    terminal.expect("[r] again")?;
     terminal.send_keys("q")?;
     terminal.expect("next? ")?;
     terminal.send_keys("exit\r")?;
