@@ -230,6 +230,20 @@ fn check_runs_one_check_by_name() -> Result {
     Ok(())
 }
 
+/// With one directory for all builds, which CARGO_TARGET_DIR can name, each checkout still grades its own step.
+#[test]
+fn checkouts_that_share_builds_grade_their_own() -> Result {
+    let [one, other] = [begun(), begun()];
+    other.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    for (checkout, status) in [(&one, 3), (&other, 4), (&one, 3)] {
+        let check = checkout.course(&["check", "02", "usage_error"]);
+        let check = check.env("CARGO_TARGET_DIR", one.root.join("target")).without_timeout();
+        let printed = Transcript::run_with_exit(check)?.0.printed;
+        assert_has(&printed, &[&format!("  actual:   exit status {status}\n")]);
+    }
+    Ok(())
+}
+
 #[test]
 fn failure_blames_code_or_machine() -> Result {
     let script = "#!/bin/sh\necho \"mine: open: no\nhint: run 'just doctor'; it finds out why\" >&2\nexit 125\n";

@@ -1,7 +1,8 @@
 //! Where a learner begins: a version of the step with TODOs, in `work/`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use harness::cargo::Build;
 use harness::{Context, Error, Result};
@@ -203,11 +204,32 @@ fn build_by<T>(run: fn(Build) -> Result<T>, step: &Step, directory: &Path) -> Re
         .build_dir(&target_dir()?)
         .source_prefix(relative_path(directory))
         .color(colors_stderr());
+    let (record, now) = (target_dir()?.join("work").join(step.bin() + ".built"), sources.clone());
+    let now = format!("{}\n{now}\n", directory.display());
+    touch_if_stale(&record, &now, directory);
     let built = run(build);
-    if let Err(Error::Message(_)) = built {
-        State::keep_broken(directory, sources)?;
+    match &built {
+        Ok(_) => drop(fs::write(record, now)),
+        Err(Error::Message(_)) => State::keep_broken(directory, sources)?,
+        Err(_) => {}
     }
     built
+}
+
+/// Makes cargo build again if it built something else at last, and wouldn't notice: it compares times, and those of
+/// another directory, or of one that was moved back, are old.
+fn touch_if_stale(record: &Path, now: &str, directory: &Path) {
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let Ok(built) = modified(record) else { return };
+    let source = directory.join("src");
+    let names = sources::read(&source).unwrap_or_default().into_keys();
+    let is_new = |name: String| modified(&source.join(name)).is_ok_and(|time| time > built);
+    if fs::read_to_string(record).is_ok_and(|before| before != now)
+        && !names.into_iter().any(is_new)
+    {
+        let main = File::open(source.join("main.rs"));
+        let _ = main.and_then(|main| main.set_modified(SystemTime::now()));
+    }
 }
 
 /// Checks that there's something to write in this step.
