@@ -190,7 +190,7 @@ fn assert_accepts(restriction: Restriction, words: &str) -> Result {
 fn names_filters() {
     assert_says(
         Restriction::NoUnshareNoMount,
-        &["why: A seccomp filter refuses every call of unshare(2)"],
+        &["why: A seccomp filter refuses every call to unshare(2)"],
     );
     assert_says(Restriction::NoMount, &["why: A filter or a security module refuses mount(2)"]);
 }

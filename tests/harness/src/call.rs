@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use crate::error::Error;
 
+/// Defines the calls, each with its text.
 macro_rules! calls {
     ($($name:ident => $text:literal;)*) => {
         /// A call that the kernel may refuse.

@@ -40,7 +40,7 @@ fn known_path() -> Result<&'static Path> {
 /// It can't be built.
 pub fn helper_path() -> Result<PathBuf> {
     let path = known_path()?;
-    if path != ITSELF {
+    if path != Path::new(ITSELF) {
         return Ok(path.into());
     }
     let path = env::current_exe().context("readlink(/proc/self/exe)")?;

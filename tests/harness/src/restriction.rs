@@ -34,6 +34,7 @@ const EXEC: &str = "exec \"$@\"";
 /// Does so without CAP_SYS_ADMIN.
 const DROP_ADMIN: &str = "exec setpriv --bounding-set -sys_admin \"$@\"";
 
+/// Defines the places, each with the recipe that makes it.
 macro_rules! restrictions {
     ($($(#[$doc:meta])* $name:ident => $recipe:expr;)*) => {
         /// A place in which a program can't have everything. It's made of namespaces, limits and filters that end

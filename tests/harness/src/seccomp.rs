@@ -43,25 +43,22 @@ fn unknown(rule: &str) -> Error {
 
 fn install(call: &str, errno: Errno) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let kinds = libc::MS_BIND | libc::MS_REMOUNT;
-    let every_flag = u64::from(u32::MAX);
     let flag = |flag: i32| u64::from(flag.cast_unsigned());
     let to_write = flag(libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC);
     // Of the bits in the second number, this argument has those of the third and no other.
+    let only_namespace = |namespace| Some((0, u64::from(u32::MAX), flag(namespace)));
+    let only_mount = |mask, flags| Some((3, mask, flags));
     let (number, only) = match call {
         "unshare" => (libc::SYS_unshare, None),
-        "unshare(CLONE_NEWPID)" => {
-            (libc::SYS_unshare, Some((0, every_flag, flag(libc::CLONE_NEWPID))))
-        }
-        "unshare(CLONE_NEWTIME)" => {
-            (libc::SYS_unshare, Some((0, every_flag, flag(libc::CLONE_NEWTIME))))
-        }
+        "unshare(CLONE_NEWPID)" => (libc::SYS_unshare, only_namespace(libc::CLONE_NEWPID)),
+        "unshare(CLONE_NEWTIME)" => (libc::SYS_unshare, only_namespace(libc::CLONE_NEWTIME)),
         "mount" => (libc::SYS_mount, None),
-        "ptrace" => (libc::SYS_ptrace, None),
-        "mount(MS_BIND)" => (libc::SYS_mount, Some((3, kinds, libc::MS_BIND))),
-        "mount(MS_REMOUNT)" => (libc::SYS_mount, Some((3, libc::MS_REMOUNT, libc::MS_REMOUNT))),
+        "mount(MS_BIND)" => (libc::SYS_mount, only_mount(kinds, libc::MS_BIND)),
+        "mount(MS_REMOUNT)" => (libc::SYS_mount, only_mount(libc::MS_REMOUNT, libc::MS_REMOUNT)),
         "mount(MS_RDONLY)" => {
-            (libc::SYS_mount, Some((3, kinds | libc::MS_RDONLY, libc::MS_RDONLY)))
+            (libc::SYS_mount, only_mount(kinds | libc::MS_RDONLY, libc::MS_RDONLY))
         }
+        "ptrace" => (libc::SYS_ptrace, None),
         "open-to-write" => (libc::SYS_openat, Some((2, to_write, to_write))),
         _ => return Err(unknown(call).into()),
     };

@@ -70,7 +70,7 @@ fn surroundings(facts: &Facts, caller: Caller, call: Call, errno: Errno) -> Opti
     let switch = "kernel/unprivileged_userns_clone";
     let apparmor = "kernel/apparmor_restrict_unprivileged_userns";
     if facts.filtered && refused && (call.is_unshare() || call.is_mount()) {
-        let why = "A seccomp filter refuses every call of unshare(2), whatever its flags. Container engines and \
+        let why = "A seccomp filter refuses every call to unshare(2), whatever its flags. Container engines and \
             sandboxes install such filters.";
         return Some(advice::allow(facts, why));
     }

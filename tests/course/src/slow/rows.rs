@@ -94,16 +94,13 @@ fn own_namespaces(process: &Process, host: &Process) -> String {
         return String::new();
     }
     let number = |process: &Process, kind: &str| process.namespaces.get(kind).copied();
-    let is_own = |kind: &str| match kind.strip_suffix("_for_children") {
-        // The kernel doesn't show a PID namespace that has no process yet.
-        Some(base) => {
-            let own = number(process, base);
-            own.is_some() && own != number(process, kind) && number(host, kind).is_some()
-        }
-        None => {
-            let own = number(process, kind);
-            own.is_some() && own != number(host, kind)
-        }
+    let is_own = |kind: &str| {
+        let (own, other) = match kind.strip_suffix("_for_children") {
+            Some(base) => (number(process, base), number(process, kind)),
+            None => (number(process, kind), number(host, kind)),
+        };
+        // The kernel doesn't show a PID namespace that has no process yet, and an old one shows no other kinds.
+        own.is_some() && own != other && number(host, kind).is_some()
     };
     let own = KINDS.iter().filter(|(kind, _)| is_own(kind)).map(|(_, name)| *name);
     own.collect::<Vec<_>>().join(", ")
