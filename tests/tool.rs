@@ -300,10 +300,10 @@ fn container(init: &str) -> String {
 }
 
 /// Runs one check of a step.
-fn check_of(step: &str, name: &str, script: &str) -> Result<String> {
+fn check_of(step: &str, name: &str, timeout: &str, script: &str) -> Result<String> {
     let graded = Graded::new(script)?;
     let program = graded.directory.path().join("mine").display().to_string();
-    let args = ["check", step, name, "--timeout", "1", "--bin", &program];
+    let args = ["check", step, name, "--timeout", timeout, "--bin", &program];
     let (said, exit) = Transcript::run_with_exit(course(&root()?, &args).within(A_WHOLE_GRADING))?;
     exit.assert_clean();
     Ok(said.printed)
@@ -316,8 +316,8 @@ fn polling_init_fails_its_check() -> Result {
         return Ok(());
     }
     let start = "exec 3<&0; \"$@\" <&3 &";
-    for (wait, passes) in [("wait $!", true), ("while :; do :; done", false)] {
-        let printed = check_of("04", "idle", &container(&format!("{start} {wait}")))?;
+    for (wait, timeout, passes) in [("wait $!", "10", true), ("while :; do :; done", "3", false)] {
+        let printed = check_of("04", "idle", timeout, &container(&format!("{start} {wait}")))?;
         assert_eq!(printed.starts_with("✓ idle container uses no CPU\n"), passes, "{printed}");
         assert_eq!(printed.contains("actual:   `init` keeps running\n"), !passes, "{printed}");
     }
@@ -339,7 +339,7 @@ fn early_look_at_parent_fails_its_check() -> Result {
     );
     let early = format!("{look}\nsetpriv --pdeathsig KILL \"$@\"");
     for (init, passes) in [(late, true), (early, false)] {
-        let printed = check_of("02", "init_refuses_other_parents", &container(&init))?;
+        let printed = check_of("02", "init_refuses_other_parents", "10", &container(&init))?;
         assert_eq!(printed.starts_with("✓ "), passes, "{printed}");
         assert_eq!(printed.contains("SIGKILL to `run` before prctl"), !passes, "{printed}");
     }

@@ -87,7 +87,8 @@ fn ensure_looks_after_asking(program: &Program, reason: &str) -> CheckResult {
     };
     let run = stepper.pid();
     let (done, is_done) = channel::<()>();
-    let timeout = program.timeout();
+    // Step by step, it takes longer.
+    let timeout = program.timeout() * 4;
     let watchdog = thread::Builder::new().spawn(move || {
         if is_done.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
             let _ = killpg(run, Signal::SIGKILL);
