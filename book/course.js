@@ -76,8 +76,8 @@ function eachText(element, replace) {
 }
 
 /** Keeps options and names in one piece, because browsers may break a line after any hyphen. */
-function keepWords(element, longest = 30) {
-    eachText(element, text => text.split(/(?<!\S)(?=\S*-)(\S{2,})(?!\S)/).map((part, i) => {
+function keepWords(element, longest = 30, words = /(?<!\S)(?=\S*-)(\S{2,})(?!\S)/) {
+    eachText(element, text => text.split(words).map((part, i) => {
         if (i % 2 === 0 || part.length > longest) {
             return part;
         }
@@ -189,8 +189,9 @@ function addBreaks(element, places, longest) {
             for (const kind of ['addition', 'deletion']) {
                 line.classList.toggle(kind, line.querySelector('.hljs-' + kind) !== null);
             }
-            keepWords(line);
-            addBreaks(line, /(?<=\w[(]|[|])(?=[^\s)\d])|(?<=\S)(?=[.]\w+[(])/g, 0);
+            keepWords(line, 30, /(?<!\S)(--?\w\S*)/);
+            addBreaks(line, /(?<=\w[(]|[|])(?=[^\s)\d]|$)|(?<=\S)(?=[.]\w+[(])/g, 0);
+            addBreaks(line, /(?<=\w_)(?=\w)/g, 40);
             lines.push(line, '\n');
         }
         code.replaceChildren(...lines);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use course::checks::{self, CheckFailure};
 use course::grading::timeout_for;
+use course::state::{Score, State, fingerprint};
 use course::test_support::{Checkout, course, manifest, step_program};
 use course::workspace::root;
 use harness::test_support::{AssertClean, require_tools, write_program};
@@ -258,46 +259,52 @@ fn failure_blames_code_or_machine() -> Result {
     Ok(())
 }
 
-/// The learner's program becomes the finished step.
+/// The learner's program becomes the finished step: the first, because its checks take the least time.
 #[test]
 fn finished_step_says_what_is_possible() -> Result {
     let checkout = begun();
     let scratch = ScratchDir::new("finished")?;
-    let finished = scratch.path().join("02-init-pid1");
-    write_program(&finished, fs::read(step_program(2)).expect("read the step"), 0o755);
+    let finished = scratch.path().join("01-exec-vs-command");
+    write_program(&finished, fs::read(step_program(1)).expect("read the step"), 0o755);
     let source = format!(
         "use std::os::unix::process::CommandExt;\nfn main() {{\n\
          let args: Vec<_> = std::env::args_os().collect();\n\
          panic!(\"{{}}\", std::process::Command::new({finished:?}).arg0(&args[0]).args(&args[1..]).exec());\n}}\n"
     );
-    checkout.write("work/02/src/main.rs", &source);
+    checkout.write("work/01/src/main.rs", &source);
     let step = |name: &str| checkout.root.join("steps").join(name);
-    fs::rename(step("02-two"), step("02-init-pid1")).expect("rename the step");
-    checkout.write("steps/02-init-pid1/Cargo.toml", &manifest("02-init-pid1"));
-    checkout.write("work/02/Cargo.toml", &(manifest("02-init-pid1") + "[workspace]\n"));
-    checkout.write("steps/03-three/Cargo.toml", &manifest("03-three"));
-    checkout.write("steps/03-three/src/main.rs", "fn main() {}\n");
-    checkout.write("steps/03-three/start.patch", START);
-    // The learner skipped the first step.
-    checkout.write("steps/01-one/start.patch", START);
-    let one = said(&checkout, &["check", "02", "passes_on_exit_status"])?;
-    assert_has(&one, &["1 of 1 check passed\n\nNext: cargo course check 02, for all checks\n"]);
-    let printed = said(&checkout, &["check", "02"])?;
-    let next = "\nNext: cargo course start 03 (or cargo course start 03 --from-mine";
-    assert_has(&printed, &["Step 02 is done.", "\n    cargo course work 02 run ", next]);
-    assert_has(&said(&checkout, &["progress"])?, &["✓ all ", "\nNext: cargo course start 03\n"]);
+    fs::rename(step("01-one"), step("01-exec-vs-command")).expect("rename the step");
+    checkout.write("steps/01-exec-vs-command/start.patch", START);
+    checkout.write("steps/01-exec-vs-command/Cargo.toml", &manifest("01-exec-vs-command"));
+    checkout.write("work/01/Cargo.toml", &(manifest("01-exec-vs-command") + "[workspace]\n"));
+    fs::remove_dir_all(checkout.root.join("work/02")).expect("forget a step");
+    let one = said(&checkout, &["check", "01", "passes_on_exit_status"])?;
+    assert_has(&one, &["1 of 1 check passed\n\nNext: cargo course check 01, for all checks\n"]);
+    let printed = said(&checkout, &["check", "01"])?;
+    let next = "\nNext: cargo course start 02 (or cargo course start 02 --from-mine";
+    assert_has(&printed, &["Step 01 is done.", "\n    cargo course work 01 exec ", next]);
+    assert_has(&said(&checkout, &["progress"])?, &["✓ all ", "\nNext: cargo course start 02\n"]);
     // The hints can still be read.
-    let hints = said(&checkout, &["hint", "02", "--all"])?;
-    assert_has(&hints, &["\nCtrl-C leaks nothing\n  1 of 2: ", next]);
-    let mut terminal = watching(&checkout)?;
+    let hints = said(&checkout, &["hint", "01", "--all"])?;
+    assert_has(&hints, &["\ncommand starts a child\n  1 of 3: ", next]);
+    let mut terminal = watching(&checkout, "01")?;
     terminal.expect("[n] next step")?;
     terminal.send_keys("q")?;
     terminal.expect(next.trim_start())?;
     terminal.end()?.0.assert_clean();
+    // A learner who did the second step first goes on with the third, and then with the first.
+    let second = checkout.root.join("work/02");
+    checkout.write("work/02/src/main.rs", "fn main() {}\n");
+    State::keep_score(&second, Score { passed: 1, total: 1 }, fingerprint(&second))?;
+    checkout.write("work/01/src/main.rs", &(source + "// Changed.\n"));
+    checkout.write("steps/03-three/Cargo.toml", &manifest("03-three"));
+    checkout.write("steps/03-three/src/main.rs", "fn main() {}\n");
+    checkout.write("steps/03-three/start.patch", START);
+    assert_has(&said(&checkout, &["progress"])?, &["\nNext: cargo course start 03\n"]);
+    fs::remove_dir_all(step("03-three")).expect("remove the step");
+    assert_has(&said(&checkout, &["progress"])?, &["\nNext: cargo course watch 01\n"]);
     // The last one.
-    fs::remove_dir_all(checkout.root.join("steps/03-three")).expect("remove the step");
-    fs::remove_file(checkout.root.join("steps/01-one/start.patch")).expect("remove the starter");
-    assert_has(&said(&checkout, &["check", "02"])?, &["All steps are done."]);
+    assert_has(&said(&checkout, &["check", "01"])?, &["All steps are done."]);
     assert_has(&said(&checkout, &["progress"])?, &["every step is done"]);
     Ok(())
 }
@@ -397,15 +404,15 @@ fn fork_bomb_ends_at_its_limit() -> Result {
     Ok(())
 }
 
-/// A shell on a terminal that shows the terminal's settings before and after `course watch 02`.
-fn watching(checkout: &Checkout) -> Result<Terminal> {
-    watching_after(checkout, ":")
+/// A shell on a terminal that shows the terminal's settings before and after `course watch`.
+fn watching(checkout: &Checkout, step: &str) -> Result<Terminal> {
+    watching_after(checkout, step, ":")
 }
 
 /// The same, after a command that prepares the terminal.
-fn watching_after(checkout: &Checkout, prepare: &str) -> Result<Terminal> {
-    let script = format!("{prepare}; stty -g; \"$0\" watch 02; echo \"ended: $?\"; stty -g");
-    let shell = Environment::inherited().supervise("sh", ["-c", &script, COURSE]);
+fn watching_after(checkout: &Checkout, step: &str, prepare: &str) -> Result<Terminal> {
+    let script = format!("{prepare}; stty -g; \"$0\" watch \"$1\"; echo \"ended: $?\"; stty -g");
+    let shell = Environment::inherited().supervise("sh", ["-c", &script, COURSE, step]);
     let target = checkout.root.join("target");
     let shell = shell.in_directory(&checkout.root).env("CARGO_TARGET_DIR", target);
     Terminal::start(shell.env("CARGO", env!("CARGO")).env("NO_COLOR", "1").without_timeout())
@@ -419,7 +426,7 @@ fn settings(terminal: &mut Terminal) -> Result<String> {
 #[test]
 fn watch_checks_again_on_every_save() -> Result {
     let checkout = begun();
-    let mut terminal = watching(&checkout)?;
+    let mut terminal = watching(&checkout, "02")?;
     let before = settings(&mut terminal)?;
     terminal.expect("✗ run and init report their PIDs")?;
     let shown = terminal.expect("[r] again")?;
@@ -467,7 +474,7 @@ fn watch_shows_long_errors_in_pages() -> Result {
     let checkout = begun();
     let line = "    a_name_that_nothing_has(\"the same long argument in each line\");\n";
     checkout.write("work/02/src/main.rs", &format!("fn main() {{\n{}}}\n", line.repeat(9)));
-    let mut terminal = watching(&checkout)?;
+    let mut terminal = watching(&checkout, "02")?;
     terminal.expect("doesn't compile")?;
     let page = terminal.expect("[q] quit")?;
     assert_has(&page, &["main.rs:2:5", "[Space] page 2 of"]);
@@ -485,7 +492,7 @@ fn watch_shows_long_errors_in_pages() -> Result {
 #[test]
 fn watch_outlives_a_removed_step() -> Result {
     let checkout = begun();
-    let mut terminal = watching(&checkout)?;
+    let mut terminal = watching(&checkout, "02")?;
     terminal.expect("[r] again")?;
     let [own, aside] = ["02", "02.1"].map(|name| checkout.root.join("work").join(name));
     fs::rename(&own, &aside).expect("rename");
@@ -511,7 +518,7 @@ fn watch_outlives_a_removed_step() -> Result {
 #[test]
 fn watch_fits_a_small_terminal() -> Result {
     let checkout = begun();
-    let mut terminal = watching_after(&checkout, "stty rows 10 cols 40")?;
+    let mut terminal = watching_after(&checkout, "02", "stty rows 10 cols 40")?;
     terminal.expect("[r] again")?;
     terminal.send_keys("a")?;
     terminal.expect("[Enter] back")?;
@@ -565,7 +572,7 @@ fn watch_brings_the_terminal_back() -> Result {
             if child == 1 && signal != Signal::SIGKILL {
                 continue;
             }
-            let mut terminal = watching(&checkout)?;
+            let mut terminal = watching(&checkout, "02")?;
             let before = settings(&mut terminal)?;
             terminal.expect("checking 1 of ")?;
             // The shell, the process that cleans up, and the one that works.

@@ -478,7 +478,10 @@ fn root_grades_as_ordinary_user_too() -> Result {
     let lent = program(&finished, Caller::Rootless);
     let path = lent.path().display();
     let script = format!("#!/bin/sh\n[ -O / ] && exec {path} \"$@\"\nexit 3\n");
-    let (said, _) = Graded::new(&script)?.graded()?;
+    let graded = Graded::new(&script)?;
+    let mine = graded.directory.path().join("mine").display().to_string();
+    let said = course(&root()?, &["check", "02", "usage_error", "--bin", &mine]);
+    let (said, _) = Transcript::run_with_exit(said.within(A_WHOLE_GRADING))?;
     assert!(said.printed.contains(" (as an ordinary user)\n"), "{}", said.printed);
     Ok(())
 }
@@ -682,12 +685,14 @@ fn break_works_in_a_read_only_checkout() -> Result {
 fn json_and_exit_status_agree() -> Result {
     in_parallel([(step_program(2), true), (PathBuf::from("/bin/true"), false)], |(program, all)| {
         let bin = program.display().to_string();
-        let args = ["check", "02", "--json", "--timeout", "5", "--bin", &bin];
+        // Three checks will do, because the report of all has the same form.
+        let args = ["check", "02", "pid", "--json", "--timeout", "5", "--bin", &bin];
         let output = course(&root()?, &args).within(A_WHOLE_GRADING).output()?;
         assert_eq!(output.exit.status.code(), Some(i32::from(!all)));
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(report["step"], "02-init-pid1");
         assert_eq!(report["passed"] == report["total"], all, "{report:#}");
+        assert_eq!(report["total"], 3, "{report:#}");
         let first = &report["checks"][0];
         assert_eq!(first["passed"], all);
         assert_eq!(first["actual"].is_string(), !all);

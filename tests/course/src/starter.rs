@@ -158,7 +158,8 @@ pub fn first_todo(directory: &Path) -> Option<String> {
     found.min().map(|(_, place)| place)
 }
 
-/// Returns the manifest of a package like the step's, but in no workspace.
+/// Returns the manifest of a package like the step's, but in no workspace. With another profile than the workspace's,
+/// cargo would build the dependencies a second time.
 fn manifest(step: &Step) -> Result<String> {
     let workspace = fs::read_to_string(root()?.join("Cargo.toml")).context("read Cargo.toml")?;
     let line = |name: &str| {
@@ -168,7 +169,8 @@ fn manifest(step: &Step) -> Result<String> {
     Ok(format!(
         "[package]\nname = \"{}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [[bin]]\nname = \"{}\"\npath = \"src/main.rs\"\n\n\
-         [dependencies]\n{}\n{}\n\n[lints.rust]\nunsafe_code = \"forbid\"\n\n[workspace]\n",
+         [dependencies]\n{}\n{}\n\n[lints.rust]\nunsafe_code = \"forbid\"\n\n\
+         [profile.dev.package.\"*\"]\ndebug = false\n\n[workspace]\n",
         step.package(),
         step.bin(),
         line("clap")?,

@@ -215,7 +215,7 @@ impl Running {
             let pid = self.helper.id().cast_signed();
             // Stopped, the helper reaps nothing, so the PIDs below it stay its own.
             let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
-            for process in procfs::descendants(pid).unwrap_or_default() {
+            for process in procfs::search_below(pid).unwrap_or_default() {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
             let _ = self.helper.kill();

@@ -132,7 +132,10 @@ fn soak(config: &Config) -> Result<Outcome> {
             if index >= config.runs {
                 return Ok::<(), Error>(());
             }
-            run_once(config, index, directory.path(), &outcome)?;
+            if !run_once(config, index, directory.path(), &outcome)? {
+                // The outcome is bad already, and a program that is wrong from the start is wrong in each run.
+                next.fetch_max(config.runs, Ordering::Relaxed);
+            }
         }
     };
     thread::scope(|scope| {
@@ -153,7 +156,13 @@ fn soak(config: &Config) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn run_once(config: &Config, index: u32, directory: &Path, outcome: &Mutex<Outcome>) -> Result {
+/// Does one run. Returns whether it ended as it may.
+fn run_once(
+    config: &Config,
+    index: u32,
+    directory: &Path,
+    outcome: &Mutex<Outcome>,
+) -> Result<bool> {
     let mut random =
         Rng::with_seed(config.seed ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let targets = [Target::Run, Target::Init, Target::Both];
@@ -186,14 +195,15 @@ fn run_once(config: &Config, index: u32, directory: &Path, outcome: &Mutex<Outco
         (Some(_), Some(_)) => &[137],
     };
     let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-    if !allowed.contains(&status) {
+    let is_expected = allowed.contains(&status);
+    if !is_expected {
         let line = format!("run {index}, {killed:?} killed: exit status {status}");
         outcome.unexpected.push(line);
     }
     if let Some(killed) = killed {
         outcome.killed[killed as usize] += 1;
     }
-    Ok(())
+    Ok(is_expected)
 }
 
 /// Kills, and returns what it killed: if there's no `init` yet or any more, that's `run`.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use harness::{Captured, Environment, Result, ScratchDir, Supervisor};
 
+use crate::sandbox::target_dir;
+
 /// Prepares `course arg…` in a directory.
 #[must_use]
 pub fn course(program: &str, directory: &Path, args: &[&str]) -> Supervisor {
@@ -48,6 +50,16 @@ impl Checkout {
             "[workspace]\nresolver = \"3\"\nmembers = [\"steps/*\"]\n\
             [workspace.dependencies]\nclap = \"4\"\nnix = \"0.32\"\n",
         );
+        // What cargo knows of rustc. Otherwise it starts rustc twice to ask.
+        let known = ".rustc_info.json";
+        if let Ok(ours) = target_dir()
+            && let Ok(text) = fs::read_to_string(ours.join(known))
+        {
+            checkout.write(&format!("target/{known}"), &text);
+        }
+        // Built once, and never debugged.
+        let config = "[build]\nincremental = false\n[profile.dev]\ndebug = false\n";
+        checkout.write(".cargo/config.toml", config);
         checkout.write("tests/harness/Cargo.toml", "");
         checkout.write("steps/notes.md", "A note.\n");
         for step in ["01-one", "02-two"] {
