@@ -121,7 +121,7 @@ test-book: book
 test *step:
     @cargo course test "$@"
 
-# Run steps 2,000 times, and kill a third: just soak [02]
+# Run steps 2,000 times, and kill a third
 [group('test')]
 [no-exit-message]
 soak *args:
@@ -133,7 +133,7 @@ soak *args:
 review:
     @cargo insta review
 
-# See which tests fail with a break: just test-breaks 02
+# See which tests fail with a break
 [group('test')]
 [no-exit-message]
 test-breaks *step:

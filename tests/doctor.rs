@@ -6,7 +6,9 @@ use std::path::Path;
 
 use course::test_support::programs_for_each_caller;
 use harness::test_support::{AssertClean, Skip, require_tools};
-use harness::{Caller, Program, Restriction, Result, ScratchDir, Transcript, assert_snapshot};
+use harness::{
+    Caller, Program, Restriction, Result, ScratchDir, Terminal, Transcript, assert_snapshot,
+};
 
 fn doctors() -> Vec<Program> {
     programs_for_each_caller(env!("CARGO_BIN_EXE_course"))
@@ -304,6 +306,18 @@ fn names_null_closed_to_ordinary_users() -> Result {
         let flat = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(flat.contains("/dev/null has the mode 0600"), "{}", said.printed);
         assert!(flat.contains("chmod 666 /dev/null") && flat.ends_with(end), "{}", said.printed);
+    }
+    Ok(())
+}
+
+#[test]
+fn terminal_gets_color_and_a_next_step() -> Result {
+    for doctor in doctors() {
+        let supervisor = doctor.supervise(["doctor"]).env("TERM", "xterm").env("NO_COLOR", "");
+        let (exit, shown) = Terminal::start(supervisor)?.end()?;
+        assert_eq!(exit.status.code(), Some(0), "{shown}");
+        assert!(shown.starts_with("\u{1b}[32mok      \u{1b}[0m Linux "), "{shown}");
+        assert!(shown.ends_with("Next:\u{1b}[0m cargo course tree 01\r\n"), "{shown}");
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ fn start_continues_from_own_step() -> Result {
     assert_has(&printed, &["you have no step before 02"]);
     checkout.write("work/01/src/main.rs", "// Mine.\n");
     let printed = said(&checkout, &["start", "02", "--from-mine"])?;
-    assert_has(&printed, &["\nNext: cargo course diff 01 02"]);
+    assert_has(&printed, &["\nNext: add what `cargo course diff 01 02` shows"]);
     let source = fs::read_to_string(checkout.root.join("work/02/src/main.rs"));
     assert_eq!(source.expect("a source"), "// Mine.\n");
     Ok(())
@@ -223,11 +223,25 @@ fn hints_can_be_read_again() -> Result {
 #[test]
 fn check_runs_one_check_by_name() -> Result {
     let printed = graded("#!/bin/sh\nexit 3\n", &["ctrl_c"])?;
-    assert_has(&printed, &["✗ ctrl c leaks nothing\n", "\n0 of 1 checks passed\n", "\nNext: "]);
+    assert_has(&printed, &["✗ Ctrl-C leaks nothing\n", "\n0 of 1 check passed\n", "\nNext: "]);
     let printed = graded("#!/bin/sh\nexit 3\n", &["leak", "--verbose"])?;
     assert_eq!(printed.matches("  expected: ").count(), 3, "{printed}");
     let printed = graded("#!/bin/sh\nexit 3\n", &["leak"])?;
     assert_eq!(printed.matches("  expected: ").count(), 1, "{printed}");
+    Ok(())
+}
+
+/// With one directory for all builds, which CARGO_TARGET_DIR can name, each checkout still grades its own step.
+#[test]
+fn checkouts_that_share_builds_grade_their_own() -> Result {
+    let [one, other] = [begun(), begun()];
+    other.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    for (checkout, status) in [(&one, 3), (&other, 4), (&one, 3)] {
+        let check = checkout.course(&["check", "02", "usage_error"]);
+        let check = check.env("CARGO_TARGET_DIR", one.root.join("target")).without_timeout();
+        let printed = Transcript::run_with_exit(check)?.0.printed;
+        assert_has(&printed, &[&format!("  actual:   exit status {status}\n")]);
+    }
     Ok(())
 }
 
@@ -265,13 +279,16 @@ fn finished_step_says_what_is_possible() -> Result {
     checkout.write("work/01/Cargo.toml", &(manifest("01-exec-vs-command") + "[workspace]\n"));
     fs::remove_dir_all(checkout.root.join("work/02")).expect("forget a step");
     let one = said(&checkout, &["check", "01", "passes_on_exit_status"])?;
-    assert_has(&one, &["1 of 1 checks passed\n\nNext: cargo course check 01, for all checks\n"]);
+    assert_has(&one, &["1 of 1 check passed\n\nNext: cargo course check 01, for all checks\n"]);
     let printed = said(&checkout, &["check", "01"])?;
     let next = "\nNext: cargo course start 02 (or cargo course start 02 --from-mine";
     assert_has(&printed, &["Step 01 is done.", "\n    cargo course work 01 exec ", next]);
     assert_has(&said(&checkout, &["progress"])?, &["✓ all ", "\nNext: cargo course start 02\n"]);
+    // The hints can still be read.
+    let hints = said(&checkout, &["hint", "01", "--all"])?;
+    assert_has(&hints, &["\ncommand starts a child\n  1 of 3: ", next]);
     let mut terminal = watching(&checkout, "01")?;
-    terminal.expect("n next step")?;
+    terminal.expect("[n] next step")?;
     terminal.send_keys("q")?;
     terminal.expect(next.trim_start())?;
     terminal.end()?.0.assert_clean();
@@ -321,6 +338,37 @@ fn color_is_for_terminals() -> Result {
     Ok(())
 }
 
+/// A pipe gets the lines as they are.
+#[test]
+fn diff_fits_the_terminal() -> Result {
+    let checkout = begun();
+    let code = format!("    call({});", ["argument"; 12].join(", "));
+    let comment = format!("    // {}", ["word"; 17].join(" "));
+    let list = "    // - an item of a list\n    // - another item";
+    checkout.write(
+        "steps/02-two/src/main.rs",
+        &format!("fn main() {{\n{code}\n{comment}\n    // and more.\n{list}\n}}\n"),
+    );
+    let args = ["diff", "01", "02", "--color", "never"];
+    assert_has(&said(&checkout, &args)?, &[&format!("\n+{code}\n+{comment}\n")]);
+    let supervisor = course(COURSE, &checkout.root, &args).env("TERM", "xterm");
+    let supervisor =
+        supervisor.wrapped_by(&["sh", "-c", "stty rows 24 cols 80; exec \"$@\"", "sh"]);
+    let (_, shown) = Terminal::start(supervisor)?.end()?;
+    let shown = shown.replace("\r\n", "\n");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let words = ["word"; 14].join(" ");
+    assert_has(
+        &shown,
+        &[
+            "+    call(argument, argument, ",
+            "\n+        argument, ",
+            &format!("\n+    // {words}\n+    // word word word and more.\n+    // - an item"),
+        ],
+    );
+    Ok(())
+}
+
 #[test]
 fn slow_check_shows_a_bar() -> Result {
     let directory = ScratchDir::new("graded")?;
@@ -329,8 +377,8 @@ fn slow_check_shows_a_bar() -> Result {
     let args = ["check", "02", "ctrl_c", "--timeout", "2", "--bin", &path];
     let supervisor = course(COURSE, &root()?, &args).env("TERM", "xterm").without_timeout();
     let mut terminal = Terminal::start(supervisor)?;
-    terminal.expect("░ 0 of 1  ctrl c leaks nothing")?;
-    terminal.expect("\r\u{1b}[K✗ ctrl c leaks nothing")?;
+    terminal.expect("░ 0 of 1  Ctrl-C leaks nothing")?;
+    terminal.expect("\r\u{1b}[K✗ Ctrl-C leaks nothing")?;
     let (exit, _) = terminal.end()?;
     exit.assert_clean();
     Ok(())
@@ -358,8 +406,13 @@ fn fork_bomb_ends_at_its_limit() -> Result {
 
 /// A shell on a terminal that shows the terminal's settings before and after `course watch`.
 fn watching(checkout: &Checkout, step: &str) -> Result<Terminal> {
-    let script = "stty -g; \"$0\" watch \"$1\"; echo \"ended: $?\"; stty -g";
-    let shell = Environment::inherited().supervise("sh", ["-c", script, COURSE, step]);
+    watching_after(checkout, step, ":")
+}
+
+/// The same, after a command that prepares the terminal.
+fn watching_after(checkout: &Checkout, step: &str, prepare: &str) -> Result<Terminal> {
+    let script = format!("{prepare}; stty -g; \"$0\" watch \"$1\"; echo \"ended: $?\"; stty -g");
+    let shell = Environment::inherited().supervise("sh", ["-c", &script, COURSE, step]);
     let target = checkout.root.join("target");
     let shell = shell.in_directory(&checkout.root).env("CARGO_TARGET_DIR", target);
     Terminal::start(shell.env("CARGO", env!("CARGO")).env("NO_COLOR", "1").without_timeout())
@@ -375,14 +428,14 @@ fn watch_checks_again_on_every_save() -> Result {
     let checkout = begun();
     let mut terminal = watching(&checkout, "02")?;
     let before = settings(&mut terminal)?;
-    terminal.expect("✗ run and init report their pids")?;
-    let shown = terminal.expect("r again")?;
+    terminal.expect("✗ run and init report their PIDs")?;
+    let shown = terminal.expect("[r] again")?;
     let total = checks::for_step(&"02".parse()?).len();
     assert_has(&shown, &[&format!("checking {total} of {total}: reports unshare failure…")]);
     assert!(!shown.contains(&format!("checking {} of ", total + 1)), "{shown}");
     terminal.send_keys("r")?;
     terminal.expect("checking 1 of ")?;
-    terminal.expect("r again")?;
+    terminal.expect("[r] again")?;
     terminal.send_keys("h")?;
     terminal.expect("  1 of ")?;
     terminal.send_keys("h")?;
@@ -392,20 +445,20 @@ fn watch_checks_again_on_every_save() -> Result {
     fs::write(source.with_extension("tmp"), "fn main() {\n    nonsense\n}\n").expect("write");
     fs::rename(source.with_extension("tmp"), &source).expect("rename");
     terminal.expect("--> work/02/src/main.rs:2:5")?;
-    terminal.expect("q quit")?;
+    terminal.expect("[q] quit")?;
     checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
     terminal.expect("exit status 4")?;
     terminal.send_keys("d")?;
     terminal.expect("+++ steps/02-two/src/main.rs")?;
     terminal.send_keys("a")?;
-    terminal.expect("Enter checks")?;
+    terminal.expect("[Enter] back")?;
     // The end of slow motion stays on the screen until Enter.
     terminal.send_keys("s")?;
     terminal.expect("[q] quit ")?;
     terminal.send_keys("c")?;
     terminal.expect("[exit status 4]\r\n[Enter] back ")?;
     terminal.send_keys("\r")?;
-    terminal.expect("q quit")?;
+    terminal.expect("[q] quit")?;
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     let (exit, after) = terminal.end()?;
@@ -423,12 +476,58 @@ fn watch_shows_long_errors_in_pages() -> Result {
     checkout.write("work/02/src/main.rs", &format!("fn main() {{\n{}}}\n", line.repeat(9)));
     let mut terminal = watching(&checkout, "02")?;
     terminal.expect("doesn't compile")?;
-    let page = terminal.expect("q quit")?;
-    assert_has(&page, &["main.rs:2:5", "Space more"]);
+    let page = terminal.expect("[q] quit")?;
+    assert_has(&page, &["main.rs:2:5", "[Space] page 2 of"]);
     assert!(page.trim().lines().count() < 24 && !page.contains("main.rs:10:5"), "{page}");
     terminal.send_keys(" ")?;
-    let page = terminal.expect("q quit")?;
+    let page = terminal.expect("[q] quit")?;
     assert!(page.trim().lines().count() < 24 && !page.contains("main.rs:2:5"), "{page}");
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
+/// `start --again` moves it aside, too.
+#[test]
+fn watch_outlives_a_removed_step() -> Result {
+    let checkout = begun();
+    let mut terminal = watching(&checkout, "02")?;
+    terminal.expect("[r] again")?;
+    let [own, aside] = ["02", "02.1"].map(|name| checkout.root.join("work").join(name));
+    fs::rename(&own, &aside).expect("rename");
+    terminal.expect("isn't there")?;
+    terminal.expect("work/02 doesn't exist; `cargo course start 02` creates it")?;
+    terminal.send_keys("d")?;
+    terminal.expect("read work/02/src: No such file or directory (ENOENT)")?;
+    // A new directory, which has to be watched, too.
+    for name in ["src/main.rs", "Cargo.toml"] {
+        let text = fs::read_to_string(aside.join(name)).expect("a source");
+        checkout.write(&format!(".02.new/{name}"), &text);
+    }
+    fs::rename(checkout.root.join(".02.new"), &own).expect("rename");
+    terminal.expect("exit status 3")?;
+    checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    terminal.expect("exit status 4")?;
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
+#[test]
+fn watch_fits_a_small_terminal() -> Result {
+    let checkout = begun();
+    let mut terminal = watching_after(&checkout, "02", "stty rows 10 cols 40")?;
+    terminal.expect("[r] again")?;
+    terminal.send_keys("a")?;
+    terminal.expect("[Enter] back")?;
+    terminal.send_keys(" ")?;
+    terminal.expect("\u{1b}[H")?;
+    let page = terminal.expect("\u{1b}[J")?.replace("\u{1b}[K", "").replace("\u{1b}[J", "");
+    assert!(page.contains("[Space] page 3 of "), "{page}");
+    let rows = |line: &str| line.trim_end().chars().count().div_ceil(40).max(1);
+    assert!(page.lines().map(rows).sum::<usize>() < 10, "{page}");
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     terminal.end()?.0.assert_clean();
@@ -449,13 +548,13 @@ fn ctrl_z_stops_watch_and_fg_resumes_it() -> Result {
     let mut terminal = Terminal::start(bash)?;
     terminal.expect("next? ")?;
     terminal.send_keys(&format!("{COURSE} watch 02\r"))?;
-    terminal.expect("r again")?;
+    terminal.expect("[r] again")?;
     terminal.send_keys("\u{1a}")?;
     terminal.expect("Stopped")?;
     // The one that works can be PID 1 of a PID namespace, which ignores Ctrl-Z.
     terminal.wait_for_tree(|tree| tree.processes()[1..].iter().all(|one| one.state == 'T'))?;
     terminal.send_keys("fg\r")?;
-    terminal.expect("r again")?;
+    terminal.expect("[r] again")?;
     terminal.send_keys("q")?;
     terminal.expect("next? ")?;
     terminal.send_keys("exit\r")?;

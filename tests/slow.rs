@@ -227,7 +227,7 @@ fn screens(pair: &Pair, term: &str, no_color: &str) -> Result<Vec<String>> {
     }
     let (exit, rest) = terminal.end()?;
     exit.assert_clean();
-    assert!(rest.contains("[exit status 0]"), "{rest}");
+    assert!(rest.contains("[exit status 0]\r\n") && rest.contains("Next:"), "{rest}");
     Ok(screens)
 }
 

@@ -140,7 +140,10 @@ fn missing_cargo_is_named() -> Result {
     let output = checkout.course(&["run", "01"]).env("CARGO", "cargo").env("PATH", "/nowhere");
     let output = output.output()?;
     assert_eq!(output.exit.status.code(), Some(1));
-    assert_eq!(text(&output.stderr), "course: start cargo: No such file or directory (ENOENT)\n");
+    assert_eq!(
+        text(&output.stderr),
+        "course: cargo isn't in PATH; add Rust's directory, usually ~/.cargo/bin\n"
+    );
     Ok(())
 }
 
@@ -284,6 +287,63 @@ fn assert_graded(said: &Transcript, exit: &Exit) {
     assert_eq!(exit.status.code(), Some(1), "{}", said.printed);
     let end = format!(" of {} checks passed\n\nNext: ", checks_of_02());
     assert!(said.printed.contains(&end), "{}", said.printed);
+}
+
+/// A container in a shell script: `run`, and an `init` with these lines.
+fn container(init: &str) -> String {
+    format!(
+        "#!/bin/sh\ncase $1 in\n\
+         run) shift; [ $1 = --ti ] && shift\n  \
+           exec unshare --user --map-root-user --pid --fork $0 init \"$@\";;\n\
+         init) shift; echo init PID: $$ >&2\n{init};;\nesac\n"
+    )
+}
+
+/// Runs one check of a step.
+fn check_of(step: &str, name: &str, timeout: &str, script: &str) -> Result<String> {
+    let graded = Graded::new(script)?;
+    let program = graded.directory.path().join("mine").display().to_string();
+    let args = ["check", step, name, "--timeout", timeout, "--bin", &program];
+    let (said, exit) = Transcript::run_with_exit(course(&root()?, &args).within(A_WHOLE_GRADING))?;
+    exit.assert_clean();
+    Ok(said.printed)
+}
+
+/// Whether `init` asks all the time or with pauses.
+#[test]
+fn polling_init_fails_its_check() -> Result {
+    if !require_tools(&["unshare"]) {
+        return Ok(());
+    }
+    let start = "exec 3<&0; \"$@\" <&3 &";
+    for (wait, timeout, passes) in [("wait $!", "10", true), ("while :; do :; done", "3", false)] {
+        let printed = check_of("04", "idle", timeout, &container(&format!("{start} {wait}")))?;
+        assert_eq!(printed.starts_with("✓ idle container uses no CPU\n"), passes, "{printed}");
+        assert_eq!(printed.contains("actual:   `init` keeps running\n"), !passes, "{printed}");
+    }
+    Ok(())
+}
+
+/// If `init` looks at its parent before it asks for the signal, `run` can die between the two.
+#[test]
+fn early_look_at_parent_fails_its_check() -> Result {
+    if !require_tools(&["unshare", "setpriv"]) {
+        return Ok(());
+    }
+    let look = "while read -r name value; do [ \"$name\" = PPid: ] && ppid=$value; done \
+        </proc/self/status\n\
+        ours=$(readlink /proc/self/ns/pid) theirs=$(readlink /proc/$ppid/ns/pid_for_children)\n\
+        [ \"$ours\" = \"$theirs\" ] || { echo \"02-init-pid1: init: our parent isn't run\"; exit 125; }";
+    let late = format!(
+        "[ \"$ASKED\" ] || ASKED=1 exec setpriv --pdeathsig KILL $0 init \"$@\"\n{look}\n\"$@\""
+    );
+    let early = format!("{look}\nsetpriv --pdeathsig KILL \"$@\"");
+    for (init, passes) in [(late, true), (early, false)] {
+        let printed = check_of("02", "init_refuses_other_parents", "10", &container(&init))?;
+        assert_eq!(printed.starts_with("✓ "), passes, "{printed}");
+        assert_eq!(printed.contains("SIGKILL to `run` before prctl"), !passes, "{printed}");
+    }
+    Ok(())
 }
 
 /// A program that mounts, and one that doesn't exit.

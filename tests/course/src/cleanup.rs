@@ -1,7 +1,7 @@
 //! Runs a command that starts other people's programs so that nothing is left when it ends, in whatever way.
 
 use std::env;
-use std::io::stdin;
+use std::io::{IsTerminal, Write, stderr, stdin};
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command, ExitCode, Termination};
 
@@ -88,6 +88,10 @@ pub fn with_cleanup<T: Termination>(
         signal => Some(Ok(128 + signal)),
     });
     let status = ended.unwrap_or(Ok(1)).context("wait for the work")?;
+    if status == 128 + SIGINT && stderr().is_terminal() {
+        // The prompt comes into a line of its own.
+        let _ = stderr().write_all(b"\n");
+    }
     kill_descendants()?;
     // A worker that was killed can't.
     if let Ok(settings) = settings {

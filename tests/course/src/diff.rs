@@ -10,6 +10,7 @@ use similar::{ChangeTag, TextDiff};
 use crate::sources;
 use crate::step::Step;
 use crate::style::{self, Style};
+use crate::terminal;
 use crate::workspace::relative_path;
 
 /// Compares the sources of two steps.
@@ -38,8 +39,9 @@ pub fn with_ours(step: &Step) -> Result<String> {
     Ok(paint(&text))
 }
 
-/// Colors a diff for standard output.
+/// Colors a diff for standard output. At a terminal, lines that are too long for it are broken between words.
 pub fn paint(diff: &str) -> String {
+    let width = terminal::size().map_or(usize::MAX, |(_, width)| width);
     let color = |line: &str| match line.chars().next() {
         _ if line.starts_with("+++") || line.starts_with("---") => style::paint(Style::Bold, line),
         Some('+') => style::paint(Style::Good, line),
@@ -47,7 +49,61 @@ pub fn paint(diff: &str) -> String {
         Some('@') => style::paint(Style::Faint, line),
         _ => line.to_owned(),
     };
-    diff.lines().flat_map(|line| [color(line), "\n".to_owned()]).collect()
+    fit(diff, width).iter().flat_map(|line| [color(line), "\n".to_owned()]).collect()
+}
+
+/// Breaks lines that are too long between words. Comments are filled anew, and what else is continued is indented.
+fn fit(diff: &str, width: usize) -> Vec<String> {
+    let mut fitting = Vec::new();
+    let mut lines = diff.lines().peekable();
+    while let Some(line) = lines.next() {
+        let (start, mut text) = split_start(line);
+        let is_comment = start.ends_with("/ ") || start.ends_with("! ");
+        let mut paragraph = vec![line];
+        // A line continues the one before if its first word didn't fit there. Ours are at least 75 columns wide.
+        while let Some(next) = lines.next_if(|next| {
+            let (next_start, next_text) = split_start(next);
+            let word = next_text.split(' ').next().unwrap_or_default();
+            let last = paragraph.last().map_or(0, |last| last.chars().count());
+            is_comment && next_start == start && last + word.chars().count() >= 75
+        }) {
+            paragraph.push(next);
+            text = format!("{text} {}", split_start(next).1);
+        }
+        if paragraph.iter().all(|line| line.chars().count() <= width) {
+            fitting.extend(paragraph.into_iter().map(str::to_owned));
+        } else {
+            let more = if is_comment { start.clone() } else { format!("{start}    ") };
+            fitting.extend(fill(&start, &more, &text, width));
+        }
+    }
+    fitting
+}
+
+/// Splits off the sign, the indentation, and what begins a comment. A list's `- ` begins no word.
+fn split_start(line: &str) -> (String, String) {
+    let is_space = |c: char| c == ' ';
+    let code = line.trim_start_matches(['+', '-', ' ']);
+    let text = ["//! ", "/// ", "// "].into_iter().find_map(|start| code.strip_prefix(start));
+    let text = text.unwrap_or(code);
+    let inner = text.trim_start_matches(is_space);
+    let start = line.len() - inner.len();
+    (line[..start].to_owned(), inner.to_owned())
+}
+
+fn fill(start: &str, more: &str, text: &str, width: usize) -> Vec<String> {
+    let (mut lines, mut line, mut is_empty) = (Vec::new(), start.to_owned(), true);
+    for word in text.split(' ') {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::replace(&mut line, more.to_owned()));
+            is_empty = true;
+        }
+        line += if is_empty { "" } else { " " };
+        line += word;
+        is_empty = false;
+    }
+    lines.push(line);
+    lines
 }
 
 /// Returns a unified diff. The head of a hunk names the function it is in, not line numbers.

@@ -21,18 +21,25 @@ pub fn sections() -> impl Iterator<Item = &'static str> {
     lines.filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'))
 }
 
-/// Gives one hint more for a check, and returns how many are given now.
+/// Returns how many hints a learner has with the next one.
 ///
 /// # Errors
-/// That can't be kept.
-pub fn give(step: &Step, check: &Check) -> Result<usize> {
+/// We aren't in a checkout.
+pub fn next(step: &Step, check: &Check) -> Result<usize> {
+    let given = State::load(&step.work_dir()?).hints_given(check.name);
+    Ok((given + 1).min(for_check(check.name).len()))
+}
+
+/// Keeps how many hints a learner has. Call it when the learner has seen them.
+///
+/// # Errors
+/// That can't be written.
+pub fn keep(step: &Step, check: &Check, count: usize) -> Result {
     let own = step.work_dir()?;
-    let given = State::load(&own).hints_given(check.name);
-    let count = (given + 1).min(for_check(check.name).len());
-    if own.exists() && count > given {
+    if own.exists() && count > State::load(&own).hints_given(check.name) {
         State::keep_hints(&own, check.name, count)?;
     }
-    Ok(count)
+    Ok(())
 }
 
 /// Returns the first hints for a check, with their numbers.

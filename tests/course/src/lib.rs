@@ -4,7 +4,7 @@
 //! - [`step`]: the steps. [`checks`]: the one list of checks; their hints are in `hints.txt`.
 //! - [`commands`]: one function for each command; `main.rs` has the command line.
 //! - [`starter`], [`grading`], [`state`]: the learner's own version of a step. [`watch`]: grades it on every save.
-//! - [`render`], [`style`], [`waiting`]: how it looks at a terminal.
+//! - [`render`], [`style`], [`terminal`], [`waiting`]: how it looks at a terminal.
 //! - [`patch`], [`sandbox`]: lessons taken out of a step, in a copy of the workspace.
 //! - [`slow`]: a step in slow motion, as frames.
 //! - [`doctor`]: what this machine can do.
@@ -31,6 +31,7 @@ pub mod starter;
 pub mod state;
 pub mod step;
 pub mod style;
+pub mod terminal;
 #[cfg(feature = "test-support")]
 pub mod test_support;
 pub mod waiting;

@@ -1,5 +1,6 @@
 //! The learner's command line, behind `just`.
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::io::{Write, stderr};
 use std::process::{ExitCode, Termination};
@@ -123,7 +124,17 @@ fn main() -> ExitCode {
     if let Some(code) = harness::helper::main_if_asked() {
         return code;
     }
-    let matches = Cli::command().bin_name(called_as()).get_matches();
+    let matches = match Cli::command().bin_name(called_as()).try_get_matches() {
+        Ok(matches) => matches,
+        // Our own reason, for example for a step that isn't there, needs no more words.
+        Err(error) => match error.source().and_then(|reason| reason.downcast_ref::<Error>()) {
+            Some(reason) => {
+                let _ = writeln!(stderr(), "course: {reason}");
+                return ExitCode::from(2);
+            }
+            None => error.exit(),
+        },
+    };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Error::new(error.to_string()));
     match cli.and_then(|cli| {
         style::choose(cli.color);

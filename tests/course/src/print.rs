@@ -1,10 +1,11 @@
 //! Prints, without a panic when no one reads it.
 
-use std::io::{ErrorKind, Write, stdout};
+use std::io::{ErrorKind, IsTerminal, Write, stdout};
 
 use harness::{Context, Error, Result};
 
 use crate::style::{Style, paint};
+use crate::workspace::called_as;
 
 /// Prints to standard output.
 ///
@@ -50,7 +51,26 @@ pub fn section<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
 /// # Errors
 /// As for `print`.
 pub fn print_next(text: impl AsRef<str>) -> Result {
-    print(format!("\n{} {}\n", paint(Style::Bold, "Next:"), text.as_ref()))
+    // A command stays in one line, as far as its first two words.
+    const GLUE: char = '\u{e000}';
+    let command = called_as();
+    let glued = command.replace(' ', &GLUE.to_string());
+    let mut parts = text.as_ref().split(&*command);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for arguments in parts {
+        text += &glued;
+        text += &arguments.replacen(' ', &GLUE.to_string(), 2);
+    }
+    let text = wrap("Next: ", &text).replace(GLUE, " ");
+    print(format!("\n{}\n", text.replacen("Next:", &paint(Style::Bold, "Next:"), 1)))
+}
+
+/// Prints what to do next, if a person reads it and not a program.
+///
+/// # Errors
+/// As for `print`.
+pub fn suggest(text: impl AsRef<str>) -> Result {
+    if stdout().is_terminal() { print_next(text) } else { Ok(()) }
 }
 
 /// Whether the reader of our output is gone, which ends a command, and is no mistake.

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use harness::{Context, Result};
 
+use crate::workspace::relative_path;
+
 /// Reads the Rust files as [`read_with_anchors`] does, without the lines that mark where the book cuts (`// ANCHOR`).
 ///
 /// # Errors
@@ -25,7 +27,7 @@ pub fn read_with_anchors(directory: &Path) -> Result<BTreeMap<String, String>> {
     let mut below = vec![String::new()];
     while let Some(prefix) = below.pop() {
         let path = directory.join(&prefix);
-        let entries = fs::read_dir(&path).context(format!("read {}", path.display()))?;
+        let entries = fs::read_dir(&path).context(format!("read {}", relative_path(&path)))?;
         for entry in entries.flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
             let (path, name) = (entry.path(), format!("{prefix}{name}"));

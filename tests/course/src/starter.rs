@@ -1,7 +1,8 @@
 //! Where a learner begins: a version of the step with TODOs, in `work/`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use harness::cargo::Build;
 use harness::{Context, Error, Result};
@@ -39,7 +40,12 @@ pub fn lay_out(
     ensure_writable(step)?;
     let path = relative_path(directory);
     if directory.exists() && !again {
-        return Err(Error::new(format!("{path} already exists; --again moves it aside first")));
+        let mine = if begin == Begin::WithMine { " --from-mine" } else { "" };
+        let message = format!(
+            "{path} already exists; `{}{mine} --again` moves it aside first",
+            step.recipe("start")
+        );
+        return Err(Error::new(message));
     }
     let parent = directory.parent().unwrap_or(directory);
     let new = parent.join(format!(".{}.new", step.label()));
@@ -200,11 +206,32 @@ fn build_by<T>(run: fn(Build) -> Result<T>, step: &Step, directory: &Path) -> Re
         .build_dir(&target_dir()?)
         .source_prefix(relative_path(directory))
         .color(colors_stderr());
+    let (record, now) = (target_dir()?.join("work").join(step.bin() + ".built"), sources.clone());
+    let now = format!("{}\n{now}\n", directory.display());
+    touch_if_stale(&record, &now, directory);
     let built = run(build);
-    if let Err(Error::Message(_)) = built {
-        State::keep_broken(directory, sources)?;
+    match &built {
+        Ok(_) => drop(fs::write(record, now)),
+        Err(Error::Message(_)) => State::keep_broken(directory, sources)?,
+        Err(_) => {}
     }
     built
+}
+
+/// Makes cargo build again if it built something else at last, and wouldn't notice: it compares times, and those of
+/// another directory, or of one that was moved back, are old.
+fn touch_if_stale(record: &Path, now: &str, directory: &Path) {
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let Ok(built) = modified(record) else { return };
+    let source = directory.join("src");
+    let names = sources::read(&source).unwrap_or_default().into_keys();
+    let is_new = |name: String| modified(&source.join(name)).is_ok_and(|time| time > built);
+    if fs::read_to_string(record).is_ok_and(|before| before != now)
+        && !names.into_iter().any(is_new)
+    {
+        let main = File::open(source.join("main.rs"));
+        let _ = main.and_then(|main| main.set_modified(SystemTime::now()));
+    }
 }
 
 /// Checks that there's something to write in this step.
@@ -217,16 +244,24 @@ fn ensure_writable(step: &Step) -> Result<()> {
     Ok(())
 }
 
+/// Whether the learner has begun, and can go on.
+pub fn is_begun(step: &Step) -> bool {
+    step.work_dir().is_ok_and(|directory| ensure_begun(step, &directory).is_ok())
+}
+
 /// Checks that the learner has begun.
 ///
 /// # Errors
 /// The directory isn't there.
 pub fn ensure_begun(step: &Step, directory: &Path) -> Result<()> {
     ensure_writable(step)?;
-    if !directory.exists() {
-        let (path, label) = (relative_path(directory), step.label());
-        let message = format!("{path} doesn't exist; `{} start {label}` creates it", called_as());
-        return Err(Error::new(message));
+    let (path, start) = (relative_path(directory), step.recipe("start"));
+    match directory.is_dir() {
+        true => Ok(()),
+        false if directory.exists() => {
+            let message = format!("{path} isn't a directory; `{start} --again` moves it aside");
+            Err(Error::new(message))
+        }
+        false => Err(Error::new(format!("{path} doesn't exist; `{start}` creates it"))),
     }
-    Ok(())
 }

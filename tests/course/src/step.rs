@@ -48,7 +48,10 @@ impl FromStr for Step {
         let names: Vec<_> = steps.iter().map(Step::to_string).collect();
         let named = |step: &Step| step.to_string() == word || word.parse() == Ok(step.number);
         steps.into_iter().find(named).ok_or_else(|| {
-            Error::new(format!("there is no step {word:?}; the steps are: {}", names.join(", ")))
+            Error::new(format!(
+                "there is no step {word:?}; the steps are:\n  {}",
+                names.join("\n  ")
+            ))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The one way to build a program: cargo builds it and names the executable.
 
 use std::env;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write, stderr};
+use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Read, Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -104,7 +104,7 @@ impl Build {
     pub fn run(mut self) -> Result<PathBuf> {
         let mut child = self.start(!stderr().is_terminal())?;
         let output = child.stdout.take().ok_or_else(|| Error::new("cargo has no output"))?;
-        let executable = self.read(output, |message| {
+        let executable = self.read(output, |_, message| {
             let _ = stderr().write_all(message.as_bytes());
         })?;
         let status = child.wait().context("wait for cargo")?;
@@ -115,37 +115,55 @@ impl Build {
     /// Does the same, but prints nothing. Also returns how many messages the compiler has, which are warnings.
     ///
     /// # Errors
-    /// As for [`Build::run`]. If the program doesn't compile, the message is what cargo and the compiler say.
+    /// As for [`Build::run`]. If the program doesn't compile, the message is what the compiler says, its errors first,
+    /// or what cargo says if it doesn't come to that.
     pub fn run_quietly(mut self) -> Result<(PathBuf, usize)> {
         self.cargo.stderr(Stdio::piped());
         let output = self.start(true)?.wait_with_output().context("wait for cargo")?;
-        let (mut said, mut warnings) = (String::new(), 0);
-        let executable = self.read(&output.stdout[..], |message| {
+        let (mut errors, mut others, mut warnings) = (String::new(), String::new(), 0);
+        let executable = self.read(&output.stdout[..], |level, message| {
             // The last message counts the others.
             warnings += usize::from(message.contains("-->"));
-            said += &message;
+            match level {
+                "error" => errors += &message,
+                // It says how to read more about the errors, each of which has its code.
+                "failure-note" => {}
+                _ => others += &message,
+            }
         })?;
+        if errors.is_empty() {
+            errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        }
         let executable = executable.filter(|_| output.status.success());
-        executable
-            .map(|program| (program, warnings))
-            .ok_or_else(|| Error::new(said + &String::from_utf8_lossy(&output.stderr)))
+        executable.map(|program| (program, warnings)).ok_or_else(|| Error::new(errors + &others))
     }
 
     fn start(&mut self, quiet: bool) -> Result<Child> {
         let format = if self.color { "json-diagnostic-rendered-ansi" } else { "json" };
         self.cargo.arg(format!("--message-format={format}")).args(quiet.then_some("--quiet"));
-        self.cargo.spawn().context("start cargo")
+        match self.cargo.spawn() {
+            // A shell that was started before Rust was installed doesn't find it.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(Error::new("cargo isn't in PATH; add Rust's directory, usually ~/.cargo/bin"))
+            }
+            child => child.context("start cargo"),
+        }
     }
 
-    /// Reads cargo's JSON messages. Returns the executable that one of them names as ours.
-    fn read(&self, output: impl Read, mut show: impl FnMut(String)) -> Result<Option<PathBuf>> {
+    /// Reads cargo's JSON messages, each with its level. Returns the executable that one of them names as ours.
+    fn read(
+        &self,
+        output: impl Read,
+        mut show: impl FnMut(&str, String),
+    ) -> Result<Option<PathBuf>> {
         let mut executable = None;
         for line in BufReader::new(output).lines() {
             let line = line.context("read from cargo")?;
             let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
-            let is_shown = self.warnings || message["message"]["level"] != "warning";
+            let level = message["message"]["level"].as_str().unwrap_or_default();
+            let is_shown = self.warnings || level != "warning";
             if let Some(rendered) = message["message"]["rendered"].as_str().filter(|_| is_shown) {
-                show(self.with_prefix(rendered));
+                show(level, self.with_prefix(rendered));
             }
             let target = &message["target"];
             if target["name"] == self.target.as_str() && target["kind"][0] == self.kind {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::cargo::{Build, workspace_root};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// The name by which a program knows that it's to be the helper.
 pub(crate) const NAME: &str = "harness-helper";
@@ -40,11 +40,13 @@ fn known_path() -> Result<&'static Path> {
 /// It can't be built.
 pub fn helper_path() -> Result<PathBuf> {
     let path = known_path()?;
-    if path == Path::new(ITSELF) {
-        env::current_exe().context("readlink(/proc/self/exe)")
-    } else {
-        Ok(path.into())
+    if path != Path::new(ITSELF) {
+        return Ok(path.into());
     }
+    let path = env::current_exe().context("readlink(/proc/self/exe)")?;
+    // Cargo writes a new file, and a process that runs the old one goes on.
+    let again = "this tool was built again meanwhile: end it, and start it again";
+    if path.exists() { Ok(path) } else { Err(Error::new(again)) }
 }
 
 /// Prepares a command that starts the helper.

@@ -27,6 +27,14 @@ pub struct SystemCall {
     pub args: [u64; 6],
 }
 
+impl SystemCall {
+    /// Whether the caller asks for a signal at its parent's death.
+    pub fn asks_for_parent_death(&self) -> bool {
+        let option = u64::from(libc::PR_SET_PDEATHSIG.cast_unsigned());
+        self.number == libc::SYS_prctl && self.args[0] == option
+    }
+}
+
 /// Reads the call that a process is in, and what it returned if it did.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn registers(pid: Pid) -> Result<(SystemCall, i64)> {

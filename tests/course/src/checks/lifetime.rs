@@ -1,8 +1,18 @@
 //! How a container ends, and what it leaves behind: nothing.
 
+use std::ffi::OsString;
+use std::io::{Read, pipe};
+use std::process::Stdio;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+
 use harness::soak::Config;
-use harness::{Caller, Program, Requirement, Supervisor, Transcript, helper_path};
-use nix::sys::signal::Signal;
+use harness::{
+    Caller, Context, Error, Event, Program, Requirement, Stepper, Supervisor, Transcript,
+    helper_path,
+};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::geteuid;
 
 use super::result::{CheckResult, During, ensure, ensure_clean, ensure_exits, run, send};
@@ -54,7 +64,56 @@ pub(super) fn init_refuses_other_parents(program: &Program) -> CheckResult {
     let command = format!("{} init, after its parent has died", program.name());
     let (transcript, exit) = Transcript::run_with_exit(orphan).during(&command)?;
     ensure_refused(program, &command, &transcript.printed, reason)?;
-    ensure_clean(&command, &exit)
+    ensure_clean(&command, &exit)?;
+    ensure_looks_after_asking(program, reason)
+}
+
+/// `run` can also die just before `init` asks for the parent-death signal. An `init` that has looked at its parent
+/// already doesn't notice. Without ptrace(2), this machine can't show that.
+fn ensure_looks_after_asking(program: &Program, reason: &str) -> CheckResult {
+    let command =
+        format!("{} run echo unreached, and SIGKILL to `run` before prctl", program.name());
+    let (mut reader, writer) = pipe().context("pipe").during(&command)?;
+    let to_stdout = writer.try_clone().context("dup").during(&command)?;
+    let args = ["run", "echo", "unreached"].map(OsString::from);
+    let user = program.environment().uid();
+    let stepper = Stepper::start(program.path(), program.name(), &args, user, |helper| {
+        helper.current_dir(program.directory()).stdout(to_stdout).stderr(writer);
+        helper.stdin(Stdio::null());
+    });
+    let mut stepper = match stepper {
+        Err(Error::Call { call, .. }) if call.starts_with("ptrace(") => return Ok(()),
+        stepper => stepper.during(&command)?,
+    };
+    let run = stepper.pid();
+    let (done, is_done) = channel::<()>();
+    // Step by step, it takes longer.
+    let timeout = program.timeout() * 4;
+    let watchdog = thread::Builder::new().spawn(move || {
+        if is_done.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
+            let _ = killpg(run, Signal::SIGKILL);
+        }
+    });
+    watchdog.context("start a thread").during(&command)?;
+    let mut has_died = false;
+    while let Some(event) = stepper.next_event().during(&command)? {
+        match event {
+            Event::Enter(pid, call) if pid != run && !has_died && call.asks_for_parent_death() => {
+                send(run.as_raw(), Signal::SIGKILL, &command)?;
+                // `init` stands still until it has another parent.
+                let dead = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+                waitid(Id::Pid(run), dead).context("waitid").during(&command)?;
+                has_died = true;
+            }
+            Event::AllSleep => break,
+            _ => {}
+        }
+    }
+    drop((stepper, done));
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed).context("read").during(&command)?;
+    let printed = String::from_utf8_lossy(&printed);
+    if has_died { ensure_refused(program, &command, &printed, reason) } else { Ok(()) }
 }
 
 /// `run` reports a signal as a shell does, because a signal leaves no exit status.

@@ -39,7 +39,16 @@ impl Check {
 
     /// Returns the name in words.
     pub fn title(&self) -> String {
-        self.name.replace('_', " ")
+        let word = |word: &str| match word {
+            "pid" | "cpu" => word.to_uppercase(),
+            "pids" => "PIDs".to_owned(),
+            signal if signal.starts_with("sig") && !signal.starts_with("sign") => {
+                signal.to_uppercase()
+            }
+            word => word.to_owned(),
+        };
+        let words: Vec<_> = self.name.split('_').map(word).collect();
+        words.join(" ").replace("ctrl c", "Ctrl-C").replace("dev null", "/dev/null")
     }
 
     fn applies_to(&self, number: u32) -> bool {
@@ -92,6 +101,7 @@ const CHECKS: &[Check] = checks! {
     reaping::command_exit_ends_container: 4;
     reaping::command_killed_by_signal_34_exits_162: 4;
     reaping::dead_orphan_is_reaped: 4;
+    reaping::idle_container_uses_no_cpu: 4;
     reaping::orphan_killed_by_signal_34_is_reaped: 4;
     reaping::orphan_deaths_keep_command_status: 4;
     reaping::ignored_sigchld_is_refused: 4;
@@ -151,7 +161,7 @@ pub fn for_step(step: &Step) -> Vec<&'static Check> {
 /// # Errors
 /// No check of the step matches; the message has their names.
 pub fn matching(step: &Step, name: &str) -> Result<Vec<&'static Check>> {
-    let wanted = name.to_lowercase().replace([' ', '-'], "_");
+    let wanted = name.trim_start_matches('/').to_lowercase().replace([' ', '-', '/'], "_");
     let checks = for_step(step);
     if let Some(exact) = checks.iter().find(|check| check.name == wanted) {
         return Ok(vec![exact]);

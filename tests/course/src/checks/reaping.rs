@@ -1,8 +1,14 @@
 //! What is new in step 04: `init` stays, reaps, and passes on the command's status.
 
-use harness::Program;
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::time::{Duration, Instant};
 
-use super::result::{CheckResult, RunOutput, command_line, prints, run, run_script};
+use harness::{Process, ProcessTree, Program};
+
+use super::result::{
+    CheckFailure, CheckResult, During, RunOutput, command_line, prints, run, run_script,
+};
 
 /// `init` stays, and the command has a parent in the container.
 pub(super) fn command_is_child_of_init(program: &Program) -> CheckResult {
@@ -37,6 +43,39 @@ fn is_reaped(program: &Program, orphan: &str) -> CheckResult {
 /// No zombie stays.
 pub(super) fn dead_orphan_is_reaped(program: &Program) -> CheckResult {
     is_reaped(program, "sh -c 'echo $$'")
+}
+
+/// While nothing happens, `run` and `init` sleep, and don't ask again and again.
+pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
+    let args = ["run", "--ti", "sh"];
+    let command = command_line(program, &args);
+    let session = program.session(args).during(&command)?;
+    // The nanoseconds on a processor, and the other times. In state S, a process may only be about to sleep.
+    let used = |tree: &ProcessTree| {
+        let ours = tree.processes().into_iter().filter(|process| !process.children.is_empty());
+        let used = |pid: i32| fs::read_to_string(format!("/proc/{pid}/schedstat"));
+        let line = |process: &Process| (process.comm.clone(), used(process.pids[0]).ok());
+        ours.map(line).collect::<Vec<_>>()
+    };
+    const QUIET: Duration = Duration::from_millis(200);
+    let last = RefCell::new((Instant::now(), Vec::new()));
+    let busy = Cell::new("");
+    let is_quiet = |tree: &ProcessTree| {
+        let (mut last, now) = (last.borrow_mut(), used(tree));
+        if last.1 != now {
+            busy.set(if last.1.first() == now.first() { "`init`" } else { "`run`" });
+            *last = (Instant::now(), now);
+        }
+        last.0.elapsed() > QUIET
+    };
+    session.wait_for_tree(is_quiet).map(drop).map_err(|error| CheckFailure {
+        command,
+        expected: "`run` and `init` sleep while the command waits for input".to_owned(),
+        actual: match busy.get() {
+            "" => error.to_string(),
+            busy => format!("{busy} keeps running"),
+        },
+    })
 }
 
 /// No zombie stays either if nix, or another library, has no name for the signal.

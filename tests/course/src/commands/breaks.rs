@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use harness::cargo::cargo;
 use harness::{Caller, Context, Error, Requirement, Result};
 
-use crate::diff::paint;
+use crate::diff;
 use crate::patch::{Patch, PatchKind};
-use crate::print::{print, print_next};
+use crate::print::{print, print_next, wrap};
 use crate::sandbox::{Sandbox, demonstrate, missing_lines};
 use crate::step::Step;
+use crate::style::{Style, paint};
 use crate::waiting::show_if_slow;
 use crate::workspace::root;
 
@@ -22,18 +23,23 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result {
     let patches = Patch::all(step, PatchKind::Break)?;
     let Some(name) = name else {
         for patch in &patches {
-            print(format!("{}\n    {}\n", patch.name, patch.question))?;
+            print(format!(
+                "{}\n{}\n",
+                paint(Style::Bold, &patch.name),
+                wrap("    ", &patch.question)
+            ))?;
         }
         let first = patches.first().map_or("NAME", |patch| &patch.name);
         let recipe = step.recipe("break");
-        print(format!("\nPick one, and predict what happens: {recipe} {first}\n"))?;
+        print_next(format!("pick one, predict what happens, and see: {recipe} {first}"))?;
         return Ok(());
     };
     let names: Vec<_> = patches.iter().map(|patch| patch.name.as_str()).collect();
     let patch = patches.iter().find(|patch| patch.name == name).ok_or_else(|| {
         Error::new(format!("{step} has no break {name:?}; it has: {}", names.join(", ")))
     })?;
-    print(format!("{}\n\n{}\n", patch.question, paint(&patch.diff)))?;
+    let question = wrap("", &patch.question);
+    print(format!("{}\n\n{}\n", paint(Style::Bold, &question), diff::paint(&patch.diff)))?;
     let show = |program: PathBuf| show_if_slow("Running it…", || demonstrate(patch, &program));
     let before = show(step.build()?)?;
     print(format!("As it is:\n\n{before}\n"))?;

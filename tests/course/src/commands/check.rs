@@ -34,7 +34,7 @@ pub struct Check {
     #[arg(long, short)]
     pub verbose: bool,
     /// Wait this many seconds for an answer [default: 5, or more on a slow machine]
-    #[arg(long, value_parser = value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=86_400))]
     pub timeout: Option<u64>,
 }
 
@@ -91,7 +91,8 @@ pub fn check(options: &Check) -> Result<ExitCode> {
     } else {
         print_failures(&grades, options.verbose)?;
         let style = if passed == total { Style::Good } else { Style::Bold };
-        print(format!("\n{}\n", paint(style, &format!("{passed} of {total} checks passed"))))?;
+        let checks = if total == 1 { "check" } else { "checks" };
+        print(format!("\n{}\n", paint(style, &format!("{passed} of {total} {checks} passed"))))?;
         print_end(options, &grades)?;
     }
     Ok(if passed == total { ExitCode::SUCCESS } else { ExitCode::FAILURE })

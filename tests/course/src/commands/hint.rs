@@ -8,8 +8,7 @@ use crate::grading::{self, grade};
 use crate::print::{print, print_next};
 use crate::step::Step;
 use crate::waiting::show_if_slow;
-use crate::workspace::called_as;
-use crate::{checks, hints, starter};
+use crate::{checks, done, hints, starter};
 
 /// What `hint` is told.
 #[derive(Args, Debug)]
@@ -35,12 +34,20 @@ pub fn hint(options: &Hint) -> Result {
     };
     let Some(check) = check else {
         print("Every check passes, so you need no hint.\n")?;
-        print_next(format!("{} progress", called_as()))?;
+        if *all {
+            let every = checks::for_step(step).into_iter();
+            let mut texts = every.map(|check| hints::text(check, usize::MAX));
+            texts.try_for_each(|text| print(format!("\n{text}")))?;
+        }
+        print_next(done::message(step)?.1)?;
         return Ok(());
     };
     let total = hints::for_check(check.name).len();
-    let count = if *all { total } else { hints::give(step, check)? };
+    let count = if *all { total } else { hints::next(step, check)? };
     print(hints::text(check, count))?;
+    if !all {
+        hints::keep(step, check, count)?;
+    }
     let then = format!("change your code, then run {} {}", step.recipe("check"), check.name);
     let last = count == total;
     print_next(if last { format!("{then}, or see {}", step.recipe("solution")) } else { then })
@@ -52,7 +59,10 @@ fn the_one(step: &Step, name: &str) -> Result<&'static Check> {
         [check] => Ok(check),
         ref several => {
             let names: Vec<_> = several.iter().map(|check| check.name).collect();
-            Err(Error::new(format!("{name:?} matches several checks:\n  {}", names.join("\n  "))))
+            Err(Error::new(format!(
+                "{name:?} matches several checks; name one of them:\n  {}",
+                names.join("\n  ")
+            )))
         }
     }
 }

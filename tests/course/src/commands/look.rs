@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use harness::cargo::Build;
 use harness::{Environment, ProcessTree, Requirement, Result, Session, Supervisor, procfs};
 
-use crate::print::print;
+use crate::print::{print, suggest};
 use crate::step::Step;
-use crate::workspace::root;
+use crate::workspace::{called_as, root};
 use crate::{diff as diffs, doctor as doctors};
 
 /// Lists the steps.
@@ -20,7 +20,7 @@ pub fn list() -> Result {
     for step in Step::all()? {
         print(format!("{}  {}\n", step.label(), step.name.replace('-', " ")))?;
     }
-    Ok(())
+    suggest(format!("{} tree 01", called_as()))
 }
 
 /// Starts a step that ends up in a shell, and shows its process tree.
@@ -45,7 +45,7 @@ pub fn tree(step: &Step, args: Vec<OsString>) -> Result {
         session.end()?;
         print(tree)?;
     }
-    Ok(())
+    suggest(step.recipe("slow"))
 }
 
 /// Shows what a step adds to another one.
@@ -53,7 +53,8 @@ pub fn tree(step: &Step, args: Vec<OsString>) -> Result {
 /// # Errors
 /// The sources can't be read.
 pub fn diff(old: &Step, new: &Step) -> Result {
-    print(diffs::paint(&diffs::between_steps(old, new)?))
+    print(diffs::paint(&diffs::between_steps(old, new)?))?;
+    suggest(new.recipe("slow"))
 }
 
 /// Says what this machine can do for the course.
@@ -63,6 +64,10 @@ pub fn diff(old: &Step, new: &Step) -> Result {
 pub fn doctor(json: bool) -> Result<ExitCode> {
     let report = doctors::examine();
     print(if json { format!("{:#}\n", report.json()) } else { report.text() })?;
+    if !json {
+        // A report for an issue needs no next step.
+        suggest(report.next())?;
+    }
     Ok(if report.all_steps() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -11,7 +11,7 @@ use harness::{
     Context, Environment, Error, Requirement, Result, Supervisor, exit_code, helper_path, pass_on,
 };
 
-use crate::print::print;
+use crate::print::{print, suggest};
 use crate::step::Step;
 
 /// Becomes the step.
@@ -71,6 +71,7 @@ pub fn trace(step: &Step, args: &[OsString]) -> Result<ExitCode> {
         let message = "strace isn't installed; your distribution has a package of that name";
         return Err(Error::new(message));
     }
+    explain(step, args, "trace")?;
     let program = step.build()?;
     let calls = "execve,clone,clone3,fork,vfork,unshare,mount,prctl,getpid,wait4,waitid,exit_group";
     let options = ["--follow-forks", "--quiet=attach,exit,path-resolution", "--string-limit=60"];
@@ -89,6 +90,7 @@ pub fn trace(step: &Step, args: &[OsString]) -> Result<ExitCode> {
     // If our reader goes (`| head`), strace would wait for a container that it can't end.
     pass_on(calls, stdout())?;
     let exit = running.end()?;
+    suggest(step.recipe("slow"))?;
     Ok(exit_code(exit.shell_status()))
 }
 

@@ -9,11 +9,11 @@ use harness::Result;
 use nix::sys::signal::Signal;
 
 use crate::cleanup::{Containment, with_cleanup};
-use crate::print::print;
+use crate::print::{print, print_next};
 use crate::slow::screen::{Key, Screen};
 use crate::slow::{Film, Frame, Scene, explain, text};
 use crate::step::Step;
-use crate::workspace::{called_as, typed_path};
+use crate::workspace::typed_path;
 
 /// What `slow` is told.
 #[derive(Args, Debug)]
@@ -43,7 +43,7 @@ pub struct Slow {
 fn parse_signal(word: &str) -> std::result::Result<Signal, String> {
     let name = word.to_ascii_uppercase();
     let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
-    name.parse().map_err(|_| format!("there is no signal {word}"))
+    name.parse().map_err(|_| "there is no such signal; name one as in TERM or SIGTERM".to_owned())
 }
 
 /// Runs a step in slow motion: frame by frame at a terminal, in one go elsewhere.
@@ -80,16 +80,19 @@ fn play(options: &Slow) -> Result {
             None => print_all(&scene, if index == 0 { "" } else { "\n" })?,
         }
     }
-    if last.is_some_and(|key| key != Key::Quit) {
-        if options.from_watch {
+    match last {
+        Some(Key::Quit) if options.from_watch => {}
+        Some(_) if options.from_watch => {
             print("[Enter] back ")?;
             if let Some(screen) = Screen::open(String::new())? {
                 screen.wait_for_enter();
             }
-            return Ok(());
         }
-        let (just, label) = (called_as(), step.label());
-        print(format!("`{just} slow {label} --all` prints every frame.\n"))?;
+        Some(_) => {
+            let [breaks, slow] = ["break", "slow"].map(|name| step.recipe(name));
+            print_next(format!("{breaks} (or {slow} --all, for every frame at once)"))?;
+        }
+        None => {}
     }
     Ok(())
 }
@@ -126,10 +129,11 @@ fn show(scene: &Scene, screen: &Screen) -> Result<Key> {
             break;
         }
     }
-    match film.status() {
-        Some(status) if key == Key::RunOn => print(format!("[{status}]\n"))?,
-        Some(status) => print(format!("\n[{status}]\n"))?,
-        None => print("\n")?,
+    if key != Key::RunOn {
+        screen.close()?;
+    }
+    if let Some(status) = film.status() {
+        print(format!("[{status}]\n"))?;
     }
     Ok(key)
 }
@@ -137,7 +141,8 @@ fn show(scene: &Scene, screen: &Screen) -> Result<Key> {
 fn ask(screen: &Screen, frame: &Frame) -> Result<Key> {
     let key = screen.ask(frame)?;
     if key == Key::RunOn {
-        print("\nThe step keeps running. Press Ctrl-C to end it.\n")?;
+        screen.close()?;
+        print("The step keeps running. Press Ctrl-C to end it.\n")?;
     }
     Ok(key)
 }

@@ -43,7 +43,7 @@ pub fn start(options: &Start) -> Result {
     let next = match (starter::first_todo(&directory), begin) {
         (_, Begin::WithMine) => {
             let diff = starter::previous(step)?.recipe("diff");
-            format!("{diff} {} shows what this step adds; {watch}", step.label())
+            format!("add what `{diff} {}` shows, and run {watch}", step.label())
         }
         (Some(place), _) => format!("open {place}, the first TODO, and run {watch}"),
         (None, _) => watch,

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Report, Verdict};
 use crate::print::{WIDTH, wrap};
+use crate::style::{Style, paint};
+use crate::workspace::called_as;
 
 /// How far what belongs to a finding is indented.
 const INDENT: usize = 9;
@@ -26,12 +28,19 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text = String::new();
         for finding in &self.findings {
-            let verdict = finding.verdict.name();
-            let line = format!("{verdict:<8} {:<35} {}", finding.check, finding.needed_for);
-            if line.chars().count() <= WIDTH {
-                let _ = writeln!(text, "{}", line.trim_end());
-            } else {
-                let _ = writeln!(text, "{verdict:<8} {}", finding.check);
+            let verdict = format!("{:<8}", finding.verdict.name());
+            let line = format!("{verdict} {:<35} {}", finding.check, finding.needed_for);
+            let fits = line.chars().count() <= WIDTH;
+            let line = if fits { line } else { format!("{verdict} {}", finding.check) };
+            let rest = line.trim_end().strip_prefix(&verdict).unwrap_or_default();
+            let _ = match finding.verdict {
+                Verdict::Ok => writeln!(text, "{}{rest}", paint(Style::Good, &verdict)),
+                Verdict::NotOk => {
+                    writeln!(text, "{}{}", paint(Style::Bad, &verdict), paint(Style::Bold, rest))
+                }
+                Verdict::Missing | Verdict::Note => writeln!(text, "{verdict}{rest}"),
+            };
+            if !fits {
                 add(&mut text, "", &finding.needed_for);
             }
             if let Some(found) = &finding.found {
@@ -53,8 +62,19 @@ impl Report {
                 if self.other_user { " As an ordinary user, all steps can run." } else { "" };
             format!("Not all steps can run. These can't: {failing}.{other}")
         };
-        let _ = writeln!(text, "\n{line}");
+        let style = if failing.is_empty() { Style::Good } else { Style::Bad };
+        let _ = writeln!(text, "\n{}", paint(style, &line));
         text
+    }
+
+    /// Says what to do next.
+    pub fn next(&self) -> String {
+        let just = called_as();
+        if self.all_steps() {
+            format!("{just} tree 01")
+        } else {
+            format!("apply the first fix above, and run {just} doctor again")
+        }
     }
 
     /// Renders it for scripts: `all_steps`, `steps`, and `checks`, each with `check`, `verdict` (`ok`, `not ok`,

@@ -9,9 +9,12 @@ use super::render::{WIDTH, cut, hang, heading, lines, printed, wrap};
 use crate::keyboard::{Keyboard, read_key};
 use crate::print::print;
 use crate::style::{Style, is_dumb, paint};
+use crate::terminal;
 
-/// The lines of a screen.
+/// The lines of a screen, if the terminal doesn't say how many it has.
 const HEIGHT: usize = 24;
+/// The widest table. Sentences stay narrower, because long lines are hard to read.
+const WIDEST: usize = 120;
 
 /// What a learner wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +51,11 @@ impl Screen {
     /// # Errors
     /// The terminal is gone.
     pub fn ask(&self, frame: &Frame) -> Result<Key> {
+        // Narrower than this, nothing would be readable.
+        let (height, width) = terminal::size().unwrap_or((HEIGHT, WIDTH));
+        let (height, width) = (height.max(8), width.max(30));
         let start = if is_dumb() { "\n" } else { "\x1b[H\x1b[2J" };
-        print(format!("{start}{}", self.render(frame)))?;
+        print(format!("{start}{}", self.render(frame, height, width)))?;
         Ok(read_wanted())
     }
 
@@ -58,18 +64,28 @@ impl Screen {
         read_wanted();
     }
 
-    /// Renders a frame, with at most 23 lines and 80 columns. The cursor is in the last line.
-    fn render(&self, frame: &Frame) -> String {
-        let title = cut(&format!("slow motion: {}", self.title), WIDTH - 1);
-        let mut text = vec![paint(Style::Faint, &title), String::new()];
-        text.push(format!("{}. {}", frame.number, heading(frame)));
+    /// Takes away the keys, so that what comes next isn't below keys that no longer do anything.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn close(&self) -> Result {
+        print(if is_dumb() { "\n" } else { "\r\x1b[K" })
+    }
+
+    /// Renders a frame for a terminal of this height and width. The cursor is in the last line, which has the keys.
+    fn render(&self, frame: &Frame, height: usize, width: usize) -> String {
+        let (table_width, width) = (width.min(WIDEST), width.min(WIDTH));
+        let mut text =
+            vec![cut(&format!("slow motion: {}", self.title), table_width - 1), String::new()];
+        text.push(cut(&format!("{}. {}", frame.number, heading(frame)), width - 1));
         text.push(String::new());
-        let call = wrap(&frame.described.call, WIDTH - 6).into_iter().enumerate().map(hang);
+        let call = wrap(&frame.described.call, width - 6).into_iter().enumerate().map(hang);
         text.extend(
-            call.take(4).map(|line| paint(Style::Bold, &format!("   {}", cut(&line, WIDTH - 4)))),
+            call.take(4).map(|line| paint(Style::Bold, &format!("   {}", cut(&line, width - 4)))),
         );
         text.push(String::new());
-        let sentence = wrap(&frame.described.sentence, WIDTH - 3).into_iter().take(2);
+        let longest = if width < WIDTH { 4 } else { 2 };
+        let sentence = wrap(&frame.described.sentence, width - 3).into_iter().take(longest);
         text.extend(sentence.map(|line| format!("   {line}")));
         text.push(String::new());
         // Without a result, an empty line keeps its place, so that the table doesn't jump.
@@ -77,23 +93,32 @@ impl Screen {
             text.push(String::new());
         }
         if let Some(result) = &frame.result {
-            let result = cut(&format!("   {result}"), WIDTH - 1);
+            let result = cut(&format!("   {result}"), width - 1);
             let refused = result.starts_with("   = -1 ");
             text.push(paint(if refused { Style::Changed } else { Style::Bold }, &result));
         }
         let lines_printed: Vec<_> = printed(frame).collect();
         for line in lines_printed.iter().rev().take(3).rev() {
-            text.push(paint(Style::Faint, &cut(&format!("   {line}"), WIDTH - 1)));
+            text.push(paint(Style::Faint, &cut(&format!("   {line}"), width - 1)));
         }
         text.push(String::new());
         // The table gets what is left, with room for an empty line and the keys.
-        let room = HEIGHT - 2 - text.len();
+        let keys = keys(frame, width - 1);
+        let below = 1 + keys.lines().count();
+        if text.len() + 2 + frame.rows.len() + below > height {
+            text.retain(|line| !line.is_empty());
+        }
+        // The title can go, and a line of the table stays.
+        if text.len() + 1 + below > height {
+            text.remove(0);
+        }
+        let room = height.saturating_sub(text.len() + below).max(1);
         let table = lines(&frame.rows);
         // Below the line of heads.
         let caller = frame.rows.iter().position(|row| row.pid == frame.pid).map(|row| row + 1);
         let shown = if table.len() > room { room - 1 } else { room };
         for (index, line) in table.iter().enumerate().take(shown) {
-            let line = cut(line, WIDTH - 1);
+            let line = cut(line, table_width - 1);
             text.push(match line.starts_with(['*', '-']) {
                 true => paint(Style::Changed, &line),
                 false if Some(index) == caller => paint(Style::Bold, &line),
@@ -104,14 +129,18 @@ impl Screen {
             text.push(format!("  ... and {} more", table.len() - room + 1));
         }
         text.push(String::new());
-        let enter = match (&frame.result, frame.kind) {
-            (Some(_), _) => "next",
-            (None, Kind::Call) => "make the call",
-            (None, _) => "deliver the signal",
-        };
-        text.push(paint(Style::Faint, &format!("[Enter] {enter}  [c] continue  [q] quit ")));
+        text.push(keys + " ");
         text.join("\n")
     }
+}
+
+fn keys(frame: &Frame, width: usize) -> String {
+    let enter = match (&frame.result, frame.kind) {
+        (Some(_), _) => "next",
+        (None, Kind::Call) => "make the call",
+        (None, _) => "deliver the signal",
+    };
+    terminal::keys(&[("Enter", enter), ("c", "continue"), ("q", "quit")], width)
 }
 
 fn read_wanted() -> Key {

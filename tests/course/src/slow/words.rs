@@ -50,7 +50,10 @@ pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut P
     let pid = |pids: &mut Pids, pid: i32| pids.seen_by(caller, pid);
     let [_, second, third, ..] = call.args;
     match call.number {
-        libc::SYS_wait4 if value == 0 => "= 0: the child hasn't died".to_owned(),
+        libc::SYS_wait4 if value == 0 && call.args[0] as i32 > 0 => {
+            "= 0: the child hasn't died".to_owned()
+        }
+        libc::SYS_wait4 if value == 0 => "= 0: no child has died".to_owned(),
         libc::SYS_wait4 => {
             let child = pid(pids, value as i32);
             let status = tracee::int(caller.pid, second).map(status).unwrap_or_default();

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use signal_hook::consts::{SIGCONT, SIGTERM};
+use signal_hook::consts::{SIGCONT, SIGTERM, SIGWINCH};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
@@ -37,7 +37,7 @@ pub(super) enum Event {
     Key(u8),
     Saved,
     Progress(Progress),
-    /// After Ctrl-Z and `fg`.
+    /// After Ctrl-Z and `fg`, or if the terminal has another size now.
     Resumed,
     Quit,
 }
@@ -72,7 +72,7 @@ impl Events {
         woken.set_nonblocking(true).context("fcntl")?;
         wake.set_nonblocking(true).context("fcntl")?;
         let (resumed, quit) = (Arc::default(), Arc::default());
-        for (signal, is_set) in [(SIGCONT, &resumed), (SIGTERM, &quit)] {
+        for (signal, is_set) in [(SIGCONT, &resumed), (SIGWINCH, &resumed), (SIGTERM, &quit)] {
             flag::register(signal, Arc::clone(is_set)).context("sigaction")?;
             pipe::register(signal, wake.try_clone().context("dup")?).context("sigaction")?;
         }
@@ -93,32 +93,29 @@ impl Events {
             round: Arc::default(),
             ready: VecDeque::new(),
         };
-        events.watch_directories()?;
+        events.watch_directories();
         Ok(events)
     }
 
-    /// Watches the step's directory and its sources. A directory that is watched already stays so.
-    fn watch_directories(&self) -> Result {
+    /// Watches the step's directory and its sources, and `work`, where `start --again` creates a new one. A directory
+    /// that is watched already stays so, and one that's gone is none.
+    fn watch_directories(&self) {
         let flags = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE;
-        let add = |path: &Path| {
-            let watch = self.saves.add_watch(path, flags);
-            watch.context(format!("inotify_add_watch({})", path.display()))
-        };
-        add(&self.directory)?;
+        let add = |path: &Path| self.saves.add_watch(path, flags);
+        let _ = add(self.directory.parent().unwrap_or(&self.directory));
+        let _ = add(&self.directory);
         let mut below = vec![self.directory.join("src")];
         while let Some(path) = below.pop() {
-            // It may be gone already.
             if add(&path).is_ok() {
                 let entries = fs::read_dir(&path).into_iter().flatten().flatten();
                 let paths = entries.map(|entry| entry.path());
                 below.extend(paths.filter(|path| path.is_dir() && !path.is_symlink()));
             }
         }
-        Ok(())
     }
 
     /// Waits for the next event.
@@ -137,7 +134,7 @@ impl Events {
                 self.ready.push_back(read_key().map_or(Event::Quit, Event::Key));
             }
             if saved && self.is_save()? {
-                self.watch_directories()?;
+                self.watch_directories();
                 self.ready.push_back(Event::Saved);
             }
         }

@@ -104,9 +104,11 @@ impl Session {
                 Event::Resumed => self.keyboard.apply()?,
                 Event::Quit => return Ok(()),
                 Event::Key(b' ') if pages > 1 => page = (page + 1) % pages,
-                Event::Key(key) => match self.press(key)? {
-                    Some(next) => (screen, page) = (next, 0),
-                    None => return Ok(()),
+                Event::Key(key) => match self.press(key) {
+                    Ok(Some(next)) => (screen, page) = (next, 0),
+                    Ok(None) => return Ok(()),
+                    // For example, the sources are gone, and may come back.
+                    Err(error) => (screen, page) = (Screen::Text(error.to_string()), 0),
                 },
             }
         }
@@ -123,13 +125,14 @@ impl Session {
             b'q' => return Ok(None),
             b'h' => match self.round.first_failure() {
                 Some(grade) => {
-                    let count = hints::give(&self.step, grade.check)?;
+                    let count = hints::next(&self.step, grade.check)?;
+                    hints::keep(&self.step, grade.check, count)?;
                     Screen::Text(hints::text(grade.check, count))
                 }
                 None => Screen::Checks,
             },
             b'a' => Screen::Failures,
-            b'd' => Screen::Text(diff::with_ours(&self.step)?),
+            b'd' => Screen::Diff(diff::with_ours(&self.step)?),
             b'r' => {
                 self.begin_round()?;
                 Screen::Checks
@@ -156,7 +159,8 @@ impl Session {
     fn next_step(&mut self) -> Result<Screen> {
         let Some(next) = done::next_step(&self.step)? else { return Ok(Screen::Checks) };
         let directory = next.work_dir()?;
-        if !directory.exists() {
+        let is_new = !directory.exists();
+        if is_new {
             starter::lay_out(&next, &directory, Begin::WithStarter, false)?;
             crate::editor::link_projects()?;
         }
@@ -164,6 +168,17 @@ impl Session {
         self.step = next;
         self.begin_round()?;
         let place = starter::first_todo(&directory).unwrap_or_else(|| relative_path(&directory));
-        Ok(Screen::Text(format!("{} is next. Open {place}.\n", self.step)))
+        let mut text = format!(
+            "{step} is next. The chapter is book/src/{step}.md.\nOpen {place}.\n",
+            step = self.step
+        );
+        if is_new {
+            let start = self.step.recipe("start");
+            text += &format!(
+                "\nThis starter contains our code up to here. To continue from your own instead:\n    \
+                 {start} --from-mine --again\n"
+            );
+        }
+        Ok(Screen::Text(text))
     }
 }

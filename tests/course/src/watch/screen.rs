@@ -1,7 +1,5 @@
 //! What the learner sees.
 
-use std::process::{Command, Stdio};
-
 use harness::Result;
 
 use super::Round;
@@ -10,7 +8,7 @@ use crate::render;
 use crate::step::Step;
 use crate::style::{Style, paint};
 use crate::waiting::bar;
-use crate::{checks, done, starter};
+use crate::{checks, done, starter, terminal};
 
 /// What is shown.
 #[derive(Debug)]
@@ -21,33 +19,46 @@ pub(super) enum Screen {
     Failures,
     /// Something else, until a key or a save.
     Text(String),
+    /// What our version has and the learner's doesn't, and the other way round.
+    Diff(String),
     /// What another program left.
     AsItIs,
 }
 
-/// Clears the screen, and shows a page of it. Returns how many pages there are.
+/// Shows a page of a screen in place of what was there. Returns how many pages there are.
 pub(super) fn show(step: &Step, round: &Round, screen: &Screen, page: usize) -> Result<usize> {
+    let (height, width) = terminal::size().unwrap_or((24, 80));
     let body = match screen {
         Screen::Checks => verdict(step, round)?,
         Screen::Failures => failures(round),
-        Screen::Text(text) => text.clone(),
+        Screen::Text(text) | Screen::Diff(text) => text.clone(),
         Screen::AsItIs => {
-            print(format!("\n{}\n", keys(step, round, screen, 1)?))?;
+            print(format!("\n{}\n", keys(step, round, screen, (0, 1), width)?))?;
             return Ok(1);
         }
     };
-    let pages = pages(&body);
-    let keys = keys(step, round, screen, pages.len())?;
-    let body = pages.get(page % pages.len().max(1)).cloned().unwrap_or_default();
-    print(format!("\u{1b}[2J\u{1b}[H{}\n\n{body}\n{keys}\n", head(step, round)))?;
+    let mut head = head(step, round, bar);
+    if rows(&head, width) > 1 {
+        head = self::head(step, round, |done, total| format!("{done} of {total}"));
+    }
+    let keys_of = |page, count| keys(step, round, screen, (page, count), width);
+    // The keys of several pages are the longest. Two lines are empty, and the cursor has one.
+    let around = rows(&head, width) + keys_of(0, 2)?.lines().count() + 3;
+    let pages = pages(&body, height.saturating_sub(around).max(1), width);
+    let page = page % pages.len().max(1);
+    let body = pages.get(page).cloned().unwrap_or_default();
+    let text = format!("{head}\n\n{body}\n{}\n", keys_of(page, pages.len())?);
+    // Line by line, because a screen that is cleared first flickers.
+    print(format!("\u{1b}[H{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n")))?;
     Ok(pages.len())
 }
 
-fn head(step: &Step, round: &Round) -> String {
+fn head(step: &Step, round: &Round, bar: impl Fn(usize, usize) -> String) -> String {
     let passed = round.grades.iter().filter(|grade| grade.failure.is_none()).count();
     let state = match (&round.program, round.finished) {
         (None, false) => "building…".to_owned(),
-        (None, true) => paint(Style::Bad, "doesn't compile"),
+        (None, true) if starter::is_begun(step) => paint(Style::Bad, "doesn't compile"),
+        (None, true) => paint(Style::Bad, "isn't there"),
         (Some(_), true) => format!("{} checks passed", bar(passed, round.total)),
         (Some(_), false) => {
             // When the last one is through, its score is still to be written.
@@ -109,70 +120,68 @@ fn failures(round: &Round) -> String {
     if failed.is_empty() { "No check has failed.\n".to_owned() } else { failed.join("\n") }
 }
 
-/// Cuts a text into what fits the screen. The first error and the first failure are the ones to begin with, so they
-/// mustn't scroll away.
-fn pages(text: &str) -> Vec<String> {
-    // With the head, the keys, two empty lines and the cursor, that fits any terminal.
-    const SMALL: usize = 19;
-    let lines: Vec<_> = text.lines().map(|line| format!("{line}\n")).collect();
-    if lines.iter().map(|line| rows(line, 80)).sum::<usize>() <= SMALL {
-        return vec![text.to_owned()];
-    }
-    let (height, width) = size().unwrap_or((24, 80));
-    let room = height.saturating_sub(24 - SMALL).max(1);
-    let (mut pages, mut left) = (vec![], 0);
-    for line in lines {
-        let rows = rows(&line, width);
-        if rows > left {
-            pages.push(String::new());
-            left = room;
-        }
-        left = left.saturating_sub(rows);
-        if let Some(page) = pages.last_mut() {
-            *page += &line;
+/// Cuts a text into pages of so many rows. The first error and the first failure are the ones to begin with, so they
+/// mustn't scroll away. A page ends between paragraphs, if it's at least half full then.
+fn pages(text: &str, room: usize, width: usize) -> Vec<String> {
+    let lines: Vec<_> = text.lines().collect();
+    let (mut pages, mut left) = (vec![String::new()], room);
+    for paragraph in lines.split_inclusive(|line| line.is_empty()) {
+        let needed = |lines: &[&str]| lines.iter().map(|line| rows(line, width)).sum::<usize>();
+        // The empty line at its end may go.
+        let height = needed(paragraph) - usize::from(paragraph.ends_with(&[""]));
+        let mut begins = height > left && left <= room / 2;
+        for line in paragraph {
+            if begins || rows(line, width) > left && !line.is_empty() {
+                pages.push(String::new());
+                (begins, left) = (false, room);
+            }
+            left = left.saturating_sub(rows(line, width));
+            if let Some(page) = pages.last_mut() {
+                *page += &format!("{line}\n");
+            }
         }
     }
-    pages
+    pages.iter().map(|page| format!("{}\n", page.trim_end_matches('\n'))).collect()
 }
 
-/// Counts the rows of a terminal that a line takes up. A color takes up none.
+/// Counts the rows of a terminal that a line takes up.
 fn rows(line: &str, width: usize) -> usize {
-    let mut pieces = line.trim_end().split("\u{1b}[");
-    let first = pieces.next().unwrap_or_default().chars().count();
-    let after = |piece: &str| piece.split_once('m').map_or(0, |(_, text)| text.chars().count());
-    (first + pieces.map(after).sum::<usize>()).div_ceil(width.max(1)).max(1)
-}
-
-/// Returns the height and the width of the terminal. stty(1) asks it.
-fn size() -> Option<(usize, usize)> {
-    let output = Command::new("stty").arg("size").stdin(Stdio::inherit()).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let (height, width) = text.trim().split_once(' ')?;
-    // A terminal that doesn't know says 0.
-    Some((height.parse().ok()?, width.parse().ok()?)).filter(|size| size.0 > 0 && size.1 > 0)
+    terminal::columns(line).div_ceil(width.max(1)).max(1)
 }
 
 /// Returns the keys that do something now.
-fn keys(step: &Step, round: &Round, screen: &Screen, pages: usize) -> Result<String> {
+fn keys(
+    step: &Step,
+    round: &Round,
+    screen: &Screen,
+    (page, count): (usize, usize),
+    width: usize,
+) -> Result<String> {
+    let more = format!("page {} of {count}", (page + 1) % count.max(1) + 1);
     let mut keys = Vec::new();
-    if pages > 1 {
-        keys.push("Space more");
+    if count > 1 {
+        keys.push(("Space", &*more));
     }
     if round.is_done() && done::next_step(step)?.is_some() {
-        keys.push("n next step");
+        keys.push(("n", "next step"));
     }
     if round.first_failure().is_some() {
-        keys.extend(["h hint", "a all failures"]);
+        keys.push(("h", "hint"));
+        if !matches!(screen, Screen::Failures) {
+            keys.push(("a", "failures"));
+        }
     }
-    keys.push("d diff to ours");
+    if !matches!(screen, Screen::Diff(_)) {
+        keys.push(("d", "diff"));
+    }
     if round.program.is_some() {
-        keys.push(if pages > 1 { "s slow" } else { "s slow motion" });
+        keys.push(("s", if count > 1 { "slow" } else { "slow motion" }));
     }
     if !matches!(screen, Screen::Checks) {
-        keys.push("Enter checks");
+        keys.push(("Enter", "back"));
     } else if round.finished {
-        keys.push("r again");
+        keys.push(("r", "again"));
     }
-    keys.push("q quit");
-    Ok(paint(Style::Faint, &keys.join("  ")))
+    keys.push(("q", "quit"));
+    Ok(terminal::keys(&keys, width))
 }
