@@ -255,6 +255,11 @@ impl Graded {
         Graded { options: &["--timeout", "1"], ..self }
     }
 
+    /// Waits as long as a slow machine needs.
+    fn patiently(self) -> Self {
+        Graded { options: &["--timeout", "300"], ..self }
+    }
+
     fn program(&self) -> String {
         self.directory.path().join("mine").display().to_string()
     }
@@ -310,7 +315,7 @@ fn graded_program_harms_neither_host_nor_grader() -> Result {
 fn graded_program_may_print_without_end() -> Result {
     for flood in ["yes", "tr '\\0' x </dev/zero >&2"] {
         let script = format!("#!/bin/sh\n[ \"$2\" != readlink ] || exec {flood}\nexit 3\n");
-        let (said, exit) = Graded::new(&script)?.graded()?;
+        let (said, exit) = Graded::new(&script)?.patiently().graded()?;
         assert_graded(&said, &exit);
         assert!(said.printed.contains("printed more than 4 MiB"), "{}", said.printed);
     }
@@ -352,7 +357,7 @@ fn graded_program_may_fill_tmpdir() -> Result {
     }
     let script =
         "#!/bin/sh\n[ \"$2\" != readlink ] || dd if=/dev/zero of=\"$TMPDIR/full\" bs=1M\nexit 3\n";
-    let (said, exit) = Graded::new(script)?.graded_as_ordinary_user()?;
+    let (said, exit) = Graded::new(script)?.patiently().graded_as_ordinary_user()?;
     assert_graded(&said, &exit);
     assert!(said.printed.contains("256+0 records out"), "{}", said.printed);
     Ok(())
@@ -398,7 +403,7 @@ fn root_grades_as_ordinary_user_too() -> Result {
     let lent = program(&finished, Caller::Rootless);
     let path = lent.path().display();
     let script = format!("#!/bin/sh\n[ -O / ] && exec {path} \"$@\"\nexit 3\n");
-    let (said, _) = Graded::new(&script)?.graded()?;
+    let (said, _) = Graded::new(&script)?.patiently().graded()?;
     assert!(said.printed.contains(" (as an ordinary user)\n"), "{}", said.printed);
     Ok(())
 }
