@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use assert_cmd::cargo::cargo_bin;
-use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
+use course::test_support::{
+    assert_checks_pass, environment, programs_for_each_caller, shell_diagram,
+};
 use harness::test_support::{AssertClean, require_tools, with_tools};
 use harness::{
-    Caller, Environment, ProcessTree, Program, Result, Session, Transcript, assert_snapshot,
-    diagram,
+    Caller, ProcessTree, Program, Result, Session, Transcript, assert_snapshot, diagram,
 };
 
 fn programs() -> Vec<Program> {
@@ -109,7 +110,7 @@ fn exec_leaves_one_process_with_the_same_pid() -> Result {
 fn cargo_run_execs_the_step() -> Result {
     let cargo = |subcommand: &str| {
         let args = ["run", "--quiet", "--bin", "01-exec-vs-command", "--", subcommand, "/bin/sh"];
-        let cargo = Environment::inherited().supervise(env!("CARGO"), args);
+        let cargo = environment().supervise(env!("CARGO"), args);
         // The manifest's directory is a member of the workspace, which is enough for cargo.
         Session::start(cargo.in_directory(Path::new(env!("CARGO_MANIFEST_DIR"))))
     };

@@ -5,7 +5,7 @@ use std::fs;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
-    assert_checks_pass, in_parallel, programs_for_each_caller, step_program,
+    assert_checks_pass, in_parallel, program, programs_for_each_caller, step_program,
 };
 use harness::procfs::{Stat, has_signal, signal_mask};
 use harness::test_support::{AssertClean, inspectable, with_tools};
@@ -28,8 +28,8 @@ fn programs() -> Vec<Program> {
 }
 
 /// Another step, with the same caller.
-fn step(number: u32, caller: Caller) -> Result<Program> {
-    Program::new(&step_program(number), caller)
+fn step(number: u32, caller: Caller) -> Program {
+    program(step_program(number), caller)
 }
 
 fn send(pid: i32, signal: Signal) {
@@ -116,7 +116,7 @@ fn stop_a_container(program: &Program) -> Result<Transcript> {
 #[test]
 fn step_04_dies_before_the_command_cleans_up() -> Result {
     for program in programs() {
-        let seen = stop_a_container(&step(4, program.caller())?)?;
+        let seen = stop_a_container(&step(4, program.caller()))?;
         assert!(!seen.printed.contains("\ncleaned up\n"), "{}", seen.text);
         assert!(seen.text.ends_with("\n[exit status 143]\n"), "{}", seen.text);
         assert_snapshot!("lost_in_step_04", seen.redacted(&RUN_PID)?);
@@ -165,7 +165,7 @@ fn end_of_file_comes_before_the_command_exits() -> Result {
 #[test]
 fn step_04_drops_sigterm_to_pid_1() -> Result {
     for program in programs() {
-        let step_04 = step(4, program.caller())?;
+        let step_04 = step(4, program.caller());
         let mut shell = step_04.session(["run", "--ti", "sh"])?;
         let [_, init, _] = pids(&shell.tree()?, 0);
         // std blocks every signal while it starts the command, and the kernel only drops unblocked ones.
@@ -301,7 +301,7 @@ fn passes_tinis_signal_test() -> Result {
 #[test]
 fn tini_passes_the_same_test() -> Result {
     for program in with_tools(&["tini"], programs()) {
-        let step_03 = step(3, program.caller())?;
+        let step_03 = step(3, program.caller());
         signals_to_pid_1_kill_the_command(&step_03, &["run", "--ti", "tini", "--"])?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
-    assert_checks_pass, programs_for_each_caller, shell_diagram, step_program,
+    assert_checks_pass, program, programs_for_each_caller, shell_diagram, step_program,
 };
 use harness::test_support::{AssertClean, inspectable, require_tools, with_tools};
 use harness::{
@@ -22,8 +22,8 @@ fn programs() -> Vec<Program> {
 }
 
 /// Another step, with the same caller.
-fn step(number: u32, caller: Caller) -> Result<Program> {
-    Program::new(&step_program(number), caller)
+fn step(number: u32, caller: Caller) -> Program {
+    program(step_program(number), caller)
 }
 
 /// The words that make a caller root, so that unshare(1) may create the other namespaces.
@@ -287,7 +287,7 @@ fn table_shows_whose_each_file_is() -> Result {
 }
 
 fn table(program: &Program) -> Result<String> {
-    let before = step(6, program.caller())?;
+    let before = step(6, program.caller());
     let after_06 = column(&before, &format!("{} run --ti sh", before.path().display()))?;
     let after_07 = column(program, &format!("{} run --ti sh", program.path().display()))?;
     let mut alone = Vec::new();
@@ -336,7 +336,7 @@ fn on_old_host(program: &Program) -> Supervisor {
 #[test]
 fn uptime_starts_at_zero() -> Result {
     for program in with_tools(&["unshare", "uptime"], programs()) {
-        let before = step(6, program.caller())?;
+        let before = step(6, program.caller());
         let lines = ["uptime --pretty", "06-job-control run uptime --pretty"];
         let (shown, exit) = Transcript::type_lines(on_old_host(&before), &lines)?;
         exit.assert_clean();
@@ -493,7 +493,7 @@ fn masks_can_be_mounted_by_hand() -> Result {
             "mount -o remount,bind,ro,nosuid,nodev,noexec /proc/sys",
             "tee /proc/sys/kernel/hostname </dev/null",
         ];
-        let shown = typed(&step(6, program.caller())?, &lines)?;
+        let shown = typed(&step(6, program.caller()), &lines)?;
         assert!(shown.printed.contains("hostname: Read-only file system"), "{}", shown.text);
         let shown = shown.redacted(&RUN_PID)?;
         assert_snapshot!("by_hand", shown);
@@ -545,7 +545,7 @@ fn proc_sys_is_read_only() -> Result {
         let shown = typed(&program, &[open, "test -r /proc/sys/kernel/hostname; echo $?"])?;
         assert!(shown.printed.contains("Read-only file system"), "{}", shown.text);
         // In step 06 the host's root may write, and an ordinary user may not.
-        let before = step(6, program.caller())?;
+        let before = step(6, program.caller());
         let before = before.transcript(["run", "sh", "-c", open])?;
         let allowed = program.caller() == Caller::Root;
         assert_eq!(before.status.success(), allowed, "{}", before.text);
@@ -578,7 +578,7 @@ fn new_mounts(program: &Program) -> Result<Vec<String>> {
         let ours = |line: &&str| line.contains(" /proc/") || line.contains(" /sys/");
         Ok(text.lines().filter(ours).map(str::to_owned).collect())
     };
-    let before = mounts(&step(6, program.caller())?)?;
+    let before = mounts(&step(6, program.caller()))?;
     let mut new = mounts(program)?;
     new.retain(|line| !before.contains(line));
     new.sort_by_key(|line| line.split(' ').nth(1).map(str::to_owned));
@@ -711,7 +711,7 @@ fn failed_mask_is_an_error() -> Result {
 #[test]
 fn subset_pid_breaks_programs() -> Result {
     for program in programs() {
-        let before = step(6, program.caller())?;
+        let before = step(6, program.caller());
         let mount = "mount -t proc -o subset=pid proc /proc";
         // Versions of these programs fail with different messages.
         let mut shell = before.session(["run", "--ti", "/bin/sh"])?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use course::checks::for_step;
-use course::grading::grade;
+use course::grading::{self, grade};
 use course::patch::{Patch, PatchKind};
 use course::sandbox::{Sandbox, demonstrate};
 use course::starter::{self, Begin};
@@ -16,8 +16,10 @@ use course::workspace;
 use harness::test_support::{Skip, with_snapshot_settings};
 use harness::{Caller, Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
 
-/// How long a broken step may take for an answer. Many give none.
-const TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a broken step may take for an answer: eight seconds, or more on a slow machine. Many give none.
+fn timeout() -> Result<Duration> {
+    Ok(grading::timeout()? * 8 / 5)
+}
 
 fn can_test() -> bool {
     Requirement::Caller(Caller::Root).is_met_or_skip()
@@ -122,6 +124,7 @@ fn is_recorded(name: &str, text: &str) -> bool {
 /// patch.
 struct Tests {
     step: Step,
+    timeout: Duration,
     target: PathBuf,
     directory: PathBuf,
     lessons: PathBuf,
@@ -132,6 +135,7 @@ impl Tests {
     fn build(sandbox: &Sandbox, step: &Step) -> Result<Self> {
         Ok(Tests {
             step: step.clone(),
+            timeout: timeout()?,
             target: sandbox.target().to_owned(),
             directory: sandbox.directory().to_owned(),
             lessons: sandbox.build_test(&step.package(), &step.test()).run()?,
@@ -153,7 +157,7 @@ impl Tests {
             names.map(|name| format!("{prefix}{name}")).collect()
         };
         let mut failing = [failed(&lessons, ""), failed(&refusals, "refusals::")].concat();
-        for grade in grade(&self.step, for_step(&self.step), program, TIMEOUT)? {
+        for grade in grade(&self.step, for_step(&self.step), program, self.timeout)? {
             failing.extend(grade.failure.map(|_| format!("checks::{}", grade.check.name)));
         }
         failing.retain(|test| !patch.flaky_tests.contains(test));
@@ -168,11 +172,11 @@ impl Tests {
         let environment = Environment::inherited();
         let tests = Supervisor::new(&environment, program, "tests", args)
             .in_directory(&directory)
-            .within(Duration::from_secs(900))
+            .within(100 * self.timeout)
             .env("CARGO_MANIFEST_DIR", &directory)
             .env("CARGO_TARGET_DIR", &self.target)
             .env("COURSE_STEP", self.step.to_string())
-            .env("COURSE_TIMEOUT", TIMEOUT.as_secs().to_string())
+            .env("COURSE_TIMEOUT", self.timeout.as_secs().to_string())
             .env("INSTA_UPDATE", "no")
             .env("INSTA_SNAPSHOT_REFERENCES_FILE", "/dev/null")
             .env("RUST_BACKTRACE", "0");
@@ -197,9 +201,9 @@ fn starters_fail_first_check_and_steps_none() -> Result {
         let work = directory.path().join(step.label());
         starter::lay_out(step, &work, Begin::WithStarter, false)?;
         let program = starter::build(step, &work)?;
-        let first = grade(step, for_step(step), &program, TIMEOUT)?.next().expect("a check");
+        let first = grade(step, for_step(step), &program, timeout()?)?.next().expect("a check");
         assert!(first.failure.is_some(), "{step}: {} is there already", first.check.name);
-        for grade in grade(step, for_step(step), &step.build()?, TIMEOUT)? {
+        for grade in grade(step, for_step(step), &step.build()?, timeout()?)? {
             assert!(grade.failure.is_none(), "{step}: {}: {:?}", grade.check.name, grade.failure);
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use course::checks;
 use course::commands::summary;
@@ -11,18 +11,13 @@ use course::patch::{Patch, PatchKind};
 use course::sandbox::{Sandbox, missing_lines};
 use course::step::Step;
 use course::test_support::{
-    self, Checkout, STEP, in_parallel, manifest, names_in, program, step_program,
+    self, Checkout, STEP, environment, in_parallel, manifest, names_in, program, step_program,
 };
 use course::workspace::root;
 use harness::procfs::Stat;
 use harness::test_support::{AssertClean, Skip, require_tools, write_program};
-use harness::{
-    Caller, Environment, Exit, Requirement, Result, ScratchDir, Session, Supervisor, Transcript,
-};
+use harness::{Caller, Exit, Requirement, Result, ScratchDir, Session, Supervisor, Transcript};
 use nix::sys::signal::Signal;
-
-/// Long enough to grade a step on a slow machine.
-const A_WHOLE_GRADING: Duration = Duration::from_secs(600);
 
 const COURSE: &str = env!("CARGO_BIN_EXE_course");
 
@@ -126,7 +121,7 @@ fn trace_ends_with_its_reader() -> Result {
     let checkout = Checkout::new(COURSE);
     checkout.output(&["run", "01"])?;
     let script = "\"$0\" trace 01 command sleep 1000 | head -n 1";
-    let shell = Environment::inherited().supervise("sh", ["-c", script, COURSE]);
+    let shell = environment().supervise("sh", ["-c", script, COURSE]);
     let shell = shell.in_directory(&checkout.root).env("CARGO", env!("CARGO"));
     let (said, exit) = Transcript::run_with_exit(shell)?;
     exit.assert_clean();
@@ -244,9 +239,10 @@ fn first_check_fails() -> String {
     format!("✗ {}", checks[0].title())
 }
 
-/// A learner's program, and `course check 02` of it with a second's timeout.
+/// A learner's program, and `course check 02` of it.
 struct Graded {
     directory: ScratchDir,
+    options: &'static [&'static str],
 }
 
 impl Graded {
@@ -254,25 +250,39 @@ impl Graded {
         let directory = ScratchDir::new("graded")?;
         let program = directory.path().join("mine");
         write_program(&program, script, 0o755);
-        Ok(Graded { directory })
+        Ok(Graded { directory, options: &[] })
+    }
+
+    /// Waits only a second for an answer. Only for what gives none, because a slow machine needs longer for one.
+    fn in_vain(self) -> Self {
+        Graded { options: &["--timeout", "1"], ..self }
+    }
+
+    /// Waits as long as a slow machine needs.
+    fn patiently(self) -> Self {
+        Graded { options: &["--timeout", "300"], ..self }
+    }
+
+    fn program(&self) -> String {
+        self.directory.path().join("mine").display().to_string()
     }
 
     fn check(&self) -> Result<Supervisor> {
-        let program = self.directory.path().join("mine").display().to_string();
-        Ok(course(&root()?, &["check", "02", "--timeout", "1", "--bin", &program])
-            .within(A_WHOLE_GRADING))
+        let mine = self.program();
+        let args = [&["check", "02", "--bin", &mine], self.options].concat();
+        Ok(course(&root()?, &args))
     }
 
     /// An ordinary user's grader, in a PID namespace of the test's own, so that nothing else is hurt if it fails.
     fn graded_as_ordinary_user(self) -> Result<(Transcript, Exit)> {
         let caller = program(COURSE, Caller::Rootless);
-        let mine = self.directory.path().join("mine").display().to_string();
         // A fork bomb must not take other tests' processes from them either.
         let pid_1 = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc"];
         let pid_1 = [&pid_1[..], &["prlimit", "--nproc=300"]].concat();
-        let check = ["check", "02", "--timeout", "1", "--bin", &mine];
-        let check = caller.supervise(check).wrapped_by(&pid_1).in_directory(&root()?);
-        Transcript::run_with_exit(check.within(A_WHOLE_GRADING))
+        let mine = self.program();
+        let args = [&["check", "02", "--bin", &mine], self.options].concat();
+        let check = caller.supervise(args).wrapped_by(&pid_1).in_directory(&root()?);
+        Transcript::run_with_exit(check)
     }
 
     fn graded(self) -> Result<(Transcript, Exit)> {
@@ -304,7 +314,7 @@ fn check_of(step: &str, name: &str, timeout: &str, script: &str) -> Result<Strin
     let graded = Graded::new(script)?;
     let program = graded.directory.path().join("mine").display().to_string();
     let args = ["check", step, name, "--timeout", timeout, "--bin", &program];
-    let (said, exit) = Transcript::run_with_exit(course(&root()?, &args).within(A_WHOLE_GRADING))?;
+    let (said, exit) = Transcript::run_with_exit(course(&root()?, &args))?;
     exit.assert_clean();
     Ok(said.printed)
 }
@@ -354,7 +364,7 @@ fn graded_program_harms_neither_host_nor_grader() -> Result {
     }
     let script =
         "#!/bin/sh\nmount -t tmpfs course /mnt\n[ \"$2\" != readlink ] || exec sleep 1000\n";
-    let graded = Graded::new(script)?;
+    let graded = Graded::new(script)?.in_vain();
     let (said, exit) = Transcript::run_with_exit(graded.check()?.on_scratch_host())?;
     assert_graded(&said, &exit);
     assert!(said.printed.contains("no answer within 1 s"), "{}", said.printed);
@@ -365,7 +375,7 @@ fn graded_program_harms_neither_host_nor_grader() -> Result {
 fn graded_program_may_print_without_end() -> Result {
     for flood in ["yes", "tr '\\0' x </dev/zero >&2"] {
         let script = format!("#!/bin/sh\n[ \"$2\" != readlink ] || exec {flood}\nexit 3\n");
-        let (said, exit) = Graded::new(&script)?.graded()?;
+        let (said, exit) = Graded::new(&script)?.patiently().graded()?;
         assert_graded(&said, &exit);
         assert!(said.printed.contains("printed more than 4 MiB"), "{}", said.printed);
     }
@@ -377,7 +387,7 @@ fn graded_program_may_print_without_end() -> Result {
 fn graded_program_may_signal_its_group_and_parent() -> Result {
     let send = |signal: &str| -> Result {
         let script = format!("#!/bin/sh\n[ \"$2\" != readlink ] || kill -{signal}\nexit 3\n");
-        let (said, exit) = Graded::new(&script)?.graded()?;
+        let (said, exit) = Graded::new(&script)?.in_vain().graded()?;
         assert_graded(&said, &exit);
         assert!(said.printed.starts_with(&first_check_fails()), "{signal}: {}", said.printed);
         Ok(())
@@ -393,7 +403,7 @@ fn graded_program_may_signal_every_process() -> Result {
     }
     let send = |signal: &str| -> Result {
         let script = format!("#!/bin/sh\n[ \"$2\" != readlink ] || kill -{signal} -1\nexit 3\n");
-        let (said, exit) = Graded::new(&script)?.graded_as_ordinary_user()?;
+        let (said, exit) = Graded::new(&script)?.in_vain().graded_as_ordinary_user()?;
         assert_graded(&said, &exit);
         Ok(())
     };
@@ -407,7 +417,7 @@ fn graded_program_may_fill_tmpdir() -> Result {
     }
     let script =
         "#!/bin/sh\n[ \"$2\" != readlink ] || dd if=/dev/zero of=\"$TMPDIR/full\" bs=1M\nexit 3\n";
-    let (said, exit) = Graded::new(script)?.graded_as_ordinary_user()?;
+    let (said, exit) = Graded::new(script)?.patiently().graded_as_ordinary_user()?;
     assert_graded(&said, &exit);
     assert!(said.printed.contains("256+0 records out"), "{}", said.printed);
     Ok(())
@@ -479,9 +489,9 @@ fn root_grades_as_ordinary_user_too() -> Result {
     let path = lent.path().display();
     let script = format!("#!/bin/sh\n[ -O / ] && exec {path} \"$@\"\nexit 3\n");
     let graded = Graded::new(&script)?;
-    let mine = graded.directory.path().join("mine").display().to_string();
-    let said = course(&root()?, &["check", "02", "usage_error", "--bin", &mine]);
-    let (said, _) = Transcript::run_with_exit(said.within(A_WHOLE_GRADING))?;
+    let args = ["check", "02", "usage_error", "--timeout", "300", "--bin", &graded.program()];
+    let said = course(&root()?, &args);
+    let (said, _) = Transcript::run_with_exit(said)?;
     assert!(said.printed.contains(" (as an ordinary user)\n"), "{}", said.printed);
     Ok(())
 }
@@ -499,10 +509,10 @@ fn finished_step_passes_in_harsh_surroundings() -> Result {
     write_program(&finished, fs::read(step_program(2)).expect("read the step"), 0o700);
     let script = "umask 077; mount -t tmpfs -o noexec course \"$TMPDIR\" || exit; \
         (while mount -t tmpfs other /mnt && umount /mnt; do sleep 0.01; done) & \
-        \"$0\" check 02 --timeout 30 --bin \"$1\"; status=$?; kill $!; exit $status";
+        \"$0\" check 02 --timeout 120 --bin \"$1\"; status=$?; kill $!; exit $status";
     let args = ["-c", script, COURSE, &finished.to_string_lossy()];
-    let shell = Environment::inherited().supervise("sh", args).on_scratch_host();
-    let shell = shell.in_directory(&root()?).env("TMPDIR", &tmp).within(A_WHOLE_GRADING);
+    let shell = environment().supervise("sh", args).on_scratch_host();
+    let shell = shell.in_directory(&root()?).env("TMPDIR", &tmp);
     let (said, exit) = Transcript::run_with_exit(shell)?;
     let all = checks_of_02();
     let last = format!("\n{all} of {all} checks passed\n");
@@ -518,7 +528,7 @@ fn ended_check_leaves_nothing() -> Result {
     let end_by = |signal: Signal| -> Result {
         let scratch = ScratchDir::new("temporary")?;
         let script = "#!/bin/sh\n(sleep 1000 >/dev/null 2>&1 &)\nexec sleep 1000\n";
-        let graded = Graded::new(script)?;
+        let graded = Graded::new(script)?.in_vain();
         let session =
             Session::ready(graded.check()?.env("TMPDIR", scratch.path()), &first_check_fails())?;
         let files = || fs::read_dir(scratch.path()).expect("read the directory").count();
@@ -537,7 +547,7 @@ fn ended_check_leaves_nothing() -> Result {
 fn next_command_removes_what_a_killed_one_left() -> Result {
     let scratch = ScratchDir::new("temporary")?;
     let files = || fs::read_dir(scratch.path()).expect("read the directory").count();
-    let graded = Graded::new("#!/bin/sh\nexec sleep 1000\n")?;
+    let graded = Graded::new("#!/bin/sh\nexec sleep 1000\n")?.in_vain();
     let check = graded.check()?.env("TMPDIR", scratch.path());
     let session = Session::ready(check, &first_check_fails())?;
     session.signal(Signal::SIGKILL)?;
@@ -545,7 +555,7 @@ fn next_command_removes_what_a_killed_one_left() -> Result {
     assert_eq!(files(), 1, "the killed one");
     let checkout = Checkout::new(COURSE);
     let next = checkout.course(&["check", "2", "--bin", "/bin/true"]);
-    next.env("TMPDIR", scratch.path()).within(A_WHOLE_GRADING).output()?;
+    next.env("TMPDIR", scratch.path()).output()?;
     assert_eq!(files(), 0);
     Ok(())
 }
@@ -554,15 +564,15 @@ fn next_command_removes_what_a_killed_one_left() -> Result {
 #[test]
 fn stopped_supervisor_is_killed_in_time() -> Result {
     let script = "(sleep 1000 &); while :; do kill -STOP $PPID; sleep 0.01; done";
-    let sh = Environment::inherited().supervise("sh", ["-c", script]);
-    let begin = std::time::Instant::now();
+    let sh = environment().supervise("sh", ["-c", script]);
+    let (begin, limit) = (Instant::now(), Duration::from_secs(300));
     let running = sh.start(Stdio::null(), Stdio::null(), Stdio::null())?;
     let pid = running.pid();
     let error = running.wait_with_timeout(Duration::from_secs(1)).map(|exit| exit.timed_out);
-    assert!(begin.elapsed() < Duration::from_secs(60), "{error:?}");
+    assert!(begin.elapsed() < limit, "{error:?}");
     assert!(!matches!(error, Ok(None)), "{error:?}");
     let alive = || Stat::of(pid).is_some_and(|stat| stat.state != 'Z');
-    while alive() && begin.elapsed() < Duration::from_secs(60) {
+    while alive() && begin.elapsed() < limit {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(!alive(), "{error:?}");
@@ -610,8 +620,7 @@ fn skips() {
 }
 "#;
     checkout.write("steps/01-one/tests/skips.rs", test);
-    let (said, exit) =
-        Transcript::run_with_exit(checkout.course(&["test", "01"]).without_timeout())?;
+    let (said, exit) = Transcript::run_with_exit(checkout.course(&["test", "01"]))?;
     assert_eq!(exit.assert_clean().status.code(), Some(0), "{}", said.printed);
     let skips: Vec<_> =
         said.printed.lines().filter(|line| line.starts_with("not tested")).collect();
@@ -630,7 +639,7 @@ fn ordinary_user_reads_only_about_checks() -> Result {
     let tool = program(COURSE, Caller::Rootless);
     let path = finished.path().display().to_string();
     let run = |args: &[&str]| -> Result<String> {
-        let supervisor = tool.supervise(args).in_directory(&root()?).within(A_WHOLE_GRADING);
+        let supervisor = tool.supervise(args).in_directory(&root()?);
         Ok(Transcript::run_with_exit(supervisor)?.0.printed)
     };
     let check = run(&["check", "02", "usage_error", "--bin", &path])?;
@@ -665,8 +674,8 @@ fn break_works_in_a_read_only_checkout() -> Result {
     let broken = || -> Result<String> {
         let script = "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && \
             ! touch file 2>/dev/null && exec \"$0\" break 02 quiet";
-        let shell = Environment::inherited().supervise("sh", ["-c", script, COURSE]);
-        let shell = shell.in_directory(&checkout.root).on_scratch_host().without_timeout();
+        let shell = environment().supervise("sh", ["-c", script, COURSE]);
+        let shell = shell.in_directory(&checkout.root).on_scratch_host();
         let shell = shell.env("CARGO", env!("CARGO")).env("CARGO_TARGET_DIR", target.path());
         Ok(Transcript::run_with_exit(shell)?.0.printed)
     };
@@ -686,8 +695,8 @@ fn json_and_exit_status_agree() -> Result {
     in_parallel([(step_program(2), true), (PathBuf::from("/bin/true"), false)], |(program, all)| {
         let bin = program.display().to_string();
         // Three checks will do, because the report of all has the same form.
-        let args = ["check", "02", "pid", "--json", "--timeout", "5", "--bin", &bin];
-        let output = course(&root()?, &args).within(A_WHOLE_GRADING).output()?;
+        let args = ["check", "02", "pid", "--json", "--timeout", "300", "--bin", &bin];
+        let output = course(&root()?, &args).output()?;
         assert_eq!(output.exit.status.code(), Some(i32::from(!all)));
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(report["step"], "02-init-pid1");

@@ -12,13 +12,16 @@ use std::thread;
 use std::time::Duration;
 
 use harness::test_support::Skip;
-use harness::{Caller, ProcessTree, Program, Requirement, Result, diagram};
+use harness::{Caller, Environment, ProcessTree, Program, Requirement, Result, diagram};
 
 use crate::checks;
 use crate::step::Step;
 use crate::workspace::root;
 
 pub use checkout::{Checkout, STEP, course, manifest};
+
+/// How long a test waits for an answer. Only one that hangs waits so long, so this is for the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Returns the step whose program is at `path`.
 #[track_caller]
@@ -44,14 +47,24 @@ pub fn programs_for_each_caller(path: impl AsRef<Path>) -> Vec<Program> {
     callers.map(|caller| program(path, caller)).collect()
 }
 
-/// Returns a program for one caller. COURSE_TIMEOUT sets how many seconds an answer may take.
+/// Returns a program for one caller.
 #[track_caller]
 pub fn program(path: impl AsRef<Path>, caller: Caller) -> Program {
     let program = Program::new(path.as_ref(), caller).expect("a program and a place for it");
-    match env::var("COURSE_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok()) {
-        Some(seconds) => program.with_timeout(Duration::from_secs(seconds)),
-        None => program,
-    }
+    program.with_timeout(patience())
+}
+
+/// Returns the test's own surroundings.
+pub fn environment() -> Environment {
+    let mut environment = Environment::inherited();
+    environment.set_timeout(patience());
+    environment
+}
+
+/// COURSE_TIMEOUT sets another number of seconds, for tests that are expected to hang.
+fn patience() -> Duration {
+    let seconds = env::var("COURSE_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(PATIENCE, Duration::from_secs)
 }
 
 /// Draws a tree before the process at the top started anything, as `argv`, and now.

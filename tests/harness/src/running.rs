@@ -22,7 +22,7 @@ use crate::scratch::sweep;
 
 /// How long the helper may take to start, to report what's left after the program, and to exit. It gives orphans
 /// ten seconds itself.
-pub(crate) const GRACE: Duration = Duration::from_secs(30);
+pub(crate) const GRACE: Duration = Duration::from_secs(120);
 
 /// How much later than the helper's our own deadline is. The program may have stopped the helper.
 const MARGIN: Duration = Duration::from_secs(2);

@@ -3,14 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use harness::{Captured, Environment, Result, ScratchDir, Supervisor};
+use harness::{Captured, Result, ScratchDir, Supervisor};
+
+use super::environment;
 
 use crate::sandbox::target_dir;
 
 /// Prepares `course arg…` in a directory.
 #[must_use]
 pub fn course(program: &str, directory: &Path, args: &[&str]) -> Supervisor {
-    Supervisor::new(&Environment::inherited(), Path::new(program), "course", args)
+    Supervisor::new(&environment(), Path::new(program), "course", args)
         .in_directory(directory)
         .env("CARGO", env!("CARGO"))
         .env("NO_COLOR", "1")
