@@ -100,7 +100,7 @@ function addBreaks(element, places, longest) {
         if (code.closest('td')) {
             // A column has no room for a whole name.
             keepWords(code, 14);
-            addBreaks(code, /(?<=\w[_(/]|::|[{|])(?=\S)|(?<=\S)(?=[.]\w+)/g, 12);
+            addBreaks(code, /(?<=\w[_(/]|::|[{|])(?=[^\s)])|(?<=\S)(?=[.]\w+)/g, 12);
         } else {
             keepWords(code);
         }
