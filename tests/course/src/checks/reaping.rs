@@ -50,11 +50,13 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
     let args = ["run", "--ti", "sh"];
     let command = command_line(program, &args);
     let session = program.session(args).during(&command)?;
-    // The nanoseconds on a processor, and the other times. In state S, a process may only be about to sleep.
+    // The nanoseconds on a processor, and the other times. They don't change either while a busy process waits for a
+    // processor, but then its state is R. The state alone isn't enough: in state S, a process may only be about to
+    // sleep.
     let used = |tree: &ProcessTree| {
         let ours = tree.processes().into_iter().filter(|process| !process.children.is_empty());
         let used = |pid: i32| fs::read_to_string(format!("/proc/{pid}/schedstat"));
-        let line = |process: &Process| (process.comm.clone(), used(process.pids[0]).ok());
+        let line = |process: &Process| (process.state, used(process.pids[0]).ok());
         ours.map(line).collect::<Vec<_>>()
     };
     const QUIET: Duration = Duration::from_millis(200);
@@ -62,7 +64,7 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
     let busy = Cell::new("");
     let is_quiet = |tree: &ProcessTree| {
         let (mut last, now) = (last.borrow_mut(), used(tree));
-        if last.1 != now {
+        if last.1 != now || now.iter().any(|(state, _)| *state != 'S') {
             busy.set(if last.1.first() == now.first() { "`init`" } else { "`run`" });
             *last = (Instant::now(), now);
         }
