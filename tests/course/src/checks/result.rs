@@ -83,7 +83,7 @@ pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
     let actual = format!("{} left, now killed by the check:\n{}", leaked.len(), leaked.join("\n"));
     ensure(leaked.is_empty(), command, "no process is left", actual)?;
     let mounts = exit.mount_changes.join("\n");
-    ensure(mounts.is_empty(), command, "no mount is left", mounts)
+    ensure(mounts.is_empty(), command, "the host's mounts don't change", mounts)
 }
 
 /// Fails unless a program exited with this status, as a shell shows it. `why` is part of what's expected.
