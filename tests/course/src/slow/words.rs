@@ -41,7 +41,8 @@ pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut P
     match i32::try_from(-value) {
         // The kernel's own codes for a call that it restarts.
         Ok(512..=516) => {
-            return "A signal interrupted it. Without a handler, the kernel restarts it.".to_owned();
+            return "A signal interrupted it. Without a handler, the kernel restarts it."
+                .to_owned();
         }
         Ok(number @ 1..=4095) => {
             let errno = Errno::from_raw(number);
