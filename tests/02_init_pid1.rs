@@ -117,11 +117,11 @@ fn host_sees_run_and_command_and_kills_pid_1() -> Result {
         let host = program.environment().supervise("sh", ["-c", "exec sh 2>&1"]);
         let mut host = Session::start(host)?;
         let start = "02-init-pid1 run sleep 1000 &";
-        let printed = host.run(start)?;
+        let first = host.run(start)?;
         let tree = host.wait_for_tree(|tree| {
             tree.pid_1().is_some_and(|pid_1| pid_1.argv.first().is_some_and(|name| name == "sleep"))
         })?;
-        let printed = printed + &host.run(":")?;
+        let printed = format!("{first}\n{}", host.run(":")?);
         let mut text = format!("$ {start}\n{}\n", printed.trim());
         let [_, run, sleep] = tree.processes()[..] else { panic!("not three: {}", tree.text()) };
         let [run, sleep] = [run.pids[0], sleep.pids[0]];

@@ -433,7 +433,8 @@ fn background_read_stops_instead_of_spinning() -> Result {
             states == "TST"
         })?;
         terminal.send_keys("fg\r")?;
-        terminal.expect("run --ti cat\r\n")?;
+        // From the start of the line, because the shell may only now say that the job is stopped.
+        terminal.expect(&format!("\n{} run --ti cat\r\n", program.name()))?;
         terminal.send_keys("words\r")?;
         terminal.expect("words\r\nwords\r\n")?;
         terminal.send_keys("\u{4}")?;
