@@ -631,6 +631,19 @@ fn reaps_orphans_that_die_together() -> Result {
 
 // Files.
 
+/// Lists what a process has open besides its signalfd. None: it closed a file meanwhile.
+fn open_files(pid: i32) -> Option<Vec<String>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).ok()? {
+        let path = entry.ok()?.path();
+        let target = fs::read_link(&path).ok()?;
+        files.push(format!("{} {}", path.file_name()?.display(), target.display()));
+    }
+    files.retain(|file| !file.ends_with(" anon_inode:[signalfd]"));
+    files.sort();
+    Some(files)
+}
+
 #[test]
 fn run_and_init_keep_no_file_open() -> Result {
     for program in inspectable(programs()) {
@@ -638,21 +651,13 @@ fn run_and_init_keep_no_file_open() -> Result {
         let shell = program.script(line);
         let mut shell = Session::start(shell)?;
         assert_eq!(shell.run("readlink /proc/self/fd/7")?, "/etc", "the command has it");
-        let [run, init, _] = pids(&shell.tree()?, 0);
-        for pid in [run, init] {
-            let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("open files");
-            let mut files: Vec<_> = entries
-                .map(|entry| entry.expect("an open file").path())
-                .map(|path| {
-                    let number = path.file_name().expect("a number");
-                    let target = fs::read_link(&path).expect("a link");
-                    format!("{} {}", number.display(), target.display())
-                })
-                .filter(|file| !file.ends_with(" anon_inode:[signalfd]"))
-                .collect();
-            files.sort();
-            assert_eq!(files, ["0 /dev/null", "1 /dev/null", "2 /dev/null"]);
-        }
+        // The command may answer before they have closed everything.
+        shell.wait_for_tree(|tree| {
+            pids(tree, 0)[..2].iter().all(|pid| {
+                open_files(*pid)
+                    .is_some_and(|files| files == ["0 /dev/null", "1 /dev/null", "2 /dev/null"])
+            })
+        })?;
         shell.end()?.0.assert_clean();
     }
     Ok(())
