@@ -480,7 +480,8 @@ fn suspend_inside_does_not_stop_run() -> Result {
         terminal.send_keys("suspend\r")?;
         // PID 1 took the SIGCHLD for it, too.
         terminal.wait_for_tree(|_| state(command) == 'T' && !is_pending(init, Signal::SIGCHLD))?;
-        assert_eq!([run, init].map(state), ['S', 'S']);
+        // One of them may still be about to sleep.
+        assert!(![run, init].map(state).contains(&'T'));
         // Nothing of it is left when the terminal is gone.
         drop(terminal);
     }
