@@ -136,7 +136,8 @@ impl Process {
 
     fn adopt(&mut self, below: &mut HashMap<i32, Vec<Process>>) {
         self.children = below.remove(&self.pids[0]).unwrap_or_default();
-        self.children.sort_by_key(|child| child.pids[0]);
+        // PIDs on the host start over now and then, for example at 32768. Those inside are too new for that.
+        self.children.sort_by_key(|child| child.pids.last().copied());
         for child in &mut self.children {
             child.adopt(below);
         }

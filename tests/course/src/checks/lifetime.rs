@@ -105,7 +105,7 @@ fn ensure_looks_after_asking(program: &Program, reason: &str) -> CheckResult {
                 waitid(Id::Pid(run), dead).context("waitid").during(&command)?;
                 has_died = true;
             }
-            Event::AllSleep => break,
+            // On a busy machine, a process may seem to sleep that is about to run.
             _ => {}
         }
     }
