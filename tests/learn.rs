@@ -155,6 +155,12 @@ fn difference_is_marked() -> Result {
         &printed,
         &["exit status 7\n  actual:   exit status 0\n                        ^\n"],
     );
+    // Marks below a line that has to be broken would be at the wrong place.
+    let long = "02-init-pid1: init: our parent isn't one that fits into eighty columns, by far";
+    let script = format!("#!/bin/sh\n[ $1 = init ] || exit 0\necho \"{long}\" >&2\nexit 125\n");
+    let printed = graded(&script, &["init_refuses_other_parents"])?;
+    assert_has(&printed, &["fits into eighty\n            columns, by far\n"]);
+    assert!(!printed.contains('^'), "{printed}");
     Ok(())
 }
 

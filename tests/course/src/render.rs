@@ -63,10 +63,14 @@ fn mark(expected: &str, actual: &str) -> (String, String) {
     }
     let (first, rest) = actual.split_once('\n').unwrap_or((actual, ""));
     let rest: String = rest.lines().map(|line| format!("{MARGIN}{line}")).collect();
-    let Some((start, [end, other_end])) = difference(expected, first) else {
-        let expected: Vec<_> =
-            wrapped(expected).iter().map(|line| paint(Style::Good, line)).collect();
-        return (expected.join(MARGIN), paint(Style::Bad, first) + &rest);
+    // In a line that the screen breaks, a mark would point nowhere.
+    let fits = [expected, first].iter().all(|line| wrapped(line).len() <= 1);
+    let Some((start, [end, other_end])) = difference(expected, first).filter(|_| fits) else {
+        let in_lines = |text: &str, style: Style| -> String {
+            let lines: Vec<_> = wrapped(text).iter().map(|line| paint(style, line)).collect();
+            lines.join(MARGIN)
+        };
+        return (in_lines(expected, Style::Good), in_lines(first, Style::Bad) + &rest);
     };
     let paint_part = |style, text: &str, end: usize| {
         let chars: Vec<_> = text.chars().collect();
