@@ -531,6 +531,8 @@ fn pid_1_drops_real_time_signals() -> Result {
     for program in programs() {
         let session = listen(&program)?;
         let [run, init, _] = pids(&session.tree()?, 0);
+        // std blocks every signal while it starts the command.
+        session.wait_for_tree(|_| signal_mask(init, "SigBlk") & 1 << (37 - 1) == 0)?;
         send_number(&program, init, 37);
         assert_eq!(signal_mask(init, "ShdPnd"), 0);
         send(run, Signal::SIGUSR2);
