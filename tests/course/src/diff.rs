@@ -7,6 +7,7 @@ use std::path::Path;
 use harness::Result;
 use similar::{ChangeTag, TextDiff};
 
+use crate::print::fill;
 use crate::sources;
 use crate::step::Step;
 use crate::style::{self, Style};
@@ -89,21 +90,6 @@ fn split_start(line: &str) -> (String, String) {
     let inner = text.trim_start_matches(is_space);
     let start = line.len() - inner.len();
     (line[..start].to_owned(), inner.to_owned())
-}
-
-fn fill(start: &str, more: &str, text: &str, width: usize) -> Vec<String> {
-    let (mut lines, mut line, mut is_empty) = (Vec::new(), start.to_owned(), true);
-    for word in text.split(' ') {
-        if !is_empty && line.chars().count() + 1 + word.chars().count() > width {
-            lines.push(std::mem::replace(&mut line, more.to_owned()));
-            is_empty = true;
-        }
-        line += if is_empty { "" } else { " " };
-        line += word;
-        is_empty = false;
-    }
-    lines.push(line);
-    lines
 }
 
 /// Returns a unified diff. The head of a hunk names the function it is in, not line numbers.

@@ -1,6 +1,7 @@
 //! Prints, without a panic when no one reads it.
 
 use std::io::{ErrorKind, IsTerminal, Write, stdout};
+use std::mem;
 
 use harness::{Context, Error, Result};
 
@@ -22,21 +23,25 @@ pub const WIDTH: usize = 80;
 
 /// Writes `text` after `start`, broken between words so that it fits. It's indented as far as it begins.
 pub fn wrap(start: &str, text: &str) -> String {
-    let indent = start.chars().count();
-    let (mut wrapped, mut column) = (start.to_owned(), indent);
-    for word in text.split_whitespace() {
-        let width = word.chars().count();
-        if column > indent && column + 1 + width > WIDTH {
-            wrapped += &format!("\n{}", " ".repeat(indent));
-            column = indent;
-        } else if column > indent {
-            wrapped.push(' ');
-            column += 1;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    fill(start, &" ".repeat(start.chars().count()), &text, WIDTH).join("\n")
+}
+
+/// Breaks a text between words into lines of at most `width` columns. The first begins with `start`, and the others with
+/// `more`.
+pub fn fill(start: &str, more: &str, text: &str, width: usize) -> Vec<String> {
+    let (mut lines, mut line, mut is_empty) = (Vec::new(), start.to_owned(), true);
+    for word in text.split(' ') {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(mem::replace(&mut line, more.to_owned()));
+            is_empty = true;
         }
-        wrapped += word;
-        column += width;
+        line += if is_empty { "" } else { " " };
+        line += word;
+        is_empty = false;
     }
-    wrapped
+    lines.push(line);
+    lines
 }
 
 /// Returns the lines below `[name]` in a text with such sections.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use similar::{ChangeTag, TextDiff};
 
 use crate::grading::Grade;
-use crate::print::{WIDTH, truncate, wrap};
+use crate::print::{WIDTH, fill, truncate};
 use crate::style::{Style, paint};
 
 /// Returns the line of one check.
@@ -45,14 +45,7 @@ const MARGIN: &str = "\n            ";
 
 /// Returns the lines of a text. Those that are too wide for the screen beside the margin are broken between words.
 fn wrapped(text: &str) -> Vec<String> {
-    let room = WIDTH + 1 - MARGIN.len();
-    let wrap_line = |line: &str| {
-        if line.chars().count() <= room {
-            return line.to_owned();
-        }
-        wrap(&MARGIN[1..], line).trim_start().replace(MARGIN, "\n")
-    };
-    text.lines().map(wrap_line).collect::<Vec<_>>().join("\n").lines().map(str::to_owned).collect()
+    text.lines().flat_map(|line| fill("", "", line, WIDTH + 1 - MARGIN.len())).collect()
 }
 
 /// Marks the difference: in one line with `^` below it, in several lines with `>` in front of those that only one

@@ -2,6 +2,7 @@
 
 use super::frames::{Frame, Kind};
 use super::rows::{Change, Row};
+use crate::print::fill;
 
 /// The columns of a screen.
 pub(super) const WIDTH: usize = 80;
@@ -72,19 +73,9 @@ pub fn lines(rows: &[Row]) -> Vec<String> {
     all.iter().map(line).chain(legend).collect()
 }
 
-/// Breaks a text at spaces, so that each line has at most `width` columns.
+/// Breaks a text at spaces, so that each line has at most `width` columns even if `hang` indents it.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let used = lines.last().map_or(0, |line| line.chars().count());
-        if used > 0 && used + 1 + word.chars().count() > width - 3 {
-            lines.push(word.to_owned());
-        } else if let Some(line) = lines.last_mut() {
-            let gap = if used > 0 { " " } else { "" };
-            *line += &format!("{gap}{word}");
-        }
-    }
-    lines
+    fill("", "", text.trim_start_matches(' '), width - 3)
 }
 
 /// Indents every line of a call but the first.
