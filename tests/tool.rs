@@ -312,14 +312,13 @@ fn container(init: &str) -> String {
 /// Runs one check of a step.
 fn check_of(step: &str, name: &str, timeout: &str, script: &str) -> Result<String> {
     let graded = Graded::new(script)?;
-    let program = graded.directory.path().join("mine").display().to_string();
-    let args = ["check", step, name, "--timeout", timeout, "--bin", &program];
+    let args = ["check", step, name, "--timeout", timeout, "--bin", &graded.program()];
     let (said, exit) = Transcript::run_with_exit(course(&root()?, &args))?;
     exit.assert_clean();
     Ok(said.printed)
 }
 
-/// Whether `init` asks all the time or with pauses.
+/// An `init` that asks without a pause never sleeps.
 #[test]
 fn polling_init_fails_its_check() -> Result {
     if !require_tools(&["unshare"]) {
@@ -664,7 +663,7 @@ fn break_works_in_a_read_only_checkout() -> Result {
     let checkout = Checkout::new(COURSE);
     checkout.write("rustfmt.toml", "");
     let patch = "What is missing?\n$ 02-two run true\n\n--- a/src/main.rs\n+++ b/src/main.rs\n\
-        @@ -3,3 +3,2 @@\n fn main() {\n-    eprintln!(\"said by 02-two\");\n\
+        @@ -3,3 +3,3 @@\n fn main() {\n-    eprintln!(\"said by 02-two\");\n+    let unused = 2;\n\
         \x20    let args: Vec<_> = std::env::args_os().skip(2).collect();\n";
     checkout.write("steps/02-two/breaks/quiet.patch", patch);
     let target = ScratchDir::new("target")?;
@@ -681,6 +680,7 @@ fn break_works_in_a_read_only_checkout() -> Result {
     };
     let said = broken()?;
     assert!(said.contains("\nMissing now: said by 02-two"), "{said}");
+    assert!(!said.contains("warning"), "{said}");
     fs::remove_dir_all(target.path().join("breaks")).expect("remove the copy");
     fs::write(target.path().join("breaks"), "").expect("put a file in the way");
     let (said, path) = (broken()?, target.path().join("breaks/copy"));
