@@ -96,17 +96,18 @@ fn ensure_looks_after_asking(program: &Program, reason: &str) -> CheckResult {
     });
     watchdog.context("start a thread").during(&command)?;
     let mut has_died = false;
+    // To the end, and not to Event::AllSleep: on a busy machine, a process that is about to run may seem to sleep.
     while let Some(event) = stepper.next_event().during(&command)? {
-        match event {
-            Event::Enter(pid, call) if pid != run && !has_died && call.asks_for_parent_death() => {
-                send(run.as_raw(), Signal::SIGKILL, &command)?;
-                // `init` stands still until it has another parent.
-                let dead = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-                waitid(Id::Pid(run), dead).context("waitid").during(&command)?;
-                has_died = true;
-            }
-            // On a busy machine, a process may seem to sleep that is about to run.
-            _ => {}
+        if let Event::Enter(pid, call) = event
+            && pid != run
+            && !has_died
+            && call.asks_for_parent_death()
+        {
+            send(run.as_raw(), Signal::SIGKILL, &command)?;
+            // `init` stands still until it has another parent.
+            let dead = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            waitid(Id::Pid(run), dead).context("waitid").during(&command)?;
+            has_died = true;
         }
     }
     drop((stepper, done));

@@ -65,7 +65,9 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
     let is_quiet = |tree: &ProcessTree| {
         let (mut last, now) = (last.borrow_mut(), used(tree));
         if last.1 != now || now.iter().any(|(state, _)| *state != 'S') {
-            busy.set(if last.1.first() == now.first() { "`init`" } else { "`run`" });
+            let run_sleeps = now.first().is_some_and(|(state, _)| *state == 'S');
+            let is_init = run_sleeps && last.1.first() == now.first();
+            busy.set(if is_init { "`init`" } else { "`run`" });
             *last = (Instant::now(), now);
         }
         last.0.elapsed() > QUIET
