@@ -218,8 +218,8 @@ fn build_by<T>(run: fn(Build) -> Result<T>, step: &Step, directory: &Path) -> Re
     built
 }
 
-/// Makes cargo build again if it built something else at last, and wouldn't notice: it compares times, and those of
-/// another directory, or of one that was moved back, are old.
+/// Makes cargo build again if its last build was of another directory or of other sources, and it wouldn't notice. Cargo
+/// only compares times, and a directory that was moved back has old ones.
 fn touch_if_stale(record: &Path, now: &str, directory: &Path) {
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     let Ok(built) = modified(record) else { return };
@@ -244,7 +244,7 @@ fn ensure_writable(step: &Step) -> Result<()> {
     Ok(())
 }
 
-/// Whether the learner has begun, and can go on.
+/// Whether the learner's directory is there.
 pub fn is_begun(step: &Step) -> bool {
     step.work_dir().is_ok_and(|directory| ensure_begun(step, &directory).is_ok())
 }

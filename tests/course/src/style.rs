@@ -62,7 +62,7 @@ pub enum Style {
     Bold,
     /// What to read last.
     Faint,
-    /// What is new.
+    /// New, or changed since the frame before.
     Changed,
 }
 

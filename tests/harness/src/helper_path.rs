@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 /// The name by which a program knows that it's to be the helper.
 pub(crate) const NAME: &str = "harness-helper";
 
-/// What leads a process to its own program.
+/// A link to the program of the process that follows the link.
 const ITSELF: &str = "/proc/self/exe";
 
 static PATH: OnceLock<PathBuf> = OnceLock::new();

@@ -8,8 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context, Result};
 
-/// Waits until there's something to read from one of the files, or one is closed, or the deadline comes. Returns for
-/// each whether it's the one. A signal doesn't end the wait.
+/// Waits until one of the files has something to read or is closed, or until the deadline. Returns for each file whether
+/// it has or is. A signal doesn't end the wait.
 ///
 /// # Errors
 /// poll(2) failed.

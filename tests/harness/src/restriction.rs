@@ -7,7 +7,7 @@ use crate::requirement::Requirement;
 use crate::runc;
 use crate::supervisor::Supervisor;
 
-/// What makes a place.
+/// A way to make a place.
 enum Recipe {
     /// The rules of a seccomp filter.
     Filter(&'static [&'static str]),

@@ -156,7 +156,7 @@ fn soak(config: &Config) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Does one run. Returns whether it ended as it may.
+/// Starts the program once, and kills it if it's the turn of a kill. Returns whether the exit status is allowed.
 fn run_once(
     config: &Config,
     index: u32,
@@ -218,7 +218,6 @@ fn kill_target(run: &Child, target: Target) -> Result<Target> {
     send(run, Signal::SIGSTOP)?;
     let events = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
     let stopped = matches!(waitid(Id::Pid(run), events), Ok(WaitStatus::Stopped(..)));
-    // Not /proc/PID/task/TID/children, which a kernel without CONFIG_PROC_CHILDREN lacks.
     let below = if stopped { procfs::descendants(run.as_raw())? } else { Vec::new() };
     let init = below.first();
     if let Some(init) = init {

@@ -52,7 +52,7 @@ impl Checkout {
             "[workspace]\nresolver = \"3\"\nmembers = [\"steps/*\"]\n\
             [workspace.dependencies]\nclap = \"4\"\nnix = \"0.32\"\n",
         );
-        // What cargo knows of rustc. Otherwise it starts rustc twice to ask.
+        // With this file, cargo knows rustc's version and defaults, and doesn't start rustc twice to ask.
         let known = ".rustc_info.json";
         if let Ok(ours) = target_dir()
             && let Ok(text) = fs::read_to_string(ours.join(known))

@@ -19,7 +19,7 @@ pub(super) enum Screen {
     Failures,
     /// Something else, until a key or a save.
     Text(String),
-    /// What our version has and the learner's doesn't, and the other way round.
+    /// How the learner's sources differ from ours, until a key or a save.
     Diff(String),
     /// What another program left.
     AsItIs,
