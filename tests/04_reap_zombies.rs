@@ -99,7 +99,7 @@ fn init_leaves_no_zombies() -> Result {
         return Ok(());
     }
     for program in programs().iter().filter(|program| timeout_stays(program)) {
-        // `run`, `init`, `timeout` and the shell.
+        // `run`, `init`, `timeout`, and the shell.
         let text = three_dead_orphans(program, |tree| tree.processes().len() == 4)?;
         assert!(!text.contains("defunct"), "{text}");
         assert_snapshot!("no_zombies", text);

@@ -716,7 +716,7 @@ fn unreadable_dev_null_is_one_error() -> Result {
 
 // The system calls.
 
-/// What is new since step 04. `run`, `init` and PID 2 are busy at the same time, so it's one after the other.
+/// What is new since step 04. `run`, `init`, and PID 2 are busy at the same time, so it's one after the other.
 #[test]
 fn makes_the_expected_system_calls() -> Result {
     let lesson = [

@@ -1,5 +1,5 @@
 //! Step 06: job control. The command works with the terminal as if there were no container around it, whether
-//! bash, dash or zsh starts `run`. The S numbers are those of the faults that a test keeps away.
+//! bash, dash, or zsh starts `run`. The S numbers are those of the faults that a test keeps away.
 
 use std::fs;
 use std::path::Path;
@@ -347,7 +347,7 @@ fn shell_loop_goes_on_after_ctrl_c() -> Result {
     })
 }
 
-// Ctrl-Z, fg and bg
+// Ctrl-Z, fg, and bg
 
 #[test]
 fn ctrl_z_stops_job_and_fg_resumes_it() -> Result {
@@ -860,7 +860,7 @@ fn real_time_signal_kills_run() -> Result {
 
 // System calls
 
-/// What is new since step 05. `run`, `init` and PID 2 are busy at the same time, so it's one after the other.
+/// What is new since step 05. `run`, `init`, and PID 2 are busy at the same time, so it's one after the other.
 #[test]
 fn makes_the_expected_system_calls() -> Result {
     let lesson = [

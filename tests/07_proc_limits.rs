@@ -52,7 +52,7 @@ fn passes_every_check() {
 
 // The table: which files in /proc are the container's own?
 
-/// Both sides of a container: a shell on a scratch host, whose network, name and mounts can change without harm,
+/// Both sides of a container: a shell on a scratch host, whose network, name, and mounts can change without harm,
 /// and a shell in a container that was started there.
 struct Sides {
     host: Session,
@@ -453,7 +453,7 @@ fn init_has_own_pid_mount_and_time_namespace() -> Result {
     Ok(())
 }
 
-/// The calls that are new since step 06. Of the mounts, those of one file, one directory and one read-only path that
+/// The calls that are new since step 06. Of the mounts, those of one file, one directory, and one read-only path that
 /// every kernel has.
 #[test]
 fn makes_the_expected_system_calls() -> Result {

@@ -283,7 +283,7 @@ fn errors_page_has_every_refusal() {
     }
 }
 
-/// A name like `run_exits_128_plus_signal_of_init` is one of our tests, checks or functions.
+/// A name like `run_exits_128_plus_signal_of_init` is one of our tests, checks, or functions.
 #[test]
 fn named_tests_exist() {
     let mut sources = String::new();
@@ -442,7 +442,7 @@ fn container_options_agree() {
     }
 }
 
-/// Returns everything that speaks to a reader: the book, the documents, comments, hints and questions.
+/// Returns everything that speaks to a reader: the book, the documents, comments, hints, and questions.
 fn texts() -> BTreeMap<String, String> {
     let mut texts: BTreeMap<_, _> =
         pages().into_iter().map(|(page, text)| (format!("book/src/{page}"), text)).collect();

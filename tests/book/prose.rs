@@ -28,7 +28,7 @@ pub fn sentences(markdown: &str) -> Vec<Sentence> {
         .collect()
 }
 
-/// Counts the words of running text, lists and folded answers, and of tables if asked to. Headings, code and footnotes
+/// Counts the words of running text, lists, and folded answers, and of tables if asked to. Headings, code, and footnotes
 /// don't count.
 pub fn count_words(markdown: &str, with_tables: bool) -> usize {
     let counts = |place: Place| place == Place::Text || (with_tables && place == Place::Cell);
@@ -54,7 +54,7 @@ pub fn comments(rust: &str) -> String {
     text
 }
 
-/// Splits a page into paragraphs, list items, headings and cells.
+/// Splits a page into paragraphs, list items, headings, and cells.
 fn blocks(markdown: &str) -> Vec<(Place, String)> {
     let mut blocks: Vec<(Place, String)> = Vec::new();
     let (mut in_code, mut in_comment, mut in_svg, mut open) = (false, false, false, false);
@@ -103,7 +103,7 @@ fn blocks(markdown: &str) -> Vec<(Place, String)> {
     blocks
 }
 
-/// Removes links, tags, footnote marks and emphasis.
+/// Removes links, tags, footnote marks, and emphasis.
 fn plain(markdown: &str) -> String {
     let rules = [
         (r"``[^`]+``|`[^`]*`", "`x`"),
@@ -119,7 +119,7 @@ fn plain(markdown: &str) -> String {
     })
 }
 
-/// Splits text after a full stop, question mark or exclamation mark that a new sentence follows.
+/// Splits text after a full stop, question mark, or exclamation mark that a new sentence follows.
 fn split(text: &str) -> Vec<String> {
     let end = regex(r#"[.!?]["”')]*\s+"#);
     let (mut sentences, mut start) = (Vec::new(), 0);

@@ -42,7 +42,7 @@ fn mount_proc() -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .context("mount(/, MS_REC|MS_PRIVATE)")?;
     // A procfs shows the PID namespace of the process that mounts it. The flags are
-    // the usual ones for /proc, which needs no set-user-ID programs, device files
+    // the usual ones for /proc, which needs no set-user-ID programs, device files,
     // or executable files. The first "proc" is only a label.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).context("mount(proc, /proc)")

@@ -16,7 +16,7 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 // course.
 const HINT: &str = "hint: run 'just doctor'; it finds out why";
 
-/// Turns an error into a message with the name of the call, the reason and the
+/// Turns an error into a message with the name of the call, the reason, and the
 /// hint. It works like the trait `Context` of the crate `anyhow`.
 pub trait Context<T> {
     fn context(self, call: impl Display) -> Result<T>;

@@ -57,7 +57,7 @@ fn mount_proc() -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .context("mount(/, MS_REC|MS_PRIVATE)")?;
     // A procfs shows the PID namespace of the process that mounts it. The flags are
-    // the usual ones for /proc, which needs no set-user-ID programs, device files
+    // the usual ones for /proc, which needs no set-user-ID programs, device files,
     // or executable files. The first "proc" is only a label.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).context("mount(proc, /proc)")
@@ -69,14 +69,14 @@ fn mount_proc() -> Result<()> {
 /// orphans, and ordinary commands aren't written to do that.
 fn spawn_command() -> Result<Child> {
     // The child inherits our signal mask, so it can't lose a signal. But the command
-    // must start with our caller's mask. So the child first runs our program again,
-    // with the subcommand `exec` and the arguments that we got. `exec` restores our
-    // caller's mask.
+    // must start with `run`'s original mask. So the child first runs our program
+    // again, with the subcommand `exec` and the arguments that we got. `exec` restores
+    // the original mask.
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }
 
-/// Restores our caller's signal mask and becomes the command. The child runs this.
+/// Restores `run`'s original signal mask, and becomes the command. The child runs this.
 pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
     wait_for_release()?;
     let unblocked: SigSet = Signal::iterator().filter(|signal| !blocked.contains(signal)).collect();
@@ -90,7 +90,7 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
 // ANCHOR: event_loop
 /// Reads one signal after another until the command dies. SIGCHLD tells us to look
 /// for dead children, and the command gets every other signal. As in `supervise`,
-/// errors of `kill` don't matter.
+/// errors from `kill` don't matter.
 fn event_loop(mut command: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(command.id().cast_signed());
     release(pid)?;

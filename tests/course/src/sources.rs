@@ -17,7 +17,7 @@ pub fn read(directory: &Path) -> Result<BTreeMap<String, String>> {
     Ok(files.map(|(name, text)| (name, without_anchors(&text))).collect())
 }
 
-/// Reads the Rust files in a directory and below it, by their relative paths. An editor's backups, locks and swap
+/// Reads the Rust files in a directory and below it, by their relative paths. An editor's backups, locks, and swap
 /// files aren't Rust files, and are left out.
 ///
 /// # Errors

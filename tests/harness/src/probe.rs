@@ -121,7 +121,7 @@ fn attempt(privilege: &str, probe: Probe) -> CallResult<bool> {
     Ok(status.success())
 }
 
-/// No programs, devices or set-user-ID bits from there.
+/// No programs, devices, or set-user-ID bits from there.
 fn restrictive() -> MsFlags {
     MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC
 }

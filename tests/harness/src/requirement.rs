@@ -24,7 +24,7 @@ pub enum Requirement {
     Caller(Caller),
     /// This caller, who can also mount a procfs. In a container whose engine covers parts of /proc, only real root can.
     Procfs(Caller),
-    /// This process, which looks into processes of this caller: their namespaces, open files and memory. Root needs
+    /// This process, which looks into processes of this caller: their namespaces, open files, and memory. Root needs
     /// CAP_SYS_PTRACE for another user's.
     Inspect(Caller),
     /// A program in the callers' search path.

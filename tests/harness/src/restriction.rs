@@ -37,7 +37,7 @@ const DROP_ADMIN: &str = "exec setpriv --bounding-set -sys_admin \"$@\"";
 /// Defines the places, each with the recipe that makes it.
 macro_rules! restrictions {
     ($($(#[$doc:meta])* $name:ident => $recipe:expr;)*) => {
-        /// A place in which a program can't have everything. It's made of namespaces, limits and filters that end
+        /// A place in which a program can't have everything. It's made of namespaces, limits, and filters that end
         /// with the run. Only [`Restriction::Runc`] needs a container engine.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Restriction { $($(#[$doc])* $name),* }

@@ -18,7 +18,7 @@ pub(super) fn run_and_init_report_their_pids(program: &Program) -> CheckResult {
     ensure(passed, &said.command, format!("standard error: {expected}"), &said.stderr)
 }
 
-/// Passes on 0, 7 and 255, and what a shell makes of a signal.
+/// Passes on 0, 7, and 255, and what a shell makes of a signal.
 pub(super) fn passes_on_exit_status(program: &Program) -> CheckResult {
     for status in [0, 7, 255] {
         run_script(program, &format!("exit {status}"))?.has_status(status)?;
@@ -63,7 +63,7 @@ pub(super) fn usage_error_exits_2(program: &Program) -> CheckResult {
     ensure(warns, &help.command, "a warning that only `run` may start `init`", text.clone())
 }
 
-/// Passes on spaces, empty words, leading dashes and bytes that aren't UTF-8.
+/// Passes on spaces, empty words, leading dashes, and bytes that aren't UTF-8.
 pub(super) fn arguments_arrive_byte_for_byte(program: &Program) -> CheckResult {
     ensure_passes_on_arguments(program, "run")?;
     run_script(program, "echo \"a  b\"")?.has_stdout(b"a  b\n")?;
@@ -116,7 +116,7 @@ pub(super) fn starts_shell_by_default(program: &Program) -> CheckResult {
     Ok(())
 }
 
-/// Leaves variables, working directory, umask, open files, signal mask and dispositions as they were.
+/// Leaves variables, working directory, umask, open files, signal mask, and dispositions as they were.
 pub(super) fn command_inherits_environment_unchanged(program: &Program) -> CheckResult {
     ensure_inherits_unchanged(program, "run")
 }
@@ -188,7 +188,7 @@ pub(super) fn tolerates_closed_stdio(program: &Program) -> CheckResult {
     Ok(())
 }
 
-/// Names the call, the errno and the next action if the kernel refuses.
+/// Names the call, the errno, and the next action if the kernel refuses.
 pub(super) fn reports_unshare_failure(program: &Program) -> CheckResult {
     let tools = ["unshare", "setpriv"].map(Requirement::Tool);
     if tools.into_iter().any(|tool| tool.check().is_err()) {

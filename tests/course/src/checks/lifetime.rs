@@ -166,7 +166,7 @@ pub(super) fn ctrl_c_leaks_nothing(program: &Program) -> CheckResult {
     ensure_exits(&command, &exit, 130, "")
 }
 
-/// A hundred runs on a host with a shared `/` leave no process, mount or file. Two callers do half each. An answer is
+/// A hundred runs on a host with a shared `/` leave no process, mount, or file. Two callers do half each. An answer is
 /// ten runs, because a slow machine needs its time for each.
 pub(super) fn hundred_runs_leak_nothing(program: &Program) -> CheckResult {
     let runs = if geteuid().is_root() { 50 } else { 100 };

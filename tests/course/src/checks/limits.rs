@@ -1,4 +1,4 @@
-//! What is new in step 07: a clock, masks and read-only paths.
+//! What is new in step 07: a clock, masks, and read-only paths.
 
 use std::time::Instant;
 

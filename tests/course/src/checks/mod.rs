@@ -155,8 +155,8 @@ pub fn for_step(step: &Step) -> Vec<&'static Check> {
     [new, old].concat()
 }
 
-/// Finds the checks that a learner means: the one of this name, or those whose names contain it. Spaces, hyphens and
-/// underscores are the same.
+/// Finds the checks that a learner means: the one of this name, or those whose names contain it. Spaces, hyphens, and
+//underscores  are the same.
 ///
 /// # Errors
 /// No check of the step matches; the message has their names.

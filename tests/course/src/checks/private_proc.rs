@@ -51,7 +51,7 @@ pub(super) fn host_proc_is_unharmed(program: &Program) -> CheckResult {
     ensure_clean(&command, &exit)
 }
 
-/// The new /proc has the three flags that keep set-user-ID bits, devices and programs out.
+/// The new /proc has the three flags that keep set-user-ID bits, devices, and programs out.
 pub(super) fn proc_is_nosuid_nodev_noexec(program: &Program) -> CheckResult {
     let command = ["sh", "-c", "grep '^proc /proc ' /proc/mounts | tail -n 1"];
     prints(program, &command, "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n")

@@ -54,7 +54,7 @@ pub(super) fn failed_start_exits_126_or_127(program: &Program) -> CheckResult {
     SUBCOMMANDS.iter().try_for_each(|subcommand| ensure_names_exec_failure(program, subcommand))
 }
 
-/// Both pass on spaces, empty words, leading dashes and bytes that aren't UTF-8.
+/// Both pass on spaces, empty words, leading dashes, and bytes that aren't UTF-8.
 pub(super) fn program_gets_its_arguments(program: &Program) -> CheckResult {
     for subcommand in SUBCOMMANDS {
         ensure_passes_on_arguments(program, subcommand)?;

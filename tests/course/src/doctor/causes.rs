@@ -64,7 +64,7 @@ fn kernel(call: Call, errno: Errno) -> Option<Cause> {
     })
 }
 
-/// A container, a chroot, a user namespace or a setting around us.
+/// A container, a chroot, a user namespace, or a setting around us.
 fn surroundings(facts: &Facts, caller: Caller, call: Call, errno: Errno) -> Option<Cause> {
     let refused = errno == Errno::EPERM;
     let switch = "kernel/unprivileged_userns_clone";

@@ -38,7 +38,7 @@ impl Described {
 
 /// Describes a call that a process is about to make. None: it isn't part of a lesson.
 pub(super) fn describe(caller: &Caller, call: SystemCall, pids: &mut Pids) -> Option<Described> {
-    // Of the command we show what creates, replaces and ends processes, and what signals them.
+    // Of the command we show what creates, replaces, and ends processes, and what signals them.
     let (pid, who) = (caller.pid, &caller.name);
     let [first, second, third, fourth, ..] = call.args;
     Some(match call.number {

@@ -154,7 +154,7 @@ impl Events {
         self.ready.extend(news.map(|(_, progress)| Event::Progress(progress)));
     }
 
-    /// Whether a source was saved, and not only a file that cargo, an editor or we keep beside it. Waits until the
+    /// Whether a source was saved, and not only a file that cargo, an editor, or we keep beside it. Waits until the
     /// editor is through with it.
     fn is_save(&self) -> Result<bool> {
         let mut saved = false;

@@ -1,6 +1,6 @@
 //! Grades a learner's step on every save, and takes single keys.
 //!
-//! One thread waits in poll(2) for keys, saves, signals and the work of another thread, which builds and grades. At
+//! One thread waits in poll(2) for keys, saves, signals, and the work of another thread, which builds and grades. At
 //! rest, both sleep. `events` has what it waits for, `screen` what it shows.
 
 mod events;

@@ -91,7 +91,7 @@ impl Options {
 }
 
 /// Runs the program. The report goes to the control socket: `pid` or `error` once it has started, `status`
-/// when it has exited, then `process`, `mount` and `timeout` lines, and `end`.
+/// when it has exited, then `process`, `mount`, and `timeout` lines, and `end`.
 pub(super) fn supervise(args: &[OsString]) -> Result {
     let options = Options::parse(args)?;
     let address = SocketAddr::from_abstract_name(&options.control);
