@@ -63,7 +63,7 @@ fn demo() -> ExitCode {
 /// Start a program as a child, or become it. Without a subcommand, do both
 #[derive(Parser)]
 // clap would add a subcommand `help`, but the option --help is enough.
-#[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     subcommand: Option<Start>,
@@ -91,8 +91,8 @@ enum Start {
 /// Writes a line to standard error, because standard output belongs to the program.
 fn log(line: impl Display) {
     // `eprintln!` would panic if it couldn't write, for example to a pipe that no
-    // process reads. A line is a single write, so that lines of two processes can't
-    // mix.
+    // process reads. (Rust programs ignore SIGPIPE.) A line is a single write, so
+    // that lines of two processes can't mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 // ANCHOR_END: log

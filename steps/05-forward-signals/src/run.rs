@@ -72,12 +72,12 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 /// blocked it. The shell that started `run` prints its prompt only after `run`
 /// stops.
 fn stop_self(signal: Signal) -> Result<()> {
-    let mask: SigSet = [signal].into_iter().collect();
-    raise(signal).and(mask.thread_unblock()).context("raise")?;
+    let only: SigSet = [signal].into_iter().collect();
+    raise(signal).and(only.thread_unblock()).context("raise")?;
     // We stopped in the line above until a SIGCONT resumed us. SIGCONT does that
     // even if it's blocked, and then it's pending, so it's the next signal that we
     // read and forward.
-    mask.thread_block().context("sigprocmask")
+    only.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: supervise
 
@@ -113,8 +113,8 @@ fn unshare_pid_namespace() -> Result<()> {
 }
 
 /// Creates a user namespace, which has its own user IDs, and a PID namespace in it.
-/// Any user may do that. We then have all capabilities, but they count only in
-/// these namespaces and in others that we create inside.
+/// Normally, any user may do that. We then have all capabilities, but they count
+/// only in these namespaces and in others that we create inside.
 fn unshare_as_user() -> Result<()> {
     // Ask for our IDs first, because inside, both are 65534 until we map them
     // below. An ordinary user may map only the effective IDs, not the real ones.
@@ -128,8 +128,8 @@ fn unshare_as_user() -> Result<()> {
     // members of that group may not (mode 604).
     write_proc("/proc/self/setgroups", "deny")?;
     // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
-    // IDs. If our child weren't root, it would lose its capabilities when it
-    // executes `init`. From step 3 on, `init` needs them to mount /proc.
+    // IDs. Only root keeps its capabilities when it executes a program. `init`
+    // needs them to read our link in guard.rs and, from step 3 on, to mount /proc.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

@@ -23,7 +23,8 @@ pub fn block_signals() -> Result<SigSet> {
 }
 
 /// Waits for the next signal and reads it, so that it's no longer pending. Each
-/// call creates its own signalfd, because `close_inherited_fds` closes all files.
+/// call creates its own signalfd, which is simpler than to keep one open when
+/// `close_inherited_fds` closes all other files.
 pub fn next_signal() -> Result<Signal> {
     let named: SigSet = Signal::iterator().collect();
     let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;

@@ -32,7 +32,7 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Returns the errno, or UnknownErrno if the error doesn't come from the kernel.
+/// Returns the errno, or UnknownErrno (0) if the error isn't the kernel's.
 fn errno(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
@@ -47,14 +47,14 @@ fn reason(errno: Errno) -> String {
 /// Writes a line to standard error, because standard output belongs to the command.
 pub fn log(line: impl Display) {
     // `eprintln!` would panic if it couldn't write, for example to a pipe that no
-    // process reads. A line is a single write, so that lines of two processes can't
-    // mix.
+    // process reads. (Rust programs ignore SIGPIPE.) A line is a single write, so
+    // that lines of two processes can't mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 // ANCHOR_END: log
 
 // ANCHOR: exec_failed
-/// Reports why the command didn't start, and returns the same exit status as a
+/// Reports why the command didn't start, and returns the usual exit status of a
 /// shell: 127 if the command wasn't found, and 126 if it was found but can't be
 /// executed.
 pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 /// A container's init. Without a subcommand, do the same as run --ti /bin/sh
 #[derive(Parser)]
 // clap would add a subcommand `help`, but the option --help is enough.
-#[command(name = env!("CARGO_BIN_NAME"), disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     subcommand: Option<Role>,
@@ -51,9 +51,9 @@ enum Role {
     /// Start CMD in a container and wait for it
     Run {
         /// Give CMD our standard input [default: /dev/null]
-        // As in Docker, -ti is -t and -i, but here both are names of one option, so
-        // it can occur twice. Docker creates a new terminal for the container. Our
-        // CMD uses the terminal in which you started `run`.
+        // As in Docker, -ti is -t and -i, but here both are names of one option, and
+        // `overrides_with` lets it occur twice. Docker creates a new terminal for the
+        // container. Our CMD uses the terminal in which you started `run`.
         #[arg(long = "ti", short = 't', overrides_with = "interactive")]
         #[arg(visible_alias = "it", visible_short_alias = 'i')]
         interactive: bool,

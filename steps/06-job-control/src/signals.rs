@@ -32,7 +32,8 @@ pub struct Received {
 }
 
 /// Waits for the next signal and reads it, so that it's no longer pending. Each
-/// call creates its own signalfd, because `close_inherited_fds` closes all files.
+/// call creates its own signalfd, which is simpler than to keep one open when
+/// `close_inherited_fds` closes all other files.
 pub fn next_signal() -> Result<Received> {
     let named: SigSet = Signal::iterator().collect();
     let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;

@@ -43,7 +43,7 @@ pub fn reap_zombies(command: &mut Child) -> Result<Option<ExitCode>> {
 /// as `waitid` does, but by then the kernel has already reaped the orphan.
 fn reap(orphan: Option<Pid>) {
     // None would mean any child, even the command. But `orphan` is never None,
-    // because both callers pass a PID.
+    // because it's the PID of a child that is dead.
     let _ = waitpid(orphan, Some(WaitPidFlag::WNOHANG));
 }
 
@@ -53,7 +53,7 @@ fn reap(orphan: Option<Pid>) {
 /// status we need.
 fn reap_by_pid(command: Pid) {
     // /proc lists the container's processes. If a process is alive or isn't our
-    // child, `reap` does nothing. We skip every entry that we can't read.
+    // child, `reap` does nothing. We skip every name that isn't a PID.
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).filter(|pid| *pid != command).for_each(|pid| reap(Some(pid)));

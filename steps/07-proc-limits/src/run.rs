@@ -120,8 +120,8 @@ fn unshare_pid_namespace() -> Result<()> {
 }
 
 /// Creates a user namespace, which has its own user IDs, and a PID namespace in it.
-/// Any user may do that. We then have all capabilities, but they count only in
-/// these namespaces and in others that we create inside.
+/// Normally, any user may do that. We then have all capabilities, but they count
+/// only in these namespaces and in others that we create inside.
 fn unshare_as_user() -> Result<()> {
     // Ask for our IDs first, because inside, both are 65534 until we map them
     // below. An ordinary user may map only the effective IDs, not the real ones.
@@ -135,8 +135,8 @@ fn unshare_as_user() -> Result<()> {
     // members of that group may not (mode 604).
     write_proc("/proc/self/setgroups", "deny")?;
     // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
-    // IDs. If our child weren't root, it would lose its capabilities when it
-    // executes `init`. From step 3 on, `init` needs them to mount /proc.
+    // IDs. Only root keeps its capabilities when it executes a program. `init`
+    // needs them to read our link in guard.rs and, from step 3 on, to mount /proc.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

@@ -16,12 +16,12 @@ use crate::error::{Context, Result};
 /// blocked it. The shell that started `run` prints its prompt only after `run`
 /// stops.
 pub fn stop_self(signal: Signal) -> Result<()> {
-    let mask: SigSet = [signal].into_iter().collect();
-    raise(signal).and(mask.thread_unblock()).context("raise")?;
+    let only: SigSet = [signal].into_iter().collect();
+    raise(signal).and(only.thread_unblock()).context("raise")?;
     // We stopped in the line above until a SIGCONT resumed us. SIGCONT does that
     // even if it's blocked, and then it's pending, so it's the next signal that we
     // read and forward.
-    mask.thread_block().context("sigprocmask")
+    only.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: stop_self
 
