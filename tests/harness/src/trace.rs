@@ -146,7 +146,8 @@ impl Trace {
             (r"^(rt_sigprocmask\(\w+, [^,]*), .*\)( += )", "$1, ...)$2"),
             (r"^(rt_sigtimedwait\([^,]*), .* = \d+ \((\w+)\)$", "$1, ...) = $2"),
             (r"^(waitid\(.*)\{[^}]*(si_pid=\d+)[^}]*\}", "$1{$2}"),
-            (r" += (-?\d+( E.*)?|\?)$", " = $1"),
+            // strace aligns results that it prints late.
+            (r"\) += (\S.*)$", ") = $1"),
         ];
         let patterns = patterns.into_iter().map(|(from, to)| Ok((regex(from)?, to)));
         let patterns: Vec<(Regex, &str)> = patterns.collect::<Result<_>>()?;
