@@ -10,7 +10,7 @@ use course::state::{Score, State, fingerprint};
 use course::test_support::{Checkout, course, environment, manifest, step_program};
 use course::workspace::root;
 use harness::test_support::{AssertClean, require_tools, write_program};
-use harness::{Context, Environment, Result, ScratchDir, Supervisor, Terminal, Transcript};
+use harness::{Context, Result, ScratchDir, Supervisor, Terminal, Transcript};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -549,8 +549,8 @@ fn ctrl_z_stops_watch_and_fg_resumes_it() -> Result {
     }
     let checkout = begun();
     let words = ["--norc", "--noprofile", "--noediting", "-i"];
-    let bash = Environment::inherited().supervise("bash", words).in_directory(&checkout.root);
-    let bash = bash.env("CARGO_TARGET_DIR", checkout.root.join("target")).without_timeout();
+    let bash = environment().supervise("bash", words).in_directory(&checkout.root);
+    let bash = bash.env("CARGO_TARGET_DIR", checkout.root.join("target"));
     let bash = bash.env("CARGO", env!("CARGO")).env("NO_COLOR", "1").env("PS1", "next? ");
     let mut terminal = Terminal::start(bash)?;
     terminal.expect("next? ")?;
