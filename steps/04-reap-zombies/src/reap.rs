@@ -13,7 +13,7 @@ use crate::run::exit_code;
 
 // ANCHOR: reap_zombies
 /// Waits until the command dies, and returns its exit status. Meanwhile, reaps every
-/// other child that dies, which is always an orphan that we didn't start. After
+/// other child that dies. Those children are orphans that we didn't start. After
 /// this, we exit, and the kernel kills every process that is left in the container.
 pub fn reap_zombies(mut command: Child) -> Result<ExitCode> {
     loop {

@@ -33,7 +33,7 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     // or deleted.
     let mut init = Command::new("/proc/self/exe");
     init.arg("init").args(old_mask.iter().map(|signal| format!("--blocked={signal}")));
-    // Without `--`, clap would read a command that starts with a dash as an option.
+    // Without `--`, clap would take a command that starts with a dash for an option.
     init.arg("--").args(argv).stdin(stdin);
     let child = init.spawn().context("start /proc/self/exe")?;
     close_inherited_fds(null)?;
@@ -74,17 +74,17 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 fn stop_self(signal: Signal) -> Result<()> {
     let only: SigSet = [signal].into_iter().collect();
     raise(signal).and(only.thread_unblock()).context("raise")?;
-    // We stopped in the line above until a SIGCONT resumed us. SIGCONT does that
-    // even if it's blocked, and then it's pending, so it's the next signal that we
-    // read and forward.
+    // We were stopped in the line above until a SIGCONT resumed us. SIGCONT resumes
+    // a process even if it's blocked. A blocked SIGCONT stays pending, too, so we
+    // read and forward it next.
     only.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: supervise
 
 // ANCHOR: sigchld
 /// Returns an error if our caller ignores SIGCHLD, the signal that a parent gets
-/// when a child dies. `run` and `init` would ignore it, too, so the kernel would
-/// discard exit statuses. To change that, we'd need `sigaction`, which is `unsafe`
+/// when a child dies. `run` and `init` would inherit this, so the kernel would
+/// discard exit statuses. To change it, we'd need `sigaction`, which is `unsafe`
 /// in nix, and our course forbids `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     // If we can't read this file, skip the check.
