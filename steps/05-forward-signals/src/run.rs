@@ -28,12 +28,12 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive { Stdio::inherit() } else { Stdio::null() };
     unshare_pid_namespace()?;
     // Instead of the command, start our own program again as PID 1, because some
-    // setup, such as /proc in step 3, works only from inside the container.
+    // setup, such as mounting /proc in step 3, works only inside the container.
     // /proc/self/exe is a link to our program that works even if the file was moved
     // or deleted.
     let mut init = Command::new("/proc/self/exe");
     init.arg("init").args(old_mask.iter().map(|signal| format!("--blocked={signal}")));
-    // Without `--`, clap would take a command that starts with a dash for an option.
+    // Without `--`, clap takes a command that starts with a dash for an option.
     init.arg("--").args(argv).stdin(stdin);
     let child = init.spawn().context("start /proc/self/exe")?;
     close_inherited_fds(null)?;

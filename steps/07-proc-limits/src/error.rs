@@ -22,7 +22,7 @@ pub trait Context<T> {
     fn context(self, call: impl Display) -> Result<T>;
 }
 
-// If a function of std fails, it returns an io::Error. A function of nix returns an
+// If a function in std fails, it returns an io::Error. A function in nix returns an
 // Errno, which `error.into()` converts to an io::Error. The other `into` puts our
 // message into a Box<dyn Error>.
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
@@ -32,7 +32,7 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Returns the errno, or UnknownErrno (0) if the error isn't the kernel's.
+/// Returns the errno, or UnknownErrno (0) if the error isn't from the kernel.
 fn errno(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }

@@ -33,12 +33,12 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     unshare_pid_namespace()?;
     reset_boottime()?;
     // Instead of the command, start our own program again as PID 1, because some
-    // setup, such as /proc in step 3, works only from inside the container.
+    // setup, such as mounting /proc in step 3, works only inside the container.
     // /proc/self/exe is a link to our program that works even if the file was moved
     // or deleted.
     let mut init = Command::new("/proc/self/exe");
     init.arg("init").args(old_mask.iter().map(|signal| format!("--blocked={signal}")));
-    // Without `--`, clap would take a command that starts with a dash for an option.
+    // Without `--`, clap takes a command that starts with a dash for an option.
     init.arg("--").args(argv).stdin(stdin);
     // std creates a child with vfork, but older kernels refuse vfork if the child
     // has a new time namespace. If std has to set the child's group ID, it uses
