@@ -18,9 +18,9 @@ use crate::error::{Context, Result};
 pub fn stop_self(signal: Signal) -> Result<()> {
     let only: SigSet = [signal].into_iter().collect();
     raise(signal).and(only.thread_unblock()).context("raise")?;
-    // We were stopped in the line above until a SIGCONT resumed us. SIGCONT resumes
-    // a process even if it's blocked. A blocked SIGCONT stays pending, too, so we
-    // read and forward it next.
+    // We were stopped in the line above until a SIGCONT resumed us. A blocked
+    // SIGCONT still resumes a process, but it also stays pending, so `next_signal`
+    // reads it, and we forward it.
     only.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: stop_self
