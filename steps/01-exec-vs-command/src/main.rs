@@ -91,8 +91,8 @@ enum Start {
 /// Writes a line to standard error, because standard output belongs to the program.
 fn log(line: impl Display) {
     // `eprintln!` would panic if it couldn't write, for example to a pipe that no
-    // process reads. (Rust programs ignore SIGPIPE.) A line is a single write, so
-    // that lines of two processes can't mix.
+    // process reads. (Rust programs ignore SIGPIPE, so such a write fails.) Each
+    // line is a single write, so that lines from two processes can't mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 // ANCHOR_END: log
@@ -115,7 +115,7 @@ fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
 }
 
 /// Searches PATH for the program, as execvp(3) does. Returns true for a name with a
-/// slash, because `exec` doesn't search for it, so the EACCES is about that file.
+/// slash, because `exec` uses it as a path, so the EACCES is about that file.
 fn is_found(program: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(program).exists();

@@ -35,8 +35,8 @@ fn mount_proc() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     // With systemd, the host's mounts are shared. If the host's root started `run`,
     // our mounts on or below the copies would also appear on the host. (In a user
-    // namespace, the kernel prevents that.) So first make every copy private, at /
-    // and below it (MS_REC).
+    // namespace, the kernel prevents that.) So first make the copy of / and all
+    // copies below it private (MS_REC).
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     // This call only changes existing mounts, so it needs just a target and flags.
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)

@@ -22,17 +22,17 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive {
         Stdio::inherit()
     } else {
-        // Stdio::null() opens this file only when `init` starts. If that failed, our
-        // error would name /proc/self/exe.
+        // Stdio::null() would open this file only when `init` starts, so an error
+        // would name /proc/self/exe instead of /dev/null.
         File::open("/dev/null").context("open(/dev/null)")?.into()
     };
     unshare_pid_namespace()?;
     // Instead of the command, start our own program again as PID 1, because some
-    // setup, such as /proc in step 3, works only from inside the container.
+    // setup, such as mounting /proc in step 3, works only inside the container.
     // /proc/self/exe is a link to our program that works even if the file was moved
     // or deleted.
     let mut init = Command::new("/proc/self/exe");
-    // Without `--`, clap would read a command that starts with a dash as an option.
+    // Without `--`, clap takes a command that starts with a dash for an option.
     init.args(["init", "--"]).args(argv).stdin(stdin);
     Ok(exit_code(init.status().context("start /proc/self/exe")?))
 }
@@ -48,8 +48,8 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
 
 // ANCHOR: sigchld
 /// Returns an error if our caller ignores SIGCHLD, the signal that a parent gets
-/// when a child dies. `run` and `init` would ignore it, too, so the kernel would
-/// discard exit statuses. To change that, we'd need `sigaction`, which is `unsafe`
+/// when a child dies. `run` and `init` would inherit this, so the kernel would
+/// discard exit statuses. To change it, we'd need `sigaction`, which is `unsafe`
 /// in nix, and our course forbids `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     // If we can't read this file, skip the check.

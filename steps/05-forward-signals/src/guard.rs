@@ -20,18 +20,18 @@ pub fn ensure_started_by_run() -> Result<()> {
     }
     // From now on, the kernel kills us when our parent dies. Because we are PID 1,
     // it then kills every process in the namespace. In steps 2 and 3, we become the
-    // command, which keeps this setting unless it's set-user-ID.
+    // command, which keeps this setting unless it's a set-user-ID program.
     prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
     // If `run` died before that call, the kernel won't kill us, and we have another
     // parent. getppid() returns 0 for every parent outside our PID namespace. But
     // /proc was mounted on the host, so it shows the host's PIDs. (If we can't read
-    // it, the check below fails with 0.)
+    // it, we use PID 0, and the check below fails.)
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap_or("0");
     // The links in /proc/PID/ns name the namespaces of a process, for example
     // `pid:[4026532281]`. A process creates its children in the namespace that
     // `pid_for_children` names. For `run`, that's ours. If `run` dies, another
-    // process adopts us, and its children are created elsewhere.
+    // process adopts us. That process creates its children in another namespace.
     let theirs = fs::read_link(format!("/proc/{parent}/ns/pid_for_children"));
     match (theirs, fs::read_link("/proc/self/ns/pid")) {
         (Ok(theirs), Ok(ours)) if theirs == ours => Ok(()),

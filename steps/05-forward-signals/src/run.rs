@@ -28,12 +28,12 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive { Stdio::inherit() } else { Stdio::null() };
     unshare_pid_namespace()?;
     // Instead of the command, start our own program again as PID 1, because some
-    // setup, such as /proc in step 3, works only from inside the container.
+    // setup, such as mounting /proc in step 3, works only inside the container.
     // /proc/self/exe is a link to our program that works even if the file was moved
     // or deleted.
     let mut init = Command::new("/proc/self/exe");
     init.arg("init").args(old_mask.iter().map(|signal| format!("--blocked={signal}")));
-    // Without `--`, clap would read a command that starts with a dash as an option.
+    // Without `--`, clap takes a command that starts with a dash for an option.
     init.arg("--").args(argv).stdin(stdin);
     let child = init.spawn().context("start /proc/self/exe")?;
     close_inherited_fds(null)?;
@@ -74,17 +74,17 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 fn stop_self(signal: Signal) -> Result<()> {
     let only: SigSet = [signal].into_iter().collect();
     raise(signal).and(only.thread_unblock()).context("raise")?;
-    // We stopped in the line above until a SIGCONT resumed us. SIGCONT does that
-    // even if it's blocked, and then it's pending, so it's the next signal that we
-    // read and forward.
+    // We were stopped in the line above until a SIGCONT resumed us. A blocked
+    // SIGCONT still resumes a process, but it also stays pending, so `next_signal`
+    // reads it, and we forward it.
     only.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: supervise
 
 // ANCHOR: sigchld
 /// Returns an error if our caller ignores SIGCHLD, the signal that a parent gets
-/// when a child dies. `run` and `init` would ignore it, too, so the kernel would
-/// discard exit statuses. To change that, we'd need `sigaction`, which is `unsafe`
+/// when a child dies. `run` and `init` would inherit this, so the kernel would
+/// discard exit statuses. To change it, we'd need `sigaction`, which is `unsafe`
 /// in nix, and our course forbids `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     // If we can't read this file, skip the check.

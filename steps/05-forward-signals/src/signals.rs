@@ -17,13 +17,13 @@ use crate::error::{Context, Result};
 pub fn block_signals() -> Result<SigSet> {
     let named: SigSet = Signal::iterator().collect();
     // Check now that we can create a signalfd. When `next_signal` creates one, our
-    // standard error is already /dev/null, so we can't report a failure any more.
+    // standard error is already /dev/null, so we can no longer report a failure.
     SignalFd::new(&named).context("signalfd")?;
     named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
 
 /// Waits for the next signal and reads it, so that it's no longer pending. Each
-/// call creates its own signalfd, which is simpler than to keep one open when
+/// call creates its own signalfd, which is simpler than keeping one open while
 /// `close_inherited_fds` closes all other files.
 pub fn next_signal() -> Result<Signal> {
     let named: SigSet = Signal::iterator().collect();

@@ -22,7 +22,7 @@ pub trait Context<T> {
     fn context(self, call: impl Display) -> Result<T>;
 }
 
-// If a function of std fails, it returns an io::Error. A function of nix returns an
+// If a function in std fails, it returns an io::Error. A function in nix returns an
 // Errno, which `error.into()` converts to an io::Error. The other `into` puts our
 // message into a Box<dyn Error>.
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
@@ -32,7 +32,7 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Returns the errno, or UnknownErrno (0) if the error isn't the kernel's.
+/// Returns the errno, or UnknownErrno (0) if the error isn't from the kernel.
 fn errno(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
@@ -47,14 +47,14 @@ fn reason(errno: Errno) -> String {
 /// Writes a line to standard error, because standard output belongs to the command.
 pub fn log(line: impl Display) {
     // `eprintln!` would panic if it couldn't write, for example to a pipe that no
-    // process reads. (Rust programs ignore SIGPIPE.) A line is a single write, so
-    // that lines of two processes can't mix.
+    // process reads. (Rust programs ignore SIGPIPE, so such a write fails.) Each
+    // line is a single write, so that lines from two processes can't mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 // ANCHOR_END: log
 
 // ANCHOR: exec_failed
-/// Reports why the command didn't start, and returns the usual exit status of a
+/// Reports why the command didn't start, and returns the same exit status as a
 /// shell: 127 if the command wasn't found, and 126 if it was found but can't be
 /// executed.
 pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
@@ -71,7 +71,7 @@ pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
 }
 
 /// Searches PATH for the command, as execvp(3) does. Returns true for a name with a
-/// slash, because `exec` doesn't search for it, so the EACCES is about that file.
+/// slash, because `exec` uses it as a path, so the EACCES is about that file.
 fn is_found(command: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(command).exists();

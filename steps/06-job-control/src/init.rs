@@ -47,8 +47,8 @@ fn mount_proc() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     // With systemd, the host's mounts are shared. If the host's root started `run`,
     // our mounts on or below the copies would also appear on the host. (In a user
-    // namespace, the kernel prevents that.) So first make every copy private, at /
-    // and below it (MS_REC).
+    // namespace, the kernel prevents that.) So first make the copy of / and all
+    // copies below it private (MS_REC).
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     // This call only changes existing mounts, so it needs just a target and flags.
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
@@ -65,10 +65,10 @@ fn mount_proc() -> Result<()> {
 /// Starts the command as our child. We remain PID 1, because PID 1 has to wait for
 /// orphans, and ordinary commands aren't written to do that.
 fn spawn_command() -> Result<Child> {
-    // The child inherits our signal mask, so it can't lose a signal. But the command
-    // must start with `run`'s original mask. So the child first runs our program
-    // again, with the subcommand `exec` and the arguments that we got. `exec` restores
-    // the original mask.
+    // The child inherits our signal mask, so early signals stay pending instead of
+    // getting lost. But the command must start with `run`'s original mask. So the
+    // child first runs our program again, with the subcommand `exec` and our own
+    // arguments. `exec` restores the original mask.
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }

@@ -31,12 +31,12 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive { Stdio::inherit() } else { Stdio::null() };
     unshare_pid_namespace()?;
     // Instead of the command, start our own program again as PID 1, because some
-    // setup, such as /proc in step 3, works only from inside the container.
+    // setup, such as mounting /proc in step 3, works only inside the container.
     // /proc/self/exe is a link to our program that works even if the file was moved
     // or deleted.
     let mut init = Command::new("/proc/self/exe");
     init.arg("init").args(old_mask.iter().map(|signal| format!("--blocked={signal}")));
-    // Without `--`, clap would read a command that starts with a dash as an option.
+    // Without `--`, clap takes a command that starts with a dash for an option.
     init.arg("--").args(argv).stdin(stdin);
     let child = init.spawn().context("start /proc/self/exe")?;
     close_inherited_fds(null)?;
@@ -66,9 +66,9 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
         }
         if from_terminal {
             // The terminal also sent this signal to the command. If that stopped
-            // the command, `init` sent us a SIGTSTP. The kernel discarded this one
-            // if the terminal's SIGTSTP was still pending. So make `init` check
-            // again.
+            // the command, `init` sent us a SIGTSTP. But the kernel discarded the
+            // signal from `init` if the terminal's SIGTSTP was still pending. So
+            // make `init` check again.
             let _ = kill(pid, Signal::SIGCHLD);
             continue;
         }
@@ -84,8 +84,8 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 
 // ANCHOR: sigchld
 /// Returns an error if our caller ignores SIGCHLD, the signal that a parent gets
-/// when a child dies. `run` and `init` would ignore it, too, so the kernel would
-/// discard exit statuses. To change that, we'd need `sigaction`, which is `unsafe`
+/// when a child dies. `run` and `init` would inherit this, so the kernel would
+/// discard exit statuses. To change it, we'd need `sigaction`, which is `unsafe`
 /// in nix, and our course forbids `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     // If we can't read this file, skip the check.

@@ -11,7 +11,7 @@ use crate::run::write_proc;
 
 // ANCHOR: reset_boottime
 /// Resets the time since boot to zero for our children. A time namespace holds an
-/// offset that the kernel adds to the host's clock. The offset can't change after
+/// offset that the kernel adds to the host's clock. The offset can't change once
 /// the first child exists.
 pub fn reset_boottime() -> Result<()> {
     // nix doesn't define this flag.
@@ -24,12 +24,12 @@ pub fn reset_boottime() -> Result<()> {
         result => result.context("unshare(CLONE_NEWTIME)")?,
     }
     // Round down to whole seconds, so that the container's clock starts at zero or
-    // above. With an offset that makes the clock negative, the write fails
+    // above. If the offset made the clock negative, the write would fail
     // (ERANGE).
     let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).context("clock_gettime")?.tv_sec();
     // If `run` itself runs in a container, its clock may already have an offset.
-    // The file shows that offset until our line replaces it. So read the offset, and
-    // subtract the uptime from it instead of from zero.
+    // /proc/self/timens_offsets shows that offset until our line replaces it. So
+    // read the offset, and subtract the uptime from it instead of from zero.
     let offsets = fs::read_to_string("/proc/self/timens_offsets");
     let offsets = offsets.context("read(/proc/self/timens_offsets)")?;
     let ours = offsets.lines().find_map(|line| line.strip_prefix("boottime"));

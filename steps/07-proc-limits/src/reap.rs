@@ -49,8 +49,8 @@ fn reap(orphan: Option<Pid>) {
 
 /// Reaps every orphan that is dead. If a real-time signal (34 to 64) killed an
 /// orphan, nix's `waitid` returns an error instead of a PID, because nix can't
-/// represent that signal. So this tries each PID except the command's, whose exit
-/// status we need.
+/// represent that signal. So this tries every PID except the command's, because
+/// only `try_wait` should collect the command's exit status.
 fn reap_by_pid(command: Pid) {
     // /proc lists the container's processes. If a process is alive or isn't our
     // child, `reap` does nothing. We skip every name that isn't a PID.

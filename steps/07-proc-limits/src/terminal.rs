@@ -18,16 +18,16 @@ use crate::error::{Context, Result};
 pub fn stop_self(signal: Signal) -> Result<()> {
     let only: SigSet = [signal].into_iter().collect();
     raise(signal).and(only.thread_unblock()).context("raise")?;
-    // We stopped in the line above until a SIGCONT resumed us. SIGCONT does that
-    // even if it's blocked, and then it's pending, so it's the next signal that we
-    // read and forward.
+    // We were stopped in the line above until a SIGCONT resumed us. A blocked
+    // SIGCONT still resumes a process, but it also stays pending, so `next_signal`
+    // reads it, and we forward it.
     only.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: stop_self
 
 // ANCHOR: propagate_stop
 /// Stops `run` if the command is stopped. The shell that started `run` isn't the
-/// command's parent, so it notices only that `run` stops. `init` calls this.
+/// command's parent, so it notices only when `run` stops. `init` calls this.
 pub fn propagate_stop(command: Pid) {
     let peek = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     if let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(command), peek) {
@@ -54,7 +54,7 @@ pub fn give_terminal_to(command: Pid) {
 
 // ANCHOR: reclaim_terminal
 /// Takes the terminal back if the foreground process group no longer exists. A
-/// shell in the container makes its own group the foreground one, and may exit
+/// shell in the container makes its own group the foreground one, and might exit
 /// without changing that back. `run` calls this.
 pub fn reclaim_terminal() {
     let Ok(terminal) = File::open("/dev/tty") else { return };
