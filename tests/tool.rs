@@ -352,7 +352,7 @@ fn early_look_at_parent_fails_its_check() -> Result {
     );
     let early = format!("{look}\nsetpriv --pdeathsig KILL \"$@\"");
     for (init, passes) in [(late, true), (early, false)] {
-        let printed = check_of("02", "init_refuses_other_parents", "10", &container(&init))?;
+        let printed = check_of("02", "init_refuses_other_parents", "120", &container(&init))?;
         assert_eq!(printed.starts_with("✓ "), passes, "{printed}");
         assert_eq!(printed.contains("SIGKILL to `run` before prctl"), !passes, "{printed}");
     }
