@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use course::patch::{Patch, PatchKind};
+use course::patch::{Patch, PatchKind, apply};
+use course::starter::{self, Begin};
 use course::step::Step;
-use course::test_support::{names_in, read};
+use course::test_support::{names_in, read, remove_comments, todo_patches};
 use course::workspace::root;
 use course::{checks, diff, hints, sources};
-use harness::{Result, assert_snapshot};
+use harness::{Result, ScratchDir, assert_snapshot};
 use regex_lite::Regex;
 
 fn steps() -> Vec<Step> {
@@ -157,6 +158,32 @@ fn every_snapshot_has_a_test() -> Result {
             }
         };
         assert!(made, "{file}: no test makes it");
+    }
+    Ok(())
+}
+
+/// `just test-breaks` grades a step after each of its TODOs, with these patches of its starter.
+#[test]
+fn todo_patches_follow_the_starters() -> Result {
+    let directory = ScratchDir::new("todos")?;
+    for step in starter::steps()? {
+        let work = directory.path().join(step.label());
+        starter::lay_out(&step, &work, Begin::WithStarter, false)?;
+        let todo = Regex::new(r"// TODO (\d+)").expect("an expression");
+        let sources = sources::read(&work.join("src"))?.into_values().collect::<String>();
+        let todos: BTreeSet<_> =
+            todo.captures_iter(&sources).map(|found| found[1].to_owned()).collect();
+        let patches = todo_patches(&step);
+        remove_comments(&work);
+        assert_eq!(
+            todos.len(),
+            patches.len() + 1,
+            "steps/{step}/todos: one for each TODO but the last"
+        );
+        for (number, patch) in (1..).zip(&patches) {
+            let applied = apply(patch, &work, &[]);
+            applied.unwrap_or_else(|error| panic!("steps/{step}/todos/{number}.patch: {error}"));
+        }
     }
     Ok(())
 }
