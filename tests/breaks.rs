@@ -11,6 +11,7 @@ use course::checks::for_step;
 use course::grading::{self, grade};
 use course::patch::{Patch, PatchKind, apply};
 use course::sandbox::{Sandbox, demonstrate};
+use course::sources;
 use course::starter::{self, Begin};
 use course::step::Step;
 use course::test_support::{remove_comments, todo_patches};
@@ -241,6 +242,37 @@ fn every_todo_raises_the_score() -> Result {
             before = now;
         }
         assert_eq!(before.len(), total, "{step}: a check is for no TODO");
+    }
+    Ok(())
+}
+
+/// A part of a TODO that is easily left out has its check, too.
+#[test]
+fn omitted_parts_fail_their_checks() -> Result {
+    if !can_test() {
+        return Ok(());
+    }
+    let directory = ScratchDir::new("omitted")?;
+    for (step, file, part, check) in [(
+        "04-reap-zombies",
+        "reap.rs",
+        ".filter(|pid| *pid != command)",
+        "orphan_killed_by_signal_34_is_reaped",
+    )] {
+        let step: Step = step.parse()?;
+        if !steps().contains(&step) {
+            continue;
+        }
+        let work = directory.path().join(step.label());
+        starter::lay_out(&step, &work, Begin::WithStarter, false)?;
+        for (name, text) in sources::read(&step.dir()?.join("src"))? {
+            let is_changed = name == file;
+            assert!(!is_changed || text.contains(part), "{step}: {file} has no {part}");
+            let text = if is_changed { text.replace(part, "") } else { text };
+            fs::write(work.join("src").join(&name), text).context(format!("write {name}"))?;
+        }
+        let (passed, _) = graded(&step, &starter::build(&step, &work)?)?;
+        assert!(!passed.contains(check), "{step}: {check} passes without {part}");
     }
     Ok(())
 }
