@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use harness::{Held, Process, ProcessTree, Program};
 
 use super::result::{
-    CheckFailure, CheckResult, During, RunOutput, command_line, ensure, ensure_clean, prints, run,
-    run_script,
+    AND, CheckFailure, CheckResult, During, RunOutput, command_line, ensure, ensure_clean, prints,
+    run, run_script,
 };
 
 /// `init` stays, and the command has a parent in the container.
@@ -78,7 +78,7 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
         expected: "`run` and `init` sleep while the command waits for input".to_owned(),
         actual: match busy.get() {
             "" => error.to_string(),
-            busy => format!("{busy} keeps running"),
+            busy => format!("{busy} uses the CPU all the time"),
         },
     })
 }
@@ -96,7 +96,7 @@ fn keeps_status_during_search(program: &Program) -> CheckResult {
     let args = ["run", "--ti", "sh"];
     let line = command_line(program, &args);
     let command = format!(
-        "{line}, in which signal 34 kills an orphan. While `init` looks for the orphan in /proc, the shell exits with 42"
+        "{line}{AND}in which signal 34 kills an orphan. While `init` looks for it in /proc, the shell exits with 42"
     );
     let mut shell = program.session(args).during(&command)?;
     let shell_pid = shell.run("echo $$").during(&command)?.parse().unwrap_or(0);
@@ -116,7 +116,7 @@ fn keeps_status_during_search(program: &Program) -> CheckResult {
     // On a machine without ptrace(2), and if `init` finds its orphans without a look into /proc.
     let Ok(Some(held)) = held else { return Ok(()) };
     shell.send("exit 42\n").during(&command)?;
-    shell.wait_for_tree(is_dead).during(&command)?;
+    shell.wait_for_tree(is_dead).expecting(&command, "the shell exits, and is a zombie")?;
     drop(held);
     let (exit, stderr) = shell.wait().during(&command)?;
     ensure_clean(&command, &exit)?;

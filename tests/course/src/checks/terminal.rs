@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::result::{
-    CheckFailure, CheckResult, During, command_line, ensure, ensure_clean, ensure_exits, send,
+    AND, CheckFailure, CheckResult, During, command_line, ensure, ensure_clean, ensure_exits, send,
 };
 
 const CTRL_C: &str = "\u{3}";
@@ -23,7 +23,7 @@ pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
     let script = "trap 'echo INT' INT; trap 'exit 7' USR1; sleep 1000 & echo up; \
         while :; do wait; done";
     let args = ["run", "sh", "-c", script];
-    let command = format!("{}, and Ctrl-C", command_line(program, &args));
+    let command = format!("{}{AND}and Ctrl-C", command_line(program, &args));
     let mut terminal = program.terminal(args).during(&command)?;
     terminal.expect("up\r\n").during(&command)?;
     let tree = terminal.tree().during(&command)?;
@@ -33,32 +33,41 @@ pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
     let (run, init) = (terminal.pid(), init.pids[0]);
     for pid in [run, init] {
         send(pid, Signal::SIGSTOP, &command)?;
-        terminal.wait_for_tree(|tree| is_stopped(tree, pid)).during(&command)?;
+        let stopped = terminal.wait_for_tree(|tree| is_stopped(tree, pid));
+        stopped.expecting(&command, "SIGSTOP stops `run` and `init`")?;
     }
     terminal.send_keys(CTRL_C).during(&command)?;
     terminal.expect("INT\r\n").during(&command)?;
     for pid in [init, run] {
         send(pid, Signal::SIGCONT, &command)?;
         let taken = |_: &ProcessTree| !has_signal(pid, "ShdPnd", Signal::SIGINT);
-        terminal.wait_for_tree(taken).during(&command)?;
+        let taken = terminal.wait_for_tree(taken);
+        taken.expecting(&command, "`run` and `init` read the SIGINT that is pending")?;
     }
     // SIGUSR1 takes the same way, so it arrives after every copy of SIGINT.
     send(run, Signal::SIGUSR1, &command)?;
     let (exit, rest) = terminal.end().during(&command)?;
     let more = rest.matches("INT").count();
-    ensure(more == 0, &command, "one INT", format!("{}", more + 1))?;
+    ensure(
+        more == 0,
+        &command,
+        "the command gets SIGINT once",
+        format!("SIGINT arrives {} times", more + 1),
+    )?;
     ensure_exits(&command, &exit, 7, "")?;
     ensure_clean(&command, &exit)
 }
 
 /// While the output stands still, `run` waits in the middle of `run PID`. Ctrl-C starts the output again.
 pub(super) fn early_ctrl_c_reaches_command(program: &Program) -> CheckResult {
-    let command = format!("{} run sleep 1000, and Ctrl-C at once", program.name());
+    let command =
+        format!("{} run sleep 1000{AND}and Ctrl-C while `run` prints its PID", program.name());
     let shell = program.script("read go; exec \"$0\" run sleep 1000");
     let mut terminal = Terminal::start(shell).during(&command)?;
     terminal.send_keys(&format!("{CTRL_S}\r")).during(&command)?;
     let pid = terminal.pid();
-    terminal.wait_for_tree(|_| has_signal(pid, "SigBlk", Signal::SIGINT)).during(&command)?;
+    let blocked = terminal.wait_for_tree(|_| has_signal(pid, "SigBlk", Signal::SIGINT));
+    blocked.expecting(&command, "`run` blocks SIGINT before it prints its PID")?;
     terminal.send_keys(CTRL_C).during(&command)?;
     let (exit, _) = terminal.end().during(&command)?;
     ensure_exits(&command, &exit, 130, "")?;
@@ -94,7 +103,7 @@ pub(super) fn fg_after_suspend_resumes_shell_inside(program: &Program) -> CheckR
     let words = ["--norc", "--noprofile", "--noediting", "-i"];
     let args = [&["run", "--ti", "bash"], &words[..]].concat();
     let run = command_line(program, &args);
-    let command = format!("{run}, then suspend, then fg");
+    let command = format!("{run}{AND}then `suspend` in that shell, and `fg` in yours");
     let bash = program.environment().supervise("bash", words).env("PS1", PROMPT);
     let mut terminal = Terminal::start(bash).during(&command)?;
     terminal.expect(PROMPT).during(&command)?;
@@ -120,13 +129,14 @@ pub(super) fn script_reads_terminal_after_run(program: &Program) -> CheckResult 
         return Ok(());
     }
     let run = "run --ti bash --norc -ic true; read line; echo got $line";
-    let command = format!("sh -c '{} {run}'", program.name());
+    let command =
+        format!("{} {run}{AND}in a script, with `a line` typed at the terminal", program.name());
     let script = format!("\"$0\" {run}");
     let shell = program.script(&script);
     let mut terminal = Terminal::start(shell).during(&command)?;
     terminal.send_keys("a line\r").during(&command)?;
     let (exit, printed) = terminal.end().during(&command)?;
     let read = printed.ends_with("\ngot a line\r\n");
-    ensure(read, &command, "the script reads a line", printed)?;
+    ensure(read, &command, "the script can read the terminal, and prints: got a line", printed)?;
     ensure_clean(&command, &exit)
 }
