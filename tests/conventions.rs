@@ -162,6 +162,28 @@ fn every_snapshot_has_a_test() -> Result {
     Ok(())
 }
 
+/// The table of the steps names a file of the finished step, which a starter may lack.
+#[test]
+fn readme_says_which_files_starters_lack() -> Result {
+    let directory = ScratchDir::new("readme")?;
+    let readme = read("README.md");
+    let mut lacking = Vec::new();
+    for step in starter::steps()? {
+        let work = directory.path().join(step.label());
+        starter::lay_out(&step, &work, Begin::WithStarter, false)?;
+        let link = Regex::new(&format!(r"\(steps/{step}/(src/\w+\.rs)\)")).expect("an expression");
+        let files: Vec<_> = link.captures_iter(&readme).map(|found| found[1].to_owned()).collect();
+        assert!(!files.is_empty(), "README.md links to no code of {step}");
+        if files.iter().any(|file| !work.join(file).exists()) {
+            lacking.push(step.label());
+        }
+    }
+    let sentence =
+        format!("Only those of {} don't exist yet", lacking.join(", ").replace(", 06", ", and 06"));
+    assert!(readme.contains(&sentence), "README.md: {sentence}");
+    Ok(())
+}
+
 /// `just test-breaks` grades a step after each of its TODOs, with these patches of its starter.
 #[test]
 fn todo_patches_follow_the_starters() -> Result {
