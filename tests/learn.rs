@@ -1,7 +1,9 @@
 //! The learner's hour: begin a step, check it, get a hint, see how far one is, and finish it.
 
+use std::env;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use course::checks::{self, CheckFailure};
@@ -70,6 +72,30 @@ fn start_is_all_or_nothing() -> Result {
     checkout.write("work/02/src/main.rs", "// Mine.\n");
     said(&checkout, &["start", "02", "--again"])?;
     assert!(checkout.root.join("work/02/src/main.rs").exists());
+    Ok(())
+}
+
+/// Cargo shows its progress, but doesn't say what for.
+#[test]
+fn first_recipe_says_that_it_builds() -> Result {
+    // Cargo and pip install just in directories that the callers of the steps may not search.
+    if Command::new("just").arg("--version").output().is_err() && !require_tools(&["just"]) {
+        return Ok(());
+    }
+    let scratch = ScratchDir::new("fresh")?;
+    let justfile = fs::read_to_string(root()?.join("justfile")).expect("a justfile");
+    fs::write(scratch.path().join("justfile"), justfile).expect("write");
+    write_program(&scratch.path().join("cargo"), "#!/bin/sh\necho cargo \"$@\"\n", 0o755);
+    let path = format!("{}:{}", scratch.path().display(), env::var("PATH").unwrap_or_default());
+    let start = || -> Result<String> {
+        let just = environment().supervise("just", ["start", "02", "--again"]);
+        let just = just.in_directory(scratch.path()).env("PATH", &path);
+        Ok(Transcript::run(just.env("CARGO_TARGET_DIR", "builds"))?.printed)
+    };
+    let says = "Building the course's tool, which takes about a minute the first time\n";
+    assert_eq!(start()?, format!("{says}cargo course start 02 --again\n"));
+    fs::create_dir_all(scratch.path().join("builds/debug/course")).expect("mkdir");
+    assert_eq!(start()?, "cargo course start 02 --again\n");
     Ok(())
 }
 
