@@ -14,6 +14,19 @@ use crate::{procfs, tracee};
 pub struct Held(Pid);
 
 impl Held {
+    /// Holds a process wherever it is.
+    ///
+    /// # Errors
+    /// ptrace(2) isn't allowed, or the process exits first.
+    pub fn at_once(pid: i32) -> Result<Self> {
+        let pid = Pid::from_raw(pid);
+        ptrace::seize(pid, Options::empty()).context("ptrace(PTRACE_SEIZE)")?;
+        let held = Held(pid);
+        ptrace::interrupt(pid).context("ptrace(PTRACE_INTERRUPT)")?;
+        held.wait()?;
+        Ok(held)
+    }
+
     /// Holds a process that has created a child, before the call in which it would wait for a signal or for that
     /// child. The child isn't held. `begin` makes the process go on, which has to wait for that until then.
     ///

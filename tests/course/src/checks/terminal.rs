@@ -1,7 +1,7 @@
 //! What is new in step 06: the terminal's signals, and the terminal itself.
 
-use harness::procfs::has_signal;
-use harness::{Context, ProcessTree, Program, Requirement, Session, Terminal};
+use harness::procfs::{Stat, has_signal, signal_mask};
+use harness::{Context, Held, ProcessTree, Program, Requirement, Session, Terminal};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -11,7 +11,10 @@ use super::result::{
 
 const CTRL_C: &str = "\u{3}";
 const CTRL_S: &str = "\u{13}";
+const CTRL_Z: &str = "\u{1a}";
 const PROMPT: &str = "what next? ";
+/// The arguments of a bash with job control and without configuration.
+const BASH: [&str; 4] = ["--norc", "--noprofile", "--noediting", "-i"];
 
 fn is_stopped(tree: &ProcessTree, pid: i32) -> bool {
     tree.processes().iter().any(|process| process.pids[0] == pid && process.state == 'T')
@@ -28,7 +31,12 @@ pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
     terminal.expect("up\r\n").during(&command)?;
     let tree = terminal.tree().during(&command)?;
     let Some(init) = tree.pid_1() else {
-        return ensure(false, &command, "a process with PID 1 inside", tree.text());
+        return ensure(
+            false,
+            &command,
+            "a process that is PID 1 inside the container",
+            tree.text(),
+        );
     };
     let (run, init) = (terminal.pid(), init.pids[0]);
     for pid in [run, init] {
@@ -92,7 +100,55 @@ pub(super) fn stopped_command_stops_run(program: &Program) -> CheckResult {
         ensure_exits(&command, &exit, 7, " after SIGCONT")?;
         ensure_clean(&command, &exit)?;
     }
-    Ok(())
+    stops_run_after_late_ctrl_z(program)
+}
+
+/// A SIGTSTP of `init` is lost if that of the terminal is still pending in `run`. `run` stands still until then. Without
+/// ptrace(2), this machine can't show that.
+fn stops_run_after_late_ctrl_z(program: &Program) -> CheckResult {
+    if Requirement::Tool("bash").check().is_err() {
+        return Ok(());
+    }
+    let args = ["run", "sh", "-c", "echo up; exec sleep 1000"];
+    let line = command_line(program, &args);
+    let command = format!(
+        "{line}{AND}and Ctrl-Z. In `run`, the terminal's SIGTSTP is still pending when that of `init` comes"
+    );
+    let bash = program.environment().supervise("bash", BASH).env("PS1", PROMPT);
+    let mut terminal = Terminal::start(bash).during(&command)?;
+    terminal.expect(PROMPT).during(&command)?;
+    terminal.send_keys(&format!("{line}\r")).during(&command)?;
+    terminal.expect("\nup\r\n").during(&command)?;
+    let tree = terminal.tree().during(&command)?;
+    let processes = tree.processes();
+    let (Some(run), Some(init)) = (processes.get(1), tree.pid_1()) else {
+        return ensure(
+            false,
+            &command,
+            "a process that is PID 1 inside the container",
+            tree.text(),
+        );
+    };
+    let Ok(held) = Held::at_once(run.pids[0]) else { return Ok(()) };
+    terminal.send_keys(CTRL_Z).during(&command)?;
+    let init = init.pids[0];
+    let is_told = |tree: &ProcessTree| {
+        let processes = tree.processes();
+        let is_idle = Stat::of(init).is_some_and(|init| init.state == 'S');
+        let stopped = processes.last().is_some_and(|command| command.state == 'T');
+        stopped && is_idle && signal_mask(init, "ShdPnd") == 0
+    };
+    let told = terminal.wait_for_tree(is_told);
+    told.expecting(&command, "Ctrl-Z stops the command, and `init` reads its signals")?;
+    drop(held);
+    terminal.expect("Stopped").expecting(&command, "`run` stops, too")?;
+    terminal.expect(PROMPT).during(&command)?;
+    send(run.pids[0], Signal::SIGKILL, &command)?;
+    let gone = terminal.wait_for_tree(|tree| tree.root.children.is_empty());
+    gone.expecting(&command, "SIGKILL to `run` ends the container")?;
+    terminal.send_keys("exit\r").during(&command)?;
+    let (exit, _) = terminal.end().during(&command)?;
+    ensure_clean(&command, &exit)
 }
 
 /// `fg` gives the terminal to the process group of `run`. A bash inside has its own.
@@ -100,11 +156,10 @@ pub(super) fn fg_after_suspend_resumes_shell_inside(program: &Program) -> CheckR
     if Requirement::Tool("bash").check().is_err() {
         return Ok(());
     }
-    let words = ["--norc", "--noprofile", "--noediting", "-i"];
-    let args = [&["run", "--ti", "bash"], &words[..]].concat();
+    let args = [&["run", "--ti", "bash"], &BASH[..]].concat();
     let run = command_line(program, &args);
     let command = format!("{run}{AND}then `suspend` in that shell, and `fg` in yours");
-    let bash = program.environment().supervise("bash", words).env("PS1", PROMPT);
+    let bash = program.environment().supervise("bash", BASH).env("PS1", PROMPT);
     let mut terminal = Terminal::start(bash).during(&command)?;
     terminal.expect(PROMPT).during(&command)?;
     for (line, answer) in [
