@@ -13,88 +13,93 @@ export COURSE_CALLED_FROM := invocation_directory()
 default:
     @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --list --unsorted
 
+# Cargo shows its progress, but doesn't say what it builds.
+[private]
+tool:
+    @test -e "${CARGO_TARGET_DIR:-target}/debug/course" || echo "Building the course's tool, which takes about a minute the first time" >&2
+
 # Run a step: just run 02, just run 02 run ps -ef
 [group('learn')]
 [no-exit-message]
-run step *args:
+run step *args: tool
     @cargo course run "$@"
 
 # Start a step, and show its process tree
 [group('learn')]
 [no-exit-message]
-tree step *args:
+tree step *args: tool
     @cargo course tree "$@"
 
 # Show what a step adds: just diff 02 03
 [group('learn')]
 [no-exit-message]
-diff old new:
+diff old new: tool
     @cargo course diff "$@"
 
 # Show a step's system calls: just trace 02
 [group('learn')]
 [no-exit-message]
-trace step *args:
+trace step *args: tool
     @cargo course trace "$@"
 
 # Step through a step's system calls: just slow 03
 [group('learn')]
 [no-exit-message]
-slow step *args:
+slow step *args: tool
     @cargo course slow "$@"
 
 # Remove one idea, and see what breaks: just break 03
 [group('learn')]
 [no-exit-message]
-break step *name:
+break step *name: tool
     @cargo course break "$@"
 
 # Check whether this machine can run the course
 [group('learn')]
 [no-exit-message]
-doctor *options:
+doctor *options: tool
     @cargo course doctor "$@"
 
 # Create a starter in work/: just start 02
 [group('build it yourself')]
 [no-exit-message]
-start step *options:
+start step *options: tool
     @cargo course start "$@"
 
 # Run your step: just work 02 run ps -ef
 [group('build it yourself')]
 [no-exit-message]
-work step *args:
+work step *args: tool
     @cargo course work "$@"
 
 # Grade your step: just check 02 [NAME] [--verbose]
 [group('build it yourself')]
 [no-exit-message]
-check step *options:
+check step *options: tool
     @cargo course check "$@"
 
 # Check your step again on every save
 [group('build it yourself')]
 [no-exit-message]
-watch step *options:
+watch step *options: tool
     @cargo course watch "$@"
 
 # Show the next hint: just hint 02 [NAME] [--all]
 [group('build it yourself')]
 [no-exit-message]
-hint step *options:
+hint step *options: tool
     @cargo course hint "$@"
 
 # Show how your step differs from our solution
 [group('build it yourself')]
 [no-exit-message]
-solution step *options:
+solution step *options: tool
     @cargo course solution "$@"
 
 # Show how many checks each of your steps passes
 [group('build it yourself')]
 [no-exit-message]
-progress *options:
+progress *options: tool
     @cargo course progress "$@"
 
 # Build the book into target/book (needs mdBook 0.5)
@@ -118,13 +123,13 @@ test-book: book
 # Run all tests, or those of one step: just test 02
 [group('test')]
 [no-exit-message]
-test *step:
+test *step: tool
     @cargo course test "$@"
 
 # Run steps 2,000 times, and kill a third
 [group('test')]
 [no-exit-message]
-soak *args:
+soak *args: tool
     @cargo course soak "$@"
 
 # Review changed snapshots (needs cargo-insta)
@@ -136,7 +141,7 @@ review:
 # See which tests fail with a break
 [group('test')]
 [no-exit-message]
-test-breaks *step:
+test-breaks *step: tool
     @cargo course test-breaks "$@"
 
 # Test on Debian in QEMU: just test-hosts bookworm

@@ -548,6 +548,17 @@ fn patterns_find_what_they_are_for() {
     }
 }
 
+/// Those who type a path of a program must have built it.
+#[test]
+fn program_is_built_before_its_path_is_typed() {
+    let pages = pages();
+    for name in ["introduction.md", "02-init-pid1.md"] {
+        let (before, _) = pages[name].split_once("target/debug/02").expect("a path");
+        let says = |text: &str| text.contains("`just run 02") && text.contains("buil");
+        assert!(before.split("\n\n").any(says), "{name}: `just run 02` builds the program");
+    }
+}
+
 #[test]
 fn pages_have_their_length() {
     let pages = pages();

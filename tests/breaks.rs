@@ -1,6 +1,7 @@
 //! The proof that the tests test: each patch in `steps/*/breaks` takes one lesson out of its step, and the tests and
 //! checks that fail are a snapshot. It builds a lot, so it's part of `just test-breaks`, and not of `cargo test`.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +9,12 @@ use std::time::Duration;
 
 use course::checks::for_step;
 use course::grading::{self, grade};
-use course::patch::{Patch, PatchKind};
+use course::patch::{Patch, PatchKind, apply};
 use course::sandbox::{Sandbox, demonstrate};
+use course::sources;
 use course::starter::{self, Begin};
 use course::step::Step;
+use course::test_support::{remove_comments, todo_patches};
 use course::workspace;
 use harness::test_support::{Skip, with_snapshot_settings};
 use harness::{Caller, Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
@@ -190,9 +193,22 @@ impl Tests {
     }
 }
 
-/// A starter compiles, and lacks its own lesson first. The finished step lacks nothing.
+/// Grades a program. Returns the names of the checks that it passes, and the failures of the others.
+fn graded(step: &Step, program: &Path) -> Result<(BTreeSet<&'static str>, String)> {
+    let (mut passed, mut failures) = (BTreeSet::new(), String::new());
+    for grade in grade(step, for_step(step), program, timeout()?)? {
+        match grade.failure {
+            None => drop(passed.insert(grade.check.name)),
+            Some(failure) => failures += &format!("\n{}: {failure}\n", grade.check.name),
+        }
+    }
+    Ok((passed, failures))
+}
+
+/// A starter compiles, and lacks its own lesson first. Each of its TODOs, done in order, passes another check, and fails
+/// none that passed before. After the last, nothing is missing.
 #[test]
-fn starters_fail_first_check_and_steps_none() -> Result {
+fn every_todo_raises_the_score() -> Result {
     if !can_test() {
         return Ok(());
     }
@@ -200,12 +216,71 @@ fn starters_fail_first_check_and_steps_none() -> Result {
     for step in &steps() {
         let work = directory.path().join(step.label());
         starter::lay_out(step, &work, Begin::WithStarter, false)?;
-        let program = starter::build(step, &work)?;
-        let first = grade(step, for_step(step), &program, timeout()?)?.next().expect("a check");
-        assert!(first.failure.is_some(), "{step}: {} is there already", first.check.name);
-        for grade in grade(step, for_step(step), &step.build()?, timeout()?)? {
-            assert!(grade.failure.is_none(), "{step}: {}: {:?}", grade.check.name, grade.failure);
+        let (mut before, _) = graded(step, &starter::build(step, &work)?)?;
+        let (first, total) = (for_step(step)[0].name, for_step(step).len());
+        assert!(!before.contains(first), "{step}: {first} is there already");
+        eprintln!("{step}: {} of {total}", before.len());
+        let patches = todo_patches(step);
+        remove_comments(&work);
+        for number in 1..=patches.len() + 1 {
+            let program = match patches.get(number - 1) {
+                Some(patch) => {
+                    apply(patch, &work, &[])?;
+                    starter::build(step, &work)?
+                }
+                None => step.build()?,
+            };
+            let (mut now, mut failures) = graded(step, &program)?;
+            if !now.is_superset(&before) {
+                // Other programs may have delayed an answer beyond its time limit.
+                (now, failures) = graded(step, &program)?;
+            }
+            eprintln!("{step}: TODO {number}: {} of {total}", now.len());
+            let lost: Vec<_> = before.difference(&now).collect();
+            assert!(lost.is_empty(), "{step}: TODO {number} fails {lost:?}:\n{failures}");
+            assert!(now.len() > before.len(), "{step}: no check is for TODO {number}:\n{failures}");
+            before = now;
         }
+        assert_eq!(before.len(), total, "{step}: a check is for no TODO");
+    }
+    Ok(())
+}
+
+/// A part of a TODO that is easily left out has its check, too.
+#[test]
+fn omitted_parts_fail_their_checks() -> Result {
+    if !can_test() {
+        return Ok(());
+    }
+    let directory = ScratchDir::new("omitted")?;
+    for (step, file, part, check) in [
+        (
+            "04-reap-zombies",
+            "reap.rs",
+            ".filter(|pid| *pid != command)",
+            "orphan_killed_by_signal_34_is_reaped",
+        ),
+        (
+            "06-job-control",
+            "run.rs",
+            "let _ = kill(pid, Signal::SIGCHLD);",
+            "stopped_command_stops_run",
+        ),
+    ] {
+        let step: Step = step.parse()?;
+        if !steps().contains(&step) {
+            continue;
+        }
+        let work = directory.path().join(step.label());
+        starter::lay_out(&step, &work, Begin::WithStarter, false)?;
+        for (name, text) in sources::read(&step.dir()?.join("src"))? {
+            let is_changed = name == file;
+            assert!(!is_changed || text.contains(part), "{step}: {file} has no {part}");
+            let text = if is_changed { text.replace(part, "") } else { text };
+            fs::write(work.join("src").join(&name), text).context(format!("write {name}"))?;
+        }
+        let (passed, _) = graded(&step, &starter::build(&step, &work)?)?;
+        assert!(!passed.contains(check), "{step}: {check} passes without {part}");
     }
     Ok(())
 }

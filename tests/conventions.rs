@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use course::patch::{Patch, PatchKind};
+use course::patch::{Patch, PatchKind, apply};
+use course::starter::{self, Begin};
 use course::step::Step;
-use course::test_support::{names_in, read};
+use course::test_support::{names_in, read, remove_comments, todo_patches};
 use course::workspace::root;
 use course::{checks, diff, hints, sources};
-use harness::{Result, assert_snapshot};
+use harness::{Result, ScratchDir, assert_snapshot};
 use regex_lite::Regex;
 
 fn steps() -> Vec<Step> {
@@ -161,6 +162,54 @@ fn every_snapshot_has_a_test() -> Result {
     Ok(())
 }
 
+/// The table of the steps names a file of the finished step, which a starter may lack.
+#[test]
+fn readme_says_which_files_starters_lack() -> Result {
+    let directory = ScratchDir::new("readme")?;
+    let readme = read("README.md");
+    let mut lacking = Vec::new();
+    for step in starter::steps()? {
+        let work = directory.path().join(step.label());
+        starter::lay_out(&step, &work, Begin::WithStarter, false)?;
+        let link = Regex::new(&format!(r"\(steps/{step}/(src/\w+\.rs)\)")).expect("an expression");
+        let files: Vec<_> = link.captures_iter(&readme).map(|found| found[1].to_owned()).collect();
+        assert!(!files.is_empty(), "README.md links to no code of {step}");
+        if files.iter().any(|file| !work.join(file).exists()) {
+            lacking.push(step.label());
+        }
+    }
+    let sentence =
+        format!("Only those of {} don't exist yet", lacking.join(", ").replace(", 06", ", and 06"));
+    assert!(readme.contains(&sentence), "README.md: {sentence}");
+    Ok(())
+}
+
+/// `just test-breaks` grades a step after each of its TODOs, with these patches of its starter.
+#[test]
+fn todo_patches_follow_the_starters() -> Result {
+    let directory = ScratchDir::new("todos")?;
+    for step in starter::steps()? {
+        let work = directory.path().join(step.label());
+        starter::lay_out(&step, &work, Begin::WithStarter, false)?;
+        let todo = Regex::new(r"// TODO (\d+)").expect("an expression");
+        let sources = sources::read(&work.join("src"))?.into_values().collect::<String>();
+        let todos: BTreeSet<_> =
+            todo.captures_iter(&sources).map(|found| found[1].to_owned()).collect();
+        let patches = todo_patches(&step);
+        remove_comments(&work);
+        assert_eq!(
+            todos.len(),
+            patches.len() + 1,
+            "steps/{step}/todos: one for each TODO but the last"
+        );
+        for (number, patch) in (1..).zip(&patches) {
+            let applied = apply(patch, &work, &[]);
+            applied.unwrap_or_else(|error| panic!("steps/{step}/todos/{number}.patch: {error}"));
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn every_check_has_hints() {
     let checks: Vec<_> = checks::names().collect();
@@ -217,7 +266,7 @@ fn every_part_of_ci_has_a_job() {
 #[test]
 fn recipes_are_plain_lines() {
     let justfile = read("justfile");
-    assert!(justfile.contains("\ncheck step *options:\n"), "the recipes");
+    assert!(justfile.contains("\ncheck step *options: tool\n"), "the recipes");
     for line in justfile.lines() {
         assert!(!line.trim_start().starts_with("#!"), "{line}");
         assert!(!line.contains("'{{") && !line.contains("\"{{"), "use quote(): {line}");

@@ -1,7 +1,9 @@
 //! The learner's hour: begin a step, check it, get a hint, see how far one is, and finish it.
 
+use std::env;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use course::checks::{self, CheckFailure};
@@ -13,6 +15,7 @@ use harness::test_support::{AssertClean, require_tools, write_program};
 use harness::{Context, Result, ScratchDir, Supervisor, Terminal, Transcript};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use regex_lite::Regex;
 
 const COURSE: &str = env!("CARGO_BIN_EXE_course");
 
@@ -37,10 +40,15 @@ fn said(checkout: &Checkout, args: &[&str]) -> Result<String> {
 
 /// What `course check 02 arg…` says about a script.
 fn graded(script: &str, args: &[&str]) -> Result<String> {
+    graded_as("02", script, args)
+}
+
+/// The same for another step.
+fn graded_as(step: &str, script: &str, args: &[&str]) -> Result<String> {
     let directory = ScratchDir::new("graded")?;
     let path = directory.path().join("mine").display().to_string();
     write_program(path.as_ref(), script, 0o755);
-    let args = [&["check", "02", "--bin", &path], args].concat();
+    let args = [&["check", step, "--bin", &path], args].concat();
     Ok(Transcript::run_with_exit(course(COURSE, &root()?, &args))?.0.printed)
 }
 
@@ -64,6 +72,30 @@ fn start_is_all_or_nothing() -> Result {
     checkout.write("work/02/src/main.rs", "// Mine.\n");
     said(&checkout, &["start", "02", "--again"])?;
     assert!(checkout.root.join("work/02/src/main.rs").exists());
+    Ok(())
+}
+
+/// Cargo shows its progress, but doesn't say what for.
+#[test]
+fn first_recipe_says_that_it_builds() -> Result {
+    // Cargo and pip install just in directories that the callers of the steps may not search.
+    if Command::new("just").arg("--version").output().is_err() && !require_tools(&["just"]) {
+        return Ok(());
+    }
+    let scratch = ScratchDir::new("fresh")?;
+    let justfile = fs::read_to_string(root()?.join("justfile")).expect("a justfile");
+    fs::write(scratch.path().join("justfile"), justfile).expect("write");
+    write_program(&scratch.path().join("cargo"), "#!/bin/sh\necho cargo \"$@\"\n", 0o755);
+    let path = format!("{}:{}", scratch.path().display(), env::var("PATH").unwrap_or_default());
+    let start = || -> Result<String> {
+        let just = environment().supervise("just", ["start", "02", "--again"]);
+        let just = just.in_directory(scratch.path()).env("PATH", &path);
+        Ok(Transcript::run(just.env("CARGO_TARGET_DIR", "builds"))?.printed)
+    };
+    let says = "Building the course's tool, which takes about a minute the first time\n";
+    assert_eq!(start()?, format!("{says}cargo course start 02 --again\n"));
+    fs::create_dir_all(scratch.path().join("builds/debug/course")).expect("mkdir");
+    assert_eq!(start()?, "cargo course start 02 --again\n");
     Ok(())
 }
 
@@ -138,22 +170,48 @@ fn timeout_is_called_a_timeout() -> Result {
     let script = "#!/bin/sh\necho up; exec sleep 1000\n";
     let args = ["container_dies", "--timeout", "1"];
     let printed = graded(script, &args)?;
-    assert_has(&printed, &["no answer within 1 s; ended"]);
+    let killed = "seen:     a timeout: the check killed the program after 1 s\n";
+    assert_has(
+        &printed,
+        &["an answer from the shell within 1 s\n", killed, " printed:\n            up\n"],
+    );
     assert!(!printed.contains("signal: 9"), "{printed}");
+    // What a program should have exited with is known.
+    let printed = graded_as("04", script, &["ignored_sigchld", "--timeout", "1"])?;
+    let tried = "tried:    env --ignore-signal=CHLD /";
+    assert_has(&printed, &[tried, "expected: exit status 125\n", killed]);
+    Ok(())
+}
+
+/// A program that closes its output says why on standard error.
+#[test]
+fn failure_shows_standard_error() -> Result {
+    let printed = graded("#!/bin/sh\necho why >&2\nexit 1\n", &["container_dies"])?;
+    assert_has(&printed, &["expected: an answer from the shell\n", " printed:\n            why\n"]);
+    Ok(())
+}
+
+#[test]
+fn processes_called_exe_are_explained() -> Result {
+    let printed = graded_as("03", "#!/bin/sh\nprintf ' 1 exe\\n 2 ps\\n'\n", &["ps_shows"])?;
+    assert_has(
+        &printed,
+        &["standard output: 1 exe (started as /proc/self/exe)\n", "\n            2 ps\n"],
+    );
     Ok(())
 }
 
 #[test]
 fn difference_is_marked() -> Result {
     let printed = graded("#!/bin/sh\necho why >&2\nexit 12\n", &["exec_failure"])?;
-    let marked = "  expected: exit status 127\n  actual:   exit status 12\n\
+    let marked = "  expected: exit status 127\n  seen:     exit status 12\n\
         \x20                         ^\n            standard error: why\n";
     assert_has(&printed, &[marked]);
     let script = "#!/bin/sh\nprintf '%s' \"a b\"\n";
     let printed = graded(script, &["passes_on_exit_status"])?;
     assert_has(
         &printed,
-        &["exit status 7\n  actual:   exit status 0\n                        ^\n"],
+        &["exit status 7\n  seen:     exit status 0\n                        ^\n"],
     );
     // Marks below a line that has to be broken would be at the wrong place.
     let long = "02-init-pid1: init: our parent isn't one that fits into eighty columns, by far";
@@ -170,9 +228,56 @@ fn commands_are_quoted_and_wrapped() -> Result {
     assert_has(&printed, &["run sh -c 'echo $$ $PPID'\n"]);
     let printed = graded("#!/bin/sh\necho unreached\n", &["init_refuses_other_parents"])?;
     let command =
-        "  command:  unshare --user --map-root-user --pid --fork --mount-proc\n            02-";
-    assert_has(&printed, &[command, " init echo unreached", "actual:   exit status 0\n"]);
+        "  tried:    unshare --user --map-root-user --pid --fork --mount-proc \\\n            /";
+    assert_has(&printed, &[command, "/mine init echo unreached\n", "seen:     exit status 0\n"]);
     assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
+    // What else was done is a comment, and the learner's own step has its recipe.
+    let printed = said(&begun(), &["check", "02", "container_dies"])?;
+    let tried =
+        "  tried:    cargo course work 02 run --ti sh\n            # and SIGKILL to `run`\n";
+    assert_has(&printed, &[tried]);
+    Ok(())
+}
+
+/// A shell that reads the lines of a failure starts the program with the arguments that the check gave it.
+#[test]
+fn long_commands_can_be_typed() -> Result {
+    let scratch = ScratchDir::new("typed")?;
+    let log = scratch.path().join("log");
+    let program = scratch.path().join("mine").display().to_string();
+    let script =
+        format!("#!/bin/sh\n[ $1 != init ] || exit 0\nprintf '[%s]' \"$@\" >{log:?}\nexit 1\n");
+    write_program(program.as_ref(), &script, 0o755);
+    let logged = || fs::read_to_string(&log).unwrap_or_default();
+    // In a script, a line may end after a command.
+    let broken = Regex::new(r"([;&|])\n +").expect("an expression");
+    let joined = |text: String| broken.replace_all(&text, "$1 ").into_owned();
+    for (step, check) in [
+        ("02", "arguments_arrive"),
+        ("04", "dead_orphan"),
+        ("04", "orphan_killed"),
+        ("04", "orphan_deaths"),
+        ("04", "ignored_sigchld"),
+        ("05", "signal_to_run"),
+        ("05", "each_signal"),
+        ("05", "pipe_closed"),
+        ("06", "reaches_command_once"),
+    ] {
+        write_program(&log, "", 0o666);
+        let args = ["check", step, check, "--bin", &program];
+        let printed = Transcript::run_with_exit(course(COURSE, &root()?, &args))?.0.printed;
+        let given = joined(logged());
+        let tried = printed
+            .split_once("\n  tried:    ")
+            .and_then(|(_, rest)| rest.split_once("\n  expected: "));
+        let (tried, _) = tried.unwrap_or_else(|| panic!("{check} fails: {printed}"));
+        assert!(tried.lines().all(|line| line.chars().count() <= 80), "{tried}");
+        write_program(&log, "", 0o666);
+        let shell = environment().supervise("sh", ["-c", tried]).in_directory(scratch.path());
+        shell.output()?;
+        assert!(!given.is_empty(), "{check}");
+        assert_eq!(joined(logged()), given, "{check}: {tried}");
+    }
     Ok(())
 }
 
@@ -244,7 +349,7 @@ fn checkouts_that_share_builds_grade_their_own() -> Result {
         let check = checkout.course(&["check", "02", "usage_error"]);
         let check = check.env("CARGO_TARGET_DIR", one.root.join("target")).without_timeout();
         let printed = Transcript::run_with_exit(check)?.0.printed;
-        assert_has(&printed, &[&format!("  actual:   exit status {status}\n")]);
+        assert_has(&printed, &[&format!("  seen:     exit status {status}\n")]);
     }
     Ok(())
 }
@@ -407,7 +512,7 @@ fn fork_bomb_ends_at_its_limit() -> Result {
     }
     // Can this user still start something?
     let alive = graded("#!/bin/sh\nexit 3\n", &["usage_error"])?;
-    assert_has(&alive, &["actual:   exit status 3"]);
+    assert_has(&alive, &["seen:     exit status 3"]);
     Ok(())
 }
 

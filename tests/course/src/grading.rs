@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use harness::{Caller, Environment, Error, Program, Result};
 use serde_json::{Value, json};
 
-use crate::checks::{Check, CheckFailure};
+use crate::checks::{AND, Check, CheckFailure};
 use crate::print::truncate;
+use crate::sandbox::target_dir;
 use crate::step::Step;
-use crate::workspace::called_as;
+use crate::workspace::{called_as, relative_path};
 
 /// How one check came out.
 #[derive(Clone, Debug)]
@@ -60,16 +61,36 @@ pub fn grade(
         let message = format!("no step can run on this machine; `{} doctor` says why", called_as());
         return Err(Error::new(message));
     }
+    let (name, path) = (step.bin(), relative_path(program));
+    // As root, the learner's own step runs in private mounts only in this way.
+    let is_own = target_dir().is_ok_and(|target| program.starts_with(target.join("work")));
+    let recipe = if is_own { step.recipe("work") } else { path.clone() };
     Ok(checks.into_iter().map(move |check| {
         let failure = programs.iter().find_map(|program| {
             let mut failure = check.run(program).err()?;
+            failure.command = as_typed(&failure.command, &name, &recipe, &path);
             if programs.len() > 1 && program.caller() == Caller::Rootless {
-                failure.command += " (as an ordinary user)";
+                let is_first = !failure.command.contains(AND);
+                failure.command += if is_first { AND } else { ", " };
+                failure.command += "as an ordinary user";
             }
             Some(failure)
         });
         Grade { check, failure }
     }))
+}
+
+/// Puts what a learner can type in place of the program's name: `recipe` at the beginning of a command line, and `path`
+/// elsewhere.
+fn as_typed(command: &str, name: &str, recipe: &str, path: &str) -> String {
+    let (line, and) = command.split_at(command.find(AND).unwrap_or(command.len()));
+    let line = format!("{line} ");
+    let (begin, line) = match line.strip_prefix(&format!("{name} ")) {
+        Some(rest) => (format!("{recipe} "), rest),
+        None => (String::new(), &*line),
+    };
+    let line = line.replace(&format!(" {name} "), &format!(" {path} "));
+    format!("{}{and}", (begin + &line).trim_end())
 }
 
 /// Lists the callers for which this machine can run the step.

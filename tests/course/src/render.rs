@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use similar::{ChangeTag, TextDiff};
 
+use crate::checks::AND;
 use crate::grading::Grade;
 use crate::print::{WIDTH, fill, truncate};
 use crate::style::{Style, paint};
@@ -33,19 +34,72 @@ pub fn failure(grade: &Grade, in_full: bool) -> String {
     let (expected, actual) = mark(&expected, &actual);
     let mut text =
         format!("{} {}\n", paint(Style::Bad, "✗"), paint(Style::Bold, &grade.check.title()));
-    let command = wrapped(&shorten(&failure.command)).join(MARGIN);
-    let _ = writeln!(text, "  command:  {command}");
+    let _ = writeln!(text, "  tried:    {}", tried(&failure.command));
     let _ = writeln!(text, "  expected: {expected}");
-    let _ = writeln!(text, "  actual:   {actual}");
+    let _ = writeln!(text, "  seen:     {actual}");
     text
 }
 
 /// What is left of a continued line.
 const MARGIN: &str = "\n            ";
 
+/// Returns a whole command line, broken so that a shell can read it, and below it what else was done.
+fn tried(command: &str) -> String {
+    let (line, and) = command.split_at(command.find(AND).unwrap_or(command.len()));
+    let mut lines = command_lines(line, WIDTH + 1 - MARGIN.len());
+    if let Some(and) = and.strip_prefix(AND) {
+        lines.extend(fill("# ", "# ", and, WIDTH + 1 - MARGIN.len()));
+    }
+    lines.join(MARGIN)
+}
+
+/// Breaks a command line into lines of at most `width` columns, where a shell allows that: with a backslash between two
+/// words, and in a quoted script after `;`, `&` or `|`. A word that is longer stays whole.
+pub fn command_lines(line: &str, width: usize) -> Vec<String> {
+    let (mut lines, mut start, mut column, mut last) = (Vec::new(), 0, 0, None);
+    let (mut quote, mut escaped) = (None, false);
+    for (index, character) in line.char_indices() {
+        column += 1;
+        if character == ' ' {
+            let ends_command = line[start..index].ends_with([';', '&', '|']);
+            let end = match quote {
+                None => Some(" \\"),
+                Some(_) if ends_command => Some(""),
+                Some(_) => None,
+            };
+            last = end.map(|end| (index, end)).or(last);
+        }
+        match (character, quote) {
+            _ if escaped => escaped = false,
+            ('\\', None | Some('"')) => escaped = true,
+            ('\'' | '"', None) => quote = Some(character),
+            (character, Some(open)) if character == open => quote = None,
+            _ => {}
+        }
+        if column + 2 > width
+            && let Some((at, end)) = last.take()
+        {
+            lines.push(format!("{}{end}", &line[start..at]));
+            start = at + 1;
+            column = line[start..=index].chars().count();
+        }
+    }
+    lines.push(line[start..].to_owned());
+    lines
+}
+
 /// Returns the lines of a text. Those that are too wide for the screen beside the margin are broken between words.
 fn wrapped(text: &str) -> Vec<String> {
     text.lines().flat_map(|line| fill("", "", line, WIDTH + 1 - MARGIN.len())).collect()
+}
+
+/// Does the same, but cuts the lines of a process tree, whose columns would be lost.
+fn beside_margin(text: &str) -> Vec<String> {
+    let width = WIDTH + 1 - MARGIN.len();
+    let is_row = |line: &str| line.trim_start().contains("   ") && line.chars().count() > width;
+    let cut = |line: &str| line.chars().take(width - 1).chain(['…']).collect();
+    let lines = |line| if is_row(line) { vec![cut(line)] } else { wrapped(line) };
+    text.lines().flat_map(lines).collect()
 }
 
 /// Marks the difference: in one line with `^` below it, in several lines with `>` in front of those that only one
@@ -55,7 +109,7 @@ fn mark(expected: &str, actual: &str) -> (String, String) {
         return mark_lines(expected, actual);
     }
     let (first, rest) = actual.split_once('\n').unwrap_or((actual, ""));
-    let rest: String = rest.lines().map(|line| format!("{MARGIN}{line}")).collect();
+    let rest: String = beside_margin(rest).iter().map(|line| format!("{MARGIN}{line}")).collect();
     // In a line that the screen breaks, a mark would point nowhere.
     let fits = [expected, first].iter().all(|line| wrapped(line).len() <= 1);
     let Some((start, [end, other_end])) = difference(expected, first).filter(|_| fits) else {

@@ -15,6 +15,7 @@ use harness::test_support::Skip;
 use harness::{Caller, Environment, ProcessTree, Program, Requirement, Result, diagram};
 
 use crate::checks;
+use crate::sources;
 use crate::step::Step;
 use crate::workspace::root;
 
@@ -127,6 +128,32 @@ pub fn in_parallel<T: Send>(
             .into_iter()
             .try_for_each(|case| case.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
+}
+
+/// Lists the patches in a step's `todos/`, in the order of work. Each does what a TODO asks for, in a starter without its
+/// comments. There's none for the last TODO, because the step is finished after it.
+#[track_caller]
+pub fn todo_patches(step: &Step) -> Vec<String> {
+    let directory = format!("steps/{step}/todos");
+    let names = names_in(&directory);
+    let numbers: Vec<_> = (1..=names.len()).map(|number| format!("{number}.patch")).collect();
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), numbers, "{directory}");
+    numbers.iter().map(|name| read(&format!("{directory}/{name}"))).collect()
+}
+
+/// Takes the comments out of a step's sources, so that patches of the code don't depend on them. Those that clap shows
+/// in `main.rs` stay.
+#[track_caller]
+pub fn remove_comments(directory: &Path) {
+    let source = directory.join("src");
+    for (name, text) in sources::read(&source).expect("sources") {
+        let is_code = |line: &&str| {
+            let line = line.trim_start();
+            !line.starts_with("//") || name == "main.rs" && line.starts_with("///")
+        };
+        let code: String = text.split_inclusive('\n').filter(is_code).collect();
+        fs::write(source.join(&name), code.trim_start()).expect("write a source");
+    }
 }
 
 /// Reads a file of the repository.

@@ -27,6 +27,13 @@ pub enum Error {
         /// What it printed until then.
         printed: String,
     },
+    /// The output of the program under test ended before the answer.
+    OutputEnded {
+        /// What it was asked for.
+        wanted: String,
+        /// What it printed until then.
+        printed: String,
+    },
     /// The program under test printed more than anyone reads, and was killed.
     OutputLimit {
         /// The limit in bytes.
@@ -66,6 +73,9 @@ impl Display for Error {
                 } else {
                     write!(f, "; it printed: {printed}")
                 }
+            }
+            Error::OutputEnded { wanted, printed } => {
+                write!(f, "{wanted}: the output ended; it printed: {printed}")
             }
             Error::OutputLimit { limit } => {
                 write!(f, "it printed more than {} MiB, so it was killed", limit >> 20)

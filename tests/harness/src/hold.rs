@@ -14,6 +14,19 @@ use crate::{procfs, tracee};
 pub struct Held(Pid);
 
 impl Held {
+    /// Holds a process wherever it is.
+    ///
+    /// # Errors
+    /// ptrace(2) isn't allowed, or the process exits first.
+    pub fn at_once(pid: i32) -> Result<Self> {
+        let pid = Pid::from_raw(pid);
+        ptrace::seize(pid, Options::empty()).context("ptrace(PTRACE_SEIZE)")?;
+        let held = Held(pid);
+        ptrace::interrupt(pid).context("ptrace(PTRACE_INTERRUPT)")?;
+        held.wait()?;
+        Ok(held)
+    }
+
     /// Holds a process that has created a child, before the call in which it would wait for a signal or for that
     /// child. The child isn't held. `begin` makes the process go on, which has to wait for that until then.
     ///
@@ -33,13 +46,50 @@ impl Held {
         Ok(held)
     }
 
+    /// Holds a process that sleeps, before it reads a directory. `begin` wakes it. None: it sleeps again, and has read
+    /// none.
+    ///
+    /// # Errors
+    /// ptrace(2) isn't allowed, or the process exits first.
+    pub fn before_it_reads_a_directory(pid: i32, begin: impl FnOnce()) -> Result<Option<Self>> {
+        let pid = Pid::from_raw(pid);
+        ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD).context("ptrace(PTRACE_SEIZE)")?;
+        let held = Held(pid);
+        ptrace::interrupt(pid).context("ptrace(PTRACE_INTERRUPT)")?;
+        let mut signal = held.wait()?;
+        begin();
+        // The call in which it sleeps begins once more, and then returns.
+        let (mut enters, mut sleeps) = (false, 0);
+        loop {
+            ptrace::syscall(pid, signal).context("ptrace(PTRACE_SYSCALL)")?;
+            let status = tracee::wait(pid, WaitPidFlag::empty())?;
+            signal = signal_to_deliver(status)?;
+            if !matches!(status, WaitStatus::PtraceSyscall(_)) {
+                continue;
+            }
+            enters = !enters;
+            if enters && tracee::registers(pid)?.0.number == libc::SYS_getdents64 {
+                return Ok(Some(held));
+            }
+            sleeps += i32::from(enters && waits(pid)?);
+            if sleeps == 2 {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Waits until it has stopped. Returns the signal that it still has to get.
     fn wait(&self) -> Result<Option<Signal>> {
-        match tracee::wait(self.0, WaitPidFlag::empty())? {
-            WaitStatus::Stopped(_, signal) => Ok(Some(signal)),
-            WaitStatus::PtraceSyscall(_) | WaitStatus::PtraceEvent(..) => Ok(None),
-            status => Err(Error::new(format!("it didn't wait: {status:?}"))),
-        }
+        signal_to_deliver(tracee::wait(self.0, WaitPidFlag::empty())?)
+    }
+}
+
+/// Returns the signal that a stopped process still has to get.
+fn signal_to_deliver(status: WaitStatus) -> Result<Option<Signal>> {
+    match status {
+        WaitStatus::Stopped(_, signal) => Ok(Some(signal)),
+        WaitStatus::PtraceSyscall(_) | WaitStatus::PtraceEvent(..) => Ok(None),
+        status => Err(Error::new(format!("it didn't wait: {status:?}"))),
     }
 }
 

@@ -75,12 +75,23 @@ impl Output {
                             Error::Timeout { wanted: wanted.to_owned(), limit, printed }
                         }
                         RecvTimeoutError::Disconnected => {
-                            Error::new(format!("{wanted}: the output ended; it printed: {printed}"))
+                            Error::OutputEnded { wanted: wanted.to_owned(), printed }
                         }
                     });
                 }
             }
         }
+    }
+
+    /// Returns what comes until the stream ends, but waits no longer than `limit`.
+    pub(crate) fn read_within(&self, limit: Duration) -> String {
+        let deadline = Instant::now() + limit;
+        let mut unread = self.unread.borrow_mut();
+        let left = || deadline.saturating_duration_since(Instant::now());
+        while let Ok(chunk) = self.chunks.recv_timeout(left()) {
+            unread.extend(chunk);
+        }
+        String::from_utf8_lossy(&unread).into_owned()
     }
 
     /// Reads to the end of the stream, which comes when every process that had it open is gone. One that nobody

@@ -1,6 +1,6 @@
 //! A shell, asked one question at a time.
 
-use std::io::{PipeWriter, Write};
+use std::io::{ErrorKind, PipeWriter, Write};
 use std::ops::Deref;
 use std::process::Stdio;
 use std::time::Duration;
@@ -125,8 +125,12 @@ impl Session {
     pub fn run_with_status(&mut self, line: &str) -> Result<(String, String)> {
         self.asked += 1;
         let mark = format!("course: answer {} ends with ", self.asked);
-        self.send(&format!("{line}\necho \"{mark}$?\"\n"))?;
-        let wanted = "an answer from the shell on standard input";
+        match self.send(&format!("{line}\necho \"{mark}$?\"\n")) {
+            // The shell is gone, and its output says more about that.
+            Err(Error::Call { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {}
+            sent => sent?,
+        }
+        let wanted = "an answer from the shell";
         let answer = self.read_until(&mark, wanted)?;
         let status = self.next_line()?;
         let answer = answer.strip_suffix(&mark).unwrap_or(&answer);
@@ -135,7 +139,21 @@ impl Session {
 
     fn read_until(&self, end: &str, wanted: &str) -> Result<String> {
         let read = self.output.read_until(end, wanted, self.running.answer_timeout);
-        read.map_err(|error| self.running.explain(error))
+        read.map_err(|error| self.running.explain(self.with_stderr_so_far(error)))
+    }
+
+    /// Adds to an error what came on standard error, which often says why there's no answer.
+    fn with_stderr_so_far(&self, mut error: Error) -> Error {
+        // A program that has ended its output is about to exit.
+        let (printed, patience) = match &mut error {
+            Error::OutputEnded { printed, .. } => (printed, Duration::from_secs(1)),
+            Error::Timeout { printed, .. } => (printed, Duration::ZERO),
+            _ => return error,
+        };
+        if let Some(errors) = &self.errors {
+            printed.push_str(&errors.read_within(patience));
+        }
+        error
     }
 
     /// Gives the shell its input, and waits for nothing.

@@ -222,7 +222,7 @@ impl Supervisor {
     }
 
     fn capture(self, merged: bool) -> Result<Captured> {
-        let wanted = self.command_line();
+        let wanted = format!("the exit of {}", self.command_line());
         let ((stdout, to_stdout), (stderr, mut to_stderr)) = (pipes()?, pipes()?);
         if merged {
             to_stderr = to_stdout.try_clone().context("dup")?;

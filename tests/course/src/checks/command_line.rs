@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use harness::{Program, Requirement};
 use nix::sys::signal::Signal;
 
-use super::result::{CheckResult, During, RunOutput, command_line, ensure, run, run_script};
+use super::result::{
+    AND, CheckResult, During, RunOutput, command_line, ensure, how_it_died, run, run_script,
+};
 
 /// Prints `run PID: N`, `init PID: 1` and the first command, on standard error and nowhere else.
 pub(super) fn run_and_init_report_their_pids(program: &Program) -> CheckResult {
@@ -14,8 +16,9 @@ pub(super) fn run_and_init_report_their_pids(program: &Program) -> CheckResult {
     let expected = "run PID: N\ninit PID: 1\ninit: first command of the container: echo a b\n";
     let (first, rest) = said.stderr.split_once('\n').unwrap_or_default();
     let number = first.strip_prefix("run PID: ").is_some_and(|pid| pid.parse::<u32>().is_ok());
-    let passed = number && expected == format!("run PID: N\n{rest}");
-    ensure(passed, &said.command, format!("standard error: {expected}"), &said.stderr)
+    let shown = if number { format!("run PID: N\n{rest}") } else { said.stderr };
+    let [wanted, actual] = [expected, &shown].map(|text| format!("standard error:\n{text}"));
+    ensure(shown == expected, said.command, wanted, actual)
 }
 
 /// Passes on 0, 7, and 255, and what a shell makes of a signal.
@@ -60,7 +63,7 @@ pub(super) fn usage_error_exits_2(program: &Program) -> CheckResult {
     let help = run(program, ["--help"])?.has_status(0)?;
     let text = help.text();
     let warns = text.contains("Only `run` may use this subcommand");
-    ensure(warns, &help.command, "a warning that only `run` may start `init`", text.clone())
+    ensure(warns, &help.command, "the words: Only `run` may use this subcommand", text.clone())
 }
 
 /// Passes on spaces, empty words, leading dashes, and bytes that aren't UTF-8.
@@ -107,11 +110,13 @@ pub(super) fn starts_shell_by_default(program: &Program) -> CheckResult {
         let mut shell = program.session(args).during(&command)?;
         let answer = shell.run("echo $0").during(&command)?;
         let (exit, said) = shell.end().during(&command)?;
-        ensure(answer == "/bin/sh", &command, "/bin/sh", answer)?;
+        let echo = format!("{command}{AND}and `echo $0` in the shell");
+        ensure(answer == "/bin/sh", echo, "/bin/sh", answer)?;
         let expected = "exit status 0 when the shell's input ends";
-        ensure(exit.status.success(), &command, expected, exit.status.to_string())?;
+        ensure(exit.status.success(), &command, expected, how_it_died(exit.status))?;
         let lines = "init: first command of the container: /bin/sh\n";
-        ensure(said.ends_with(lines), &command, lines, said)?;
+        let wanted = format!("at the end of standard error: {lines}");
+        ensure(said.ends_with(lines), &command, wanted, format!("standard error:\n{said}"))?;
     }
     Ok(())
 }
@@ -131,12 +136,14 @@ pub(super) fn ensure_inherits_unchanged(program: &Program, subcommand: &str) -> 
     let script =
         format!("{prepare}; {question}; echo --; exec \"$0\" {subcommand} sh -c '{question}'");
     let shell = program.script(&script).env("ODD", "a  b");
-    let command = format!("{} {subcommand} sh -c {question:?}", program.name());
+    let command = command_line(program, &[subcommand, "sh", "-c", question]);
+    let command =
+        format!("{command}{AND}with file descriptor 7 open, umask 027, and SIGUSR1 ignored");
     let output = RunOutput::of(&command, shell)?;
     let printed = output.text();
     let (before, after) = printed.split_once("--\n").unwrap_or((&printed, ""));
     for line in ["0027\n", "\nODD=a  b\n", "\n/etc\n"] {
-        ensure(before.contains(line), "the same without the step", line, before)?;
+        ensure(before.contains(line), format!("sh -c {question:?}"), line, before)?;
     }
     let (before, ignored_before) = split_ignored(before);
     let (after, ignored_after) = split_ignored(after);
@@ -145,7 +152,7 @@ pub(super) fn ensure_inherits_unchanged(program: &Program, subcommand: &str) -> 
     ensure(ignored_after == ignored_before, &command, ignored_before, ignored_after)?;
     // Not through a shell, which would clear the signal mask.
     let args = [subcommand, "grep", "^SigBlk", "/proc/self/status"];
-    let command = format!("{}, with SIGUSR2 blocked", command_line(program, &args));
+    let command = format!("{}{AND}with SIGUSR2 blocked", command_line(program, &args));
     let output = RunOutput::of(&command, program.supervise(args).blocking(Signal::SIGUSR2))?;
     let printed = output.text();
     let mask = printed.trim_end().strip_prefix("SigBlk:\t");
@@ -205,7 +212,7 @@ pub(super) fn reports_unshare_failure(program: &Program) -> CheckResult {
         // Limits are counted per user namespace. In a new one, they are ours to set.
         let line = format!("echo 0 >/proc/sys/user/{limit}; exec {drop} \"$@\"");
         let shell = ["unshare", "--user", "--map-root-user", "sh", "-c", &line, "sh"];
-        let command = format!("{} run true, with user.{limit} at 0", program.name());
+        let command = format!("{} run true{AND}if the limit user.{limit} is 0", program.name());
         let name = program.name();
         let expected = format!("{name}: {call}: No space left on device (ENOSPC)\nhint: ");
         RunOutput::of(command, program.supervise(["run", "true"]).wrapped_by(&shell))?

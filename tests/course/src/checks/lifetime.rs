@@ -15,7 +15,9 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::geteuid;
 
-use super::result::{CheckResult, During, ensure, ensure_clean, ensure_exits, run, send};
+use super::result::{
+    AND, CheckResult, During, ensure, ensure_clean, ensure_exits, how_it_died, run, send,
+};
 
 /// Runs `init` where `run` didn't start it. It has to give the reason, and touch nothing.
 fn ensure_refuses(program: &Program, supervisor: Supervisor, reason: &str) -> CheckResult {
@@ -61,7 +63,8 @@ pub(super) fn init_refuses_other_parents(program: &Program) -> CheckResult {
         read _ <up; kill -KILL $!; wait $!; echo >go; cd /; rm -r \"$dir\"";
     let user = if program.caller() == Caller::Root { "" } else { "--user --map-root-user" };
     let orphan = program.environment().supervise("sh", ["-c", script, &path, user]);
-    let command = format!("{} init, after its parent has died", program.name());
+    let command =
+        format!("{} init echo unreached{AND}after the parent of `init` has died", program.name());
     let (transcript, exit) = Transcript::run_with_exit(orphan).during(&command)?;
     ensure_refused(program, &command, &transcript.printed, reason)?;
     ensure_clean(&command, &exit)?;
@@ -71,8 +74,10 @@ pub(super) fn init_refuses_other_parents(program: &Program) -> CheckResult {
 /// `run` can also die just before `init` asks for the parent-death signal. An `init` that has looked at its parent
 /// already doesn't notice. Without ptrace(2), this machine can't show that.
 fn ensure_looks_after_asking(program: &Program, reason: &str) -> CheckResult {
-    let command =
-        format!("{} run echo unreached, and SIGKILL to `run` before prctl", program.name());
+    let command = format!(
+        "{} run echo unreached{AND}and SIGKILL to `run` before `init` calls prctl",
+        program.name()
+    );
     let (mut reader, writer) = pipe().context("pipe").during(&command)?;
     let to_stdout = writer.try_clone().context("dup").during(&command)?;
     let args = ["run", "echo", "unreached"].map(OsString::from);
@@ -119,14 +124,17 @@ fn ensure_looks_after_asking(program: &Program, reason: &str) -> CheckResult {
 
 /// `run` reports a signal as a shell does, because a signal leaves no exit status.
 pub(super) fn run_exits_128_plus_signal_of_init(program: &Program) -> CheckResult {
-    let command = format!("{} run --ti sh, and SIGKILL to PID 1 from outside", program.name());
+    let command = format!(
+        "{} run --ti sh{AND}and SIGKILL to PID 1 from outside the container",
+        program.name()
+    );
     let shell = program.session(["run", "--ti", "sh"]).during(&command)?;
     let tree = shell.tree().during(&command)?;
     let pid = tree.pid_1().map_or(0, |init| init.pids[0]);
     ensure(pid > 1, &command, "a process with PID 1 inside", tree.text())?;
     send(pid, Signal::SIGKILL, &command)?;
     let (exit, _) = shell.wait().during(&command)?;
-    let status = exit.status.to_string();
+    let status = how_it_died(exit.status);
     ensure(exit.status.code() == Some(137), &command, "exit status 137", status)?;
     ensure_clean(&command, &exit)
 }
@@ -134,12 +142,17 @@ pub(super) fn run_exits_128_plus_signal_of_init(program: &Program) -> CheckResul
 /// The container dies with `run`, whichever signal kills it.
 pub(super) fn container_dies_with_run(program: &Program) -> CheckResult {
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        let command = format!("{} run --ti sh, and {signal} to `run`", program.name());
+        let command = format!("{} run --ti sh{AND}and {signal} to `run`", program.name());
         let mut shell = program.session(["run", "--ti", "sh"]).during(&command)?;
         // A background job would go on.
         shell.run("sleep 1000 </dev/null >/dev/null 2>&1 &").during(&command)?;
         let tree = shell.tree().during(&command)?;
-        ensure(tree.processes().len() >= 3, &command, "run, sh, sleep", tree.text())?;
+        ensure(
+            tree.processes().len() >= 3,
+            &command,
+            "the processes `run`, sh and sleep",
+            tree.text(),
+        )?;
         shell.signal(signal).during(&command)?;
         let (exit, _) = shell.wait().during(&command)?;
         ensure_clean(&command, &exit)?;
@@ -151,7 +164,7 @@ pub(super) fn container_dies_with_run(program: &Program) -> CheckResult {
 /// Ctrl-C ends `run --ti cat` and everything that belongs to it.
 pub(super) fn ctrl_c_leaks_nothing(program: &Program) -> CheckResult {
     // Not a shell, even if it becomes cat at once. Some shells handle SIGINT, so they die of it even as PID 1.
-    let command = format!("{} run --ti cat, and Ctrl-C", program.name());
+    let command = format!("{} run --ti cat{AND}and Ctrl-C", program.name());
     let mut terminal = program.terminal(["run", "--ti", "cat"]).during(&command)?;
     terminal.send_keys("a line\r").during(&command)?;
     // The terminal shows what is typed, and then what cat prints.
@@ -175,7 +188,7 @@ pub(super) fn hundred_runs_leak_nothing(program: &Program) -> CheckResult {
          done; rm said";
     let files = || std::fs::read_dir(program.directory()).map(Iterator::count).unwrap_or_default();
     let before = files();
-    let command = format!("{runs} of 100 times: {} run true", program.name());
+    let command = format!("{} run true{AND}{runs} times in a row", program.name());
     for _ in 0..runs / 10 {
         let shell = program.script(line).on_scratch_host();
         let (transcript, exit) = Transcript::run_with_exit(shell).during(&command)?;
@@ -184,7 +197,8 @@ pub(super) fn hundred_runs_leak_nothing(program: &Program) -> CheckResult {
         ensure(status == 0, &command, "exit status 0", actual)?;
         ensure_clean(&command, &exit)?;
     }
-    ensure(files() == before, &command, "no file is left", files().to_string())
+    let actual = format!("{before} files before, and {} files after", files());
+    ensure(files() == before, &command, "no file is left", actual)
 }
 
 /// Two hundred runs, a third of them killed at a random moment, leave nothing.
@@ -211,7 +225,11 @@ pub fn soak(program: &Program, config: Config) -> CheckResult {
     if program.caller() == Caller::Rootless && root_soaks {
         return Ok(());
     }
-    let command = format!("200 times: {}", program.name());
+    let line = config.long.as_deref().unwrap_or(&config.short[0]);
+    let command = format!(
+        "{} {line}{AND}200 runs, some of which are killed at a random moment",
+        program.name()
+    );
     let mut config = Config {
         program: program.path().to_owned(),
         runs: 50,
@@ -226,7 +244,7 @@ pub fn soak(program: &Program, config: Config) -> CheckResult {
         config.seed = seed;
         let output = helper.supervise(config.args()).output().during(&command)?;
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        ensure(output.exit.status.success(), &command, "nothing is left", said)?;
+        ensure(output.exit.status.success(), &command, "no process and no mount is left", said)?;
     }
     Ok(())
 }

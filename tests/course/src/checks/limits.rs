@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use harness::{Caller, Program, Requirement, Restriction};
 
-use super::result::{CheckResult, During, RunOutput, ensure, run, run_script};
+use super::result::{AND, CheckResult, During, RunOutput, ensure, run, run_script};
 
 /// What runc masks by default, and what it makes read-only.
 const MASKED: &str = "/proc/acpi /proc/asound /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list \
@@ -20,7 +20,9 @@ fn starts_at_zero(program: &Program, before: &[&str]) -> CheckResult {
     let limit = start.elapsed().as_secs() + 1;
     let shown = output.text().trim().to_owned();
     let passed = shown.parse().is_ok_and(|uptime: u64| uptime <= limit);
-    ensure(passed, output.command, format!("at most {limit} seconds"), shown)
+    // Our caller finds the program by its name, too.
+    let command = output.command.replace(&*program.path().to_string_lossy(), program.name());
+    ensure(passed, command, format!("an uptime of at most {limit} s"), format!("{shown} s"))
 }
 
 /// The uptime is the container's.
@@ -34,35 +36,44 @@ pub(super) fn clock_of_nested_container_starts_at_zero(program: &Program) -> Che
 }
 
 /// Runs a script for each of the paths that exist. It prints the path if it isn't as it should be.
-fn each_path_is(program: &Program, paths: &str, expected: &str, script: &str) -> CheckResult {
+fn each_path_is(
+    program: &Program,
+    paths: &str,
+    look: &str,
+    expected: &str,
+    script: &str,
+) -> CheckResult {
     let script =
         format!("for path in {paths}; do [ ! -e $path ] || {{ {script}; }}; done; echo checked");
     let output = run_script(program, &script)?.has_status(0)?;
     let shown = output.text();
-    let command =
-        format!("{} run ls -l PATH, for the paths that runc masks or protects", program.name());
     let others = shown.strip_suffix("checked\n");
-    let actual =
-        others.map(|paths| format!("this isn't true for {}", paths.trim().replace('\n', ", ")));
+    let wrong = others.map(|paths| paths.split_whitespace().collect::<Vec<_>>().join(" "));
+    let look = look.replace("PATHS", wrong.as_deref().unwrap_or(paths));
+    let command = format!("{} run {look}", program.name());
+    let actual = wrong.map(|wrong| format!("not as expected: {}", wrong.replace(' ', ", ")));
     ensure(others == Some(""), command, expected, actual.unwrap_or(shown))
 }
 
 /// A masked file is the null device.
 pub(super) fn masks_files(program: &Program) -> CheckResult {
     let script = "[ -d $path ] || [ -c $path ] || echo $path";
-    each_path_is(program, MASKED, "each file is /dev/null", script)
+    let expected = "each file is the null device, with the numbers 1 and 3";
+    each_path_is(program, MASKED, "ls -l PATHS", expected, script)
 }
 
 /// A masked directory is an empty one, which stays empty.
 pub(super) fn masks_directories(program: &Program) -> CheckResult {
     let script = "[ ! -d $path ] || grep -q \"^tmpfs $path tmpfs ro,\" /proc/mounts || echo $path";
-    each_path_is(program, MASKED, "each directory is an empty, read-only tmpfs", script)
+    let expected = "a read-only tmpfs is mounted over each directory";
+    each_path_is(program, MASKED, "cat /proc/mounts", expected, script)
 }
 
 /// If something can't be masked, the command doesn't start.
 pub(super) fn failed_mask_exits_125(program: &Program) -> CheckResult {
     let args = ["run", "echo", "started"];
-    let command = format!("{} {}, if bind mounts are refused", program.name(), args.join(" "));
+    let command =
+        format!("{} {}{AND}if the kernel refuses bind mounts", program.name(), args.join(" "));
     let supervisor = Restriction::NoBind.supervise(program, &args).during(&command)?;
     let output = RunOutput::of(command, supervisor)?.has_status(125)?.has_stdout(b"")?;
     // A read-only path is a bind mount, too, and its error comes later.
@@ -80,8 +91,10 @@ pub(super) fn refuses_false_dev_null(program: &Program) -> CheckResult {
         if program.caller() == Caller::Root { &[] } else { &["--user", "--map-root-user"] };
     let script = "echo words >text; mount --bind text /dev/null && exec \"$@\"";
     let host = [&["unshare"], as_root, &["--mount", "sh", "-c", script, "sh"]].concat();
-    let command =
-        format!("{} run cat /proc/keys, if /dev/null is a file with text", program.name());
+    let command = format!(
+        "{} run cat /proc/keys{AND}if /dev/null is a regular file with text in it",
+        program.name()
+    );
     let run = program.supervise(["run", "cat", "/proc/keys"]).wrapped_by(&host);
     let output = RunOutput::of(command, run)?;
     output.has_status(125)?.has_stdout(b"")?;
@@ -91,6 +104,6 @@ pub(super) fn refuses_false_dev_null(program: &Program) -> CheckResult {
 /// What can be read can't be written.
 pub(super) fn protects_kernel_settings(program: &Program) -> CheckResult {
     let script = "grep -q \"^proc $path proc ro,nosuid,nodev,noexec,\" /proc/mounts || echo $path";
-    let expected = "each is a mount with ro,nosuid,nodev,noexec";
-    each_path_is(program, READ_ONLY, expected, script)
+    let expected = "each path is a mount with the options ro, nosuid, nodev and noexec";
+    each_path_is(program, READ_ONLY, "cat /proc/mounts", expected, script)
 }

@@ -16,7 +16,7 @@ use harness::{Error, Program, Result};
 use crate::step::Step;
 
 pub use lifetime::soak;
-pub use result::{CheckFailure, CheckResult, ensure};
+pub use result::{AND, CheckFailure, CheckResult, ensure};
 
 /// Something that a step does.
 #[derive(Debug)]

@@ -35,7 +35,12 @@ pub(super) fn command_is_pid_1(program: &Program) -> CheckResult {
     let shell = program.session(args).during(&command)?;
     let tree = shell.tree().during(&command)?;
     let pids: Vec<_> = tree.processes().iter().map(|process| process.pids.len()).collect();
-    ensure(pids == [1, 2], command, "`run`, and below it a shell with two PIDs", tree.text())
+    ensure(
+        pids == [1, 2],
+        command,
+        "the process `run`, and its child, a shell with two PIDs",
+        tree.text(),
+    )
 }
 
 /// Compares the namespace of one kind outside and inside.
@@ -51,6 +56,6 @@ pub(super) fn ensure_new_namespace(
     let output = RunOutput::of(&command, shell.wrapped_by(wrapped_by))?.has_status(0)?;
     let links = output.text();
     let (outside, inside) = links.split_once('\n').unwrap_or_default();
-    let expected = format!("a namespace other than {outside}, which is the one outside");
+    let expected = format!("a new namespace, and not {outside} as outside the container");
     ensure(inside.starts_with(kind) && inside.trim_end() != outside, command, expected, inside)
 }

@@ -4,7 +4,7 @@ use harness::{Program, Transcript};
 
 use super::pid_namespace::ensure_new_namespace;
 use super::result::{
-    CheckResult, During, RunOutput, command_line, ensure, ensure_clean, prints, run,
+    AND, CheckResult, During, RunOutput, command_line, ensure, ensure_clean, prints, run,
 };
 
 /// The command is in a new mount namespace.
@@ -16,13 +16,16 @@ pub(super) fn command_has_its_own_mounts(program: &Program) -> CheckResult {
 pub(super) fn mounts_are_private(program: &Program) -> CheckResult {
     let script = "sed -n 's/.* \\(shared\\|master\\):.* - .*/\\1/p' /proc/self/mountinfo | sort -u";
     let args = ["run", "sh", "-c", script];
-    let command = format!("{} run cat /proc/self/mountinfo, if `/` is shared", program.name());
+    let command = format!(
+        "{} run cat /proc/self/mountinfo{AND}on a host whose `/` is shared",
+        program.name()
+    );
     let output =
         RunOutput::of(&command, program.supervise(args).on_scratch_host())?.has_status(0)?;
     let found = output.text();
-    let expected =
-        "no mount with `shared:` (it propagates to the host) or `master:` (from the host)";
-    ensure(found.is_empty(), command, expected, found)
+    let expected = "no mount propagates to the host (`shared:`) or from the host (`master:`)";
+    let actual = format!("mounts with `{}:`", found.trim().replace('\n', ":` and `"));
+    ensure(found.is_empty(), command, expected, actual)
 }
 
 /// The container sees its own processes and no others.
@@ -32,7 +35,13 @@ pub(super) fn ps_shows_only_the_container(program: &Program) -> CheckResult {
     // The column is as wide as the kernel's highest PID.
     let text = output.text();
     let lines: Vec<_> = text.trim().lines().map(str::trim).collect();
-    let actual = format!("standard output: {}", lines.join("\n"));
+    // The kernel names a process after the last part of the path that it was started as.
+    let explain = |line: &&str| {
+        let note = if line.ends_with(" exe") { " (started as /proc/self/exe)" } else { "" };
+        format!("{line}{note}")
+    };
+    let shown: Vec<_> = lines.iter().map(explain).collect();
+    let actual = format!("standard output: {}", shown.join("\n"));
     ensure(lines == ["1 ps"], output.command, "standard output: 1 ps", actual)
 }
 
@@ -42,11 +51,12 @@ pub(super) fn host_proc_is_unharmed(program: &Program) -> CheckResult {
     let script = "\"$0\" run readlink /proc/self && ps -o comm= -p $$; :";
     let shell = program.script(script).on_scratch_host();
     let run = command_line(program, &["run", "readlink", "/proc/self"]);
-    let command = format!("{run}, and then `ps` on the host, whose `/` is shared");
+    let command =
+        format!("{run}{AND}and then `ps -o comm= -p $$` on the host, whose `/` is shared");
     let (transcript, exit) = Transcript::run_with_exit(shell).during(&command)?;
     // Depending on the step, the command is PID 1 or 2 inside.
     let shown = ["\n1\nsh\n", "\n2\nsh\n"].iter().any(|end| transcript.printed.ends_with(end));
-    let expected = "a small PID inside, and then sh, the host's shell";
+    let expected = "PID 1 or 2 inside the container, and then sh, which is the host's shell";
     ensure(shown, &command, expected, &transcript.printed)?;
     ensure_clean(&command, &exit)
 }

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display, Formatter};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use harness::{Error, Exit, Program, Supervisor, send_signal, shell_status};
 use nix::sys::signal::Signal;
@@ -11,7 +12,7 @@ use nix::sys::signal::Signal;
 /// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckFailure {
-    /// The command line, or what else was done.
+    /// The command line, as a learner would type it. What else was done follows after [`AND`].
     pub command: String,
     /// What should have happened.
     pub expected: String,
@@ -19,44 +20,87 @@ pub struct CheckFailure {
     pub actual: String,
 }
 
+/// Stands between a command line and what else was done. It makes that a comment, which can be pasted with the line.
+pub const AND: &str = "\n# ";
+
 /// A check passed, or failed.
 pub type CheckResult<T = ()> = Result<T, CheckFailure>;
 
 impl Display for CheckFailure {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\nexpected: {}\nactual:   {}", self.command, self.expected, self.actual)
+        write!(f, "{}\nexpected: {}\nseen:     {}", self.command, self.expected, self.actual)
     }
 }
 
 impl CheckFailure {
     /// Turns an instrument's error into a failure of the program, which gave no answer.
     pub fn no_answer(command: impl Into<String>, error: &Error) -> Self {
-        let actual = match error {
-            // The command is shown beside it.
-            Error::Timeout { limit, printed, .. } => {
-                let printed = if printed.trim().is_empty() { "nothing" } else { printed };
-                let seconds = (limit.as_secs_f32() * 10.0).round() / 10.0;
-                format!("no answer within {seconds} s; ended; it printed: {printed}")
+        let expected = match error {
+            Error::Timeout { wanted, limit, .. } => {
+                // The command line is shown beside it.
+                let wanted =
+                    if wanted.starts_with("the exit of ") { "the program's exit" } else { wanted };
+                format!("{wanted} within {}", seconds(*limit))
             }
-            // The kernel counts a user's processes everywhere.
-            error if error.to_string().contains("(EAGAIN)") => format!(
-                "{error}\nThe machine or your user has too many processes. Your code isn't the cause. End some of \
-                 the processes, and check again."
-            ),
-            error => error.to_string(),
+            Error::OutputEnded { wanted, .. } => wanted.clone(),
+            Error::OutputLimit { .. } | Error::ProcessLimit { .. } => {
+                "a program that stays within the limits of a check".to_owned()
+            }
+            _ => "a program that the check can run to its end".to_owned(),
         };
-        CheckFailure { command: command.into(), expected: "an answer".to_owned(), actual }
+        CheckFailure { command: command.into(), expected, actual: seen(error) }
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", (duration.as_secs_f32() * 10.0).round() / 10.0)
+}
+
+/// Says what was seen instead of an answer.
+fn seen(error: &Error) -> String {
+    let printed = |printed: &str| match printed.trim() {
+        "" => "it printed nothing".to_owned(),
+        printed => format!("it printed:\n{printed}"),
+    };
+    match error {
+        Error::Timeout { limit, printed: text, .. } => {
+            format!(
+                "a timeout: the check killed the program after {}\n{}",
+                seconds(*limit),
+                printed(text)
+            )
+        }
+        Error::OutputEnded { printed: text, .. } => {
+            format!("the program closed its output, or died\n{}", printed(text))
+        }
+        // The kernel counts a user's processes everywhere.
+        error if error.to_string().contains("(EAGAIN)") => format!(
+            "{error}\nThe machine or your user has too many processes. Your code isn't the cause. End some of \
+             the processes, and check again."
+        ),
+        error => error.to_string(),
     }
 }
 
 /// Says which command an instrument looked at when it failed.
 pub(crate) trait During<T> {
     fn during(self, command: &str) -> CheckResult<T>;
+
+    /// Also says what was expected from the program at that moment.
+    fn expecting(self, command: &str, expected: &str) -> CheckResult<T>;
 }
 
 impl<T> During<T> for Result<T, Error> {
     fn during(self, command: &str) -> CheckResult<T> {
         self.map_err(|error| CheckFailure::no_answer(command, &error))
+    }
+
+    fn expecting(self, command: &str, expected: &str) -> CheckResult<T> {
+        self.map_err(|error| CheckFailure {
+            command: command.to_owned(),
+            expected: expected.to_owned(),
+            actual: seen(&error),
+        })
     }
 }
 
@@ -80,10 +124,15 @@ pub fn ensure(
 /// Fails if a run left something behind.
 pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
     let leaked = &exit.leaked_processes;
-    let actual = format!("{} left, now killed by the check:\n{}", leaked.len(), leaked.join("\n"));
+    let are = match leaked.len() {
+        1 => "1 process is left, and the check killed it".to_owned(),
+        more => format!("{more} processes are left, and the check killed them"),
+    };
+    let actual = format!("{are}:\n{}", leaked.join("\n"));
     ensure(leaked.is_empty(), command, "no process is left", actual)?;
     let mounts = exit.mount_changes.join("\n");
-    ensure(mounts.is_empty(), command, "the host's mounts don't change", mounts)
+    let actual = format!("these lines are new (+) or gone (-):\n{mounts}");
+    ensure(mounts.is_empty(), command, "the host's mounts don't change", actual)
 }
 
 /// Fails unless a program exited with this status, as a shell shows it. `why` is part of what's expected.
@@ -104,61 +153,89 @@ pub(crate) struct RunOutput {
     pub(crate) exit_status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
+    /// What was seen instead of an exit, if the check had to end it.
+    timed_out: Option<String>,
 }
 
 impl RunOutput {
     /// Runs a command line to its end. `command` is how a reader would type it.
     pub(crate) fn of(command: impl Into<String>, supervisor: Supervisor) -> CheckResult<Self> {
         let command = command.into();
-        let captured = supervisor.within_answer_timeout().output().during(&command)?;
+        let captured = match supervisor.within_answer_timeout().output() {
+            // What should have happened instead, the next question says.
+            Err(error @ Error::Timeout { .. }) => {
+                let timed_out = Some(seen(&error));
+                let (exit_status, stdout) = (ExitStatus::default(), Vec::new());
+                return Ok(RunOutput {
+                    command,
+                    exit_status,
+                    stdout,
+                    stderr: String::new(),
+                    timed_out,
+                });
+            }
+            captured => captured.during(&command)?,
+        };
         ensure_clean(&command, &captured.exit)?;
         Ok(RunOutput {
             exit_status: captured.exit.status,
             stdout: captured.stdout,
             stderr: String::from_utf8_lossy(&captured.stderr).into_owned(),
             command,
+            timed_out: None,
         })
     }
 
     /// Returns what came on standard output.
     pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
+        let text = || String::from_utf8_lossy(&self.stdout).into_owned();
+        self.timed_out.clone().unwrap_or_else(text)
+    }
+
+    fn ensure(self, passed: bool, expected: String, actual: String) -> CheckResult<Self> {
+        let (passed, actual) = match &self.timed_out {
+            Some(seen) => (false, seen.clone()),
+            None => (passed, actual),
+        };
+        ensure(passed, &self.command, expected, actual).map(|()| self)
     }
 
     pub(crate) fn has_status(self, expected: i32) -> CheckResult<Self> {
         let status = shell_status(self.exit_status);
         let actual = format!("exit status {status}{}", self.and_stderr());
-        let wanted = format!("exit status {expected}");
-        ensure(status == expected, &self.command, wanted, actual).map(|()| self)
+        self.ensure(status == expected, format!("exit status {expected}"), actual)
     }
 
     /// Tells 137 from a death by SIGKILL, which a shell doesn't.
     pub(crate) fn has_exited_with(self, expected: i32) -> CheckResult<Self> {
         let exited = self.exit_status.code() == Some(expected);
-        self.has_ended(exited, format!("exit status: {expected}"))
+        self.has_ended(exited, format!("exit status {expected}"))
     }
 
     pub(crate) fn was_killed_by(self, expected: i32) -> CheckResult<Self> {
         let killed = self.exit_status.signal() == Some(expected);
-        self.has_ended(killed, format!("the process is killed by signal {expected}"))
+        self.has_ended(killed, format!("signal {expected} kills the process"))
     }
 
     fn has_ended(self, as_wanted: bool, wanted: String) -> CheckResult<Self> {
-        let actual = format!("{}; {}", self.exit_status, self.stderr);
-        ensure(as_wanted, &self.command, wanted, actual).map(|()| self)
+        let actual = format!("{}{}", how_it_died(self.exit_status), self.and_stderr());
+        self.ensure(as_wanted, wanted, actual)
     }
 
     pub(crate) fn has_stdout(self, expected: &[u8]) -> CheckResult<Self> {
-        let wanted = format!("standard output: {}", expected.escape_ascii());
         let stderr = if self.stdout.is_empty() { self.and_stderr() } else { String::new() };
-        let actual = format!("standard output: {}{stderr}", self.stdout.escape_ascii());
-        ensure(self.stdout == expected, &self.command, wanted, actual).map(|()| self)
+        let [wanted, actual] = on_stdout([expected, &self.stdout]);
+        let passed = self.stdout == expected;
+        self.ensure(passed, wanted, actual + &stderr)
     }
 
     pub(crate) fn has_in_stderr(self, expected: &str) -> CheckResult<Self> {
         let found = self.stderr.contains(expected);
-        let wanted = format!("standard error contains: {expected}");
-        ensure(found, &self.command, wanted, &self.stderr).map(|()| self)
+        let actual = match self.stderr.trim_end() {
+            "" => "nothing on standard error".to_owned(),
+            stderr => format!("standard error:\n{stderr}"),
+        };
+        self.ensure(found, format!("a message on standard error: {}", expected.trim_end()), actual)
     }
 
     /// Standard error often says why something is missing.
@@ -166,6 +243,32 @@ impl RunOutput {
         let stderr = self.stderr.trim_end();
         if stderr.is_empty() { String::new() } else { format!("\nstandard error: {stderr}") }
     }
+}
+
+/// Says how a process died, in the words of the course.
+pub(super) fn how_it_died(status: ExitStatus) -> String {
+    match (status.code(), status.signal().map(|number| (number, Signal::try_from(number)))) {
+        (Some(code), _) => format!("exit status {code}"),
+        (_, Some((_, Ok(signal)))) => format!("{signal} kills the process"),
+        (_, Some((number, Err(_)))) => format!("signal {number} kills the process"),
+        _ => status.to_string(),
+    }
+}
+
+/// Shows what was expected on standard output and what came: as text, or with escapes if only those differ.
+fn on_stdout(both: [&[u8]; 2]) -> [String; 2] {
+    let text = |bytes: &[u8]| {
+        let text = str::from_utf8(bytes).ok()?.trim_end_matches('\n').to_owned();
+        (!text.contains('\n')).then_some(text)
+    };
+    let as_text = match both.map(text) {
+        [Some(expected), Some(actual)] if expected != actual => [expected, actual],
+        _ => both.map(|bytes| bytes.escape_ascii().to_string()),
+    };
+    as_text.map(|shown| match shown.as_str() {
+        "" => "nothing on standard output".to_owned(),
+        shown => format!("standard output: {shown}"),
+    })
 }
 
 /// Runs `program arg…` to its end.
@@ -186,10 +289,15 @@ pub(super) fn run_script(program: &Program, script: &str) -> CheckResult<RunOutp
 
 /// Returns the command line as a learner would type it, with quotes where a shell needs them.
 pub(super) fn command_line(program: &Program, args: &[&str]) -> String {
-    let quote = |arg: &str| match shlex::try_quote(arg) {
-        Ok(quoted) if !arg.contains('\'') => quoted.into_owned(),
-        // shlex changes between two kinds of quotes, which is hard to read.
-        _ => format!("'{}'", arg.replace('\'', r"'\''")),
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+@%".contains(&byte);
+    let quote = |arg: &str| {
+        if !arg.is_empty() && arg.bytes().all(is_plain) {
+            arg.to_owned()
+        } else if arg.contains('\'') && !arg.contains(['"', '$', '`', '\\', '!']) {
+            format!("\"{arg}\"")
+        } else {
+            format!("'{}'", arg.replace('\'', r"'\''"))
+        }
     };
     let words = args.iter().map(|arg| format!(" {}", quote(arg)));
     program.name().to_owned() + &words.collect::<String>()

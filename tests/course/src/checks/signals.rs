@@ -1,6 +1,7 @@
 //! What is new in step 05: signals reach the command, and nothing else of `run` and `init` does.
 
 use std::io::{BufRead, BufReader, pipe};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use harness::{Context, Held, ProcessTree, Program, Session, full_pipe};
 use nix::sys::signal::Signal;
 
 use super::result::{
-    CheckFailure, CheckResult, During, RunOutput, command_line, ensure, ensure_clean, ensure_exits,
-    send,
+    AND, CheckFailure, CheckResult, During, RunOutput, command_line, ensure, ensure_clean,
+    ensure_exits, how_it_died, send,
 };
 
 /// A command that handles SIGTERM, and lives until it comes.
@@ -24,7 +25,7 @@ const SLEEP: [&str; 4] = ["run", "sh", "-c", "echo up; exec sleep 1000"];
 const TRAP: &str = ", from the command's trap";
 
 fn and_then(program: &Program, args: &[&str], and: &str) -> String {
-    format!("{}, and {and}", command_line(program, args))
+    format!("{}{AND}and {and}", command_line(program, args))
 }
 
 fn start(program: &Program, args: &[&str], command: &str) -> CheckResult<Session> {
@@ -43,7 +44,12 @@ pub(super) fn signal_to_pid_1_reaches_command(program: &Program) -> CheckResult 
     let session = start(program, &HANDLER, &command)?;
     let tree = session.tree().during(&command)?;
     let [init] = &tree.root.children[..] else {
-        return ensure(false, command, "`run` has one child", tree.text());
+        return ensure(
+            false,
+            command,
+            "the process `run`, and one child, which is `init`",
+            tree.text(),
+        );
     };
     send(init.pids[0], Signal::SIGTERM, &command)?;
     exits_with_42(session, &command)
@@ -71,7 +77,7 @@ pub(super) fn each_signal_arrives_once(program: &Program) -> CheckResult {
     for signal in sent {
         session.signal(signal).during(&command)?;
         let line = session.next_line().during(&command)?;
-        ensure(line == name(signal), &command, name(signal), line)?;
+        ensure(line == name(signal), &command, format!("the line {}", name(signal)), line)?;
     }
     session.signal(Signal::SIGKILL).during(&command)?;
     ensure_clean(&command, &session.wait().during(&command)?.0)
@@ -92,16 +98,17 @@ pub(super) fn no_signal_is_lost_at_startup(program: &Program) -> CheckResult {
         let mut line = String::new();
         let mut stderr = BufReader::new(stderr);
         stderr.read_line(&mut line).context("read").during(&command)?;
-        ensure(line.starts_with("run PID: "), &command, "the first line is `run PID: N`", &line)?;
+        ensure(line.starts_with("run PID: "), &command, "the first line: run PID: N", &line)?;
         // The moment is what varies here, so there's no event to wait for.
         sleep(delay);
         send(running.pid(), Signal::SIGTERM, &command)?;
         let exit = running.wait_with_timeout(program.timeout()).during(&command)?;
         let actual = match exit.timed_out {
-            Some(_) => "it was lost, and the command still runs".to_owned(),
-            None => exit.status.to_string(),
+            Some(_) => "SIGTERM is lost, and the command keeps running".to_owned(),
+            None if exit.status.signal() == Some(15) => "SIGTERM kills `run`".to_owned(),
+            None => how_it_died(exit.status),
         };
-        let expected = "exit status: 143, because SIGTERM killed the command and not `run`";
+        let expected = "exit status 143, because SIGTERM kills the command and not `run`";
         ensure(exit.status.code() == Some(143), &command, expected, actual)?;
         ensure_clean(&command, &exit)?;
     }
@@ -125,7 +132,7 @@ pub(super) fn own_sigpipe_is_not_forwarded(program: &Program) -> CheckResult {
     let line = session.next_line_within(program.timeout() / 4);
     drop(held);
     let line = line.map_or_else(|| session.next_line(), Ok).during(&command)?;
-    ensure(line == "up", &command, "the command prints `up`", line)?;
+    ensure(line == "up", &command, "the command prints up", line)?;
     session.signal(Signal::SIGURG).during(&command)?;
     let (exit, _) = session.wait().during(&command)?;
     ensure_exits(&command, &exit, 42, TRAP)
@@ -155,8 +162,13 @@ pub(super) fn stop_signal_stops_run_too(program: &Program) -> CheckResult {
                 session.wait_for_tree(|tree| states() == Some(wanted) && is_settled(tree));
             reached.map(drop).map_err(|_| CheckFailure {
                 command: command.clone(),
-                expected: format!("after {sent}, `run` and the command have the states {wanted:?}"),
-                actual: states().map_or("no process".to_owned(), |states| format!("{states:?}")),
+                expected: format!(
+                    "after {sent}, `run` and the command {}",
+                    if wanted == ['T', 'T'] { "are stopped (T)" } else { "continue (S)" }
+                ),
+                actual: states().map_or("no process".to_owned(), |[run, command]| {
+                    format!("`run` has state {run}, and the command has state {command}")
+                }),
             })?;
         }
         session.signal(Signal::SIGKILL).during(&command)?;
@@ -172,9 +184,14 @@ pub(super) fn pipe_closed_by_command_is_closed(program: &Program) -> CheckResult
         "rm -f out; mkfifo out; \"$0\" run sh -c '{command}' >out 2>/dev/null 8>&1 & \
          cat out; kill -KILL $!; wait; rm out"
     );
-    let quoted = format!("'{command}'");
-    let args = ["run", "sh", "-c", &quoted, ">out 8>&1 & cat out"];
+    let run = command_line(program, &["run", "sh", "-c", command]);
     let shell = program.script(&script);
-    RunOutput::of(command_line(program, &args), shell)?.has_stdout(b"words\n")?;
+    let output = RunOutput::of(format!("mkfifo out; {run} >out 8>&1 & cat out"), shell)?;
+    ensure(
+        output.stdout == b"words\n",
+        output.command.clone(),
+        "cat prints words, and exits",
+        output.text(),
+    )?;
     Ok(())
 }

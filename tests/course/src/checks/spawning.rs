@@ -5,7 +5,7 @@ use harness::Program;
 use super::command_line::{
     ensure_inherits_unchanged, ensure_names_exec_failure, ensure_passes_on_arguments,
 };
-use super::result::{CheckResult, During, ensure, ensure_clean, run};
+use super::result::{AND, CheckResult, During, ensure, ensure_clean, run};
 
 const SUBCOMMANDS: [&str; 2] = ["command", "exec"];
 
@@ -17,16 +17,17 @@ fn shell(program: &Program, subcommand: &str, processes: usize, expected: &str) 
     ensure(tree.processes().len() == processes, &command, expected, tree.text())?;
     let pid = tree.processes().last().map_or(0, |last| last.pids[0]).to_string();
     let answer = shell.run("echo $$").during(&command)?;
-    ensure(answer == pid, format!("{command}, and echo $$"), pid, answer)?;
+    ensure(answer == pid, format!("{command}{AND}and `echo $$` in the shell"), pid, answer)?;
     let (exit, stderr) = shell.end().during(&command)?;
     let line = format!("pid: {}\n", tree.root.pids[0]);
-    ensure(stderr == line, &command, format!("standard error: {line}"), stderr)?;
+    let [wanted, actual] = [&line, &stderr].map(|text| format!("standard error: {text}"));
+    ensure(stderr == line, &command, wanted, actual)?;
     ensure_clean(&command, &exit)
 }
 
 /// `command` starts the program in a second process.
 pub(super) fn command_starts_a_child(program: &Program) -> CheckResult {
-    shell(program, "command", 2, "the program, and a shell as its child")
+    shell(program, "command", 2, "two processes: your program, and a shell as its child")
 }
 
 /// `command` waits, and exits with the child's status, or with 128+N if signal N killed the child.
@@ -43,7 +44,7 @@ pub(super) fn command_passes_on_exit_status(program: &Program) -> CheckResult {
 
 /// `exec` needs one process only, and its caller learns directly how that ends.
 pub(super) fn exec_becomes_the_program(program: &Program) -> CheckResult {
-    shell(program, "exec", 1, "one process, which is the shell")?;
+    shell(program, "exec", 1, "one process, which became the shell")?;
     run(program, ["exec", "sh", "-c", "exit 7"])?.has_exited_with(7)?;
     run(program, ["exec", "sh", "-c", "kill -9 $$"])?.was_killed_by(9)?;
     Ok(())

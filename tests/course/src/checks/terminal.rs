@@ -1,17 +1,20 @@
 //! What is new in step 06: the terminal's signals, and the terminal itself.
 
-use harness::procfs::has_signal;
-use harness::{Context, ProcessTree, Program, Requirement, Session, Terminal};
+use harness::procfs::{Stat, has_signal, signal_mask};
+use harness::{Context, Held, ProcessTree, Program, Requirement, Session, Terminal};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::result::{
-    CheckFailure, CheckResult, During, command_line, ensure, ensure_clean, ensure_exits, send,
+    AND, CheckFailure, CheckResult, During, command_line, ensure, ensure_clean, ensure_exits, send,
 };
 
 const CTRL_C: &str = "\u{3}";
 const CTRL_S: &str = "\u{13}";
+const CTRL_Z: &str = "\u{1a}";
 const PROMPT: &str = "what next? ";
+/// The arguments of a bash with job control and without configuration.
+const BASH: [&str; 4] = ["--norc", "--noprofile", "--noediting", "-i"];
 
 fn is_stopped(tree: &ProcessTree, pid: i32) -> bool {
     tree.processes().iter().any(|process| process.pids[0] == pid && process.state == 'T')
@@ -23,42 +26,56 @@ pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
     let script = "trap 'echo INT' INT; trap 'exit 7' USR1; sleep 1000 & echo up; \
         while :; do wait; done";
     let args = ["run", "sh", "-c", script];
-    let command = format!("{}, and Ctrl-C", command_line(program, &args));
+    let command = format!("{}{AND}and Ctrl-C", command_line(program, &args));
     let mut terminal = program.terminal(args).during(&command)?;
     terminal.expect("up\r\n").during(&command)?;
     let tree = terminal.tree().during(&command)?;
     let Some(init) = tree.pid_1() else {
-        return ensure(false, &command, "a process with PID 1 inside", tree.text());
+        return ensure(
+            false,
+            &command,
+            "a process that is PID 1 inside the container",
+            tree.text(),
+        );
     };
     let (run, init) = (terminal.pid(), init.pids[0]);
     for pid in [run, init] {
         send(pid, Signal::SIGSTOP, &command)?;
-        terminal.wait_for_tree(|tree| is_stopped(tree, pid)).during(&command)?;
+        let stopped = terminal.wait_for_tree(|tree| is_stopped(tree, pid));
+        stopped.expecting(&command, "SIGSTOP stops `run` and `init`")?;
     }
     terminal.send_keys(CTRL_C).during(&command)?;
     terminal.expect("INT\r\n").during(&command)?;
     for pid in [init, run] {
         send(pid, Signal::SIGCONT, &command)?;
         let taken = |_: &ProcessTree| !has_signal(pid, "ShdPnd", Signal::SIGINT);
-        terminal.wait_for_tree(taken).during(&command)?;
+        let taken = terminal.wait_for_tree(taken);
+        taken.expecting(&command, "`run` and `init` read the SIGINT that is pending")?;
     }
     // SIGUSR1 takes the same way, so it arrives after every copy of SIGINT.
     send(run, Signal::SIGUSR1, &command)?;
     let (exit, rest) = terminal.end().during(&command)?;
     let more = rest.matches("INT").count();
-    ensure(more == 0, &command, "one INT", format!("{}", more + 1))?;
+    ensure(
+        more == 0,
+        &command,
+        "the command gets SIGINT once",
+        format!("SIGINT arrives {} times", more + 1),
+    )?;
     ensure_exits(&command, &exit, 7, "")?;
     ensure_clean(&command, &exit)
 }
 
 /// While the output stands still, `run` waits in the middle of `run PID`. Ctrl-C starts the output again.
 pub(super) fn early_ctrl_c_reaches_command(program: &Program) -> CheckResult {
-    let command = format!("{} run sleep 1000, and Ctrl-C at once", program.name());
+    let command =
+        format!("{} run sleep 1000{AND}and Ctrl-C while `run` prints its PID", program.name());
     let shell = program.script("read go; exec \"$0\" run sleep 1000");
     let mut terminal = Terminal::start(shell).during(&command)?;
     terminal.send_keys(&format!("{CTRL_S}\r")).during(&command)?;
     let pid = terminal.pid();
-    terminal.wait_for_tree(|_| has_signal(pid, "SigBlk", Signal::SIGINT)).during(&command)?;
+    let blocked = terminal.wait_for_tree(|_| has_signal(pid, "SigBlk", Signal::SIGINT));
+    blocked.expecting(&command, "`run` blocks SIGINT before it prints its PID")?;
     terminal.send_keys(CTRL_C).during(&command)?;
     let (exit, _) = terminal.end().during(&command)?;
     ensure_exits(&command, &exit, 130, "")?;
@@ -83,7 +100,55 @@ pub(super) fn stopped_command_stops_run(program: &Program) -> CheckResult {
         ensure_exits(&command, &exit, 7, " after SIGCONT")?;
         ensure_clean(&command, &exit)?;
     }
-    Ok(())
+    stops_run_after_late_ctrl_z(program)
+}
+
+/// A SIGTSTP of `init` is lost if that of the terminal is still pending in `run`. `run` stands still until then. Without
+/// ptrace(2), this machine can't show that.
+fn stops_run_after_late_ctrl_z(program: &Program) -> CheckResult {
+    if Requirement::Tool("bash").check().is_err() {
+        return Ok(());
+    }
+    let args = ["run", "sh", "-c", "echo up; exec sleep 1000"];
+    let line = command_line(program, &args);
+    let command = format!(
+        "{line}{AND}and Ctrl-Z. In `run`, the terminal's SIGTSTP is still pending when that of `init` comes"
+    );
+    let bash = program.environment().supervise("bash", BASH).env("PS1", PROMPT);
+    let mut terminal = Terminal::start(bash).during(&command)?;
+    terminal.expect(PROMPT).during(&command)?;
+    terminal.send_keys(&format!("{line}\r")).during(&command)?;
+    terminal.expect("\nup\r\n").during(&command)?;
+    let tree = terminal.tree().during(&command)?;
+    let processes = tree.processes();
+    let (Some(run), Some(init)) = (processes.get(1), tree.pid_1()) else {
+        return ensure(
+            false,
+            &command,
+            "a process that is PID 1 inside the container",
+            tree.text(),
+        );
+    };
+    let Ok(held) = Held::at_once(run.pids[0]) else { return Ok(()) };
+    terminal.send_keys(CTRL_Z).during(&command)?;
+    let init = init.pids[0];
+    let is_told = |tree: &ProcessTree| {
+        let processes = tree.processes();
+        let is_idle = Stat::of(init).is_some_and(|init| init.state == 'S');
+        let stopped = processes.last().is_some_and(|command| command.state == 'T');
+        stopped && is_idle && signal_mask(init, "ShdPnd") == 0
+    };
+    let told = terminal.wait_for_tree(is_told);
+    told.expecting(&command, "Ctrl-Z stops the command, and `init` reads its signals")?;
+    drop(held);
+    terminal.expect("Stopped").expecting(&command, "`run` stops, too")?;
+    terminal.expect(PROMPT).during(&command)?;
+    send(run.pids[0], Signal::SIGKILL, &command)?;
+    let gone = terminal.wait_for_tree(|tree| tree.root.children.is_empty());
+    gone.expecting(&command, "SIGKILL to `run` ends the container")?;
+    terminal.send_keys("exit\r").during(&command)?;
+    let (exit, _) = terminal.end().during(&command)?;
+    ensure_clean(&command, &exit)
 }
 
 /// `fg` gives the terminal to the process group of `run`. A bash inside has its own.
@@ -91,11 +156,10 @@ pub(super) fn fg_after_suspend_resumes_shell_inside(program: &Program) -> CheckR
     if Requirement::Tool("bash").check().is_err() {
         return Ok(());
     }
-    let words = ["--norc", "--noprofile", "--noediting", "-i"];
-    let args = [&["run", "--ti", "bash"], &words[..]].concat();
+    let args = [&["run", "--ti", "bash"], &BASH[..]].concat();
     let run = command_line(program, &args);
-    let command = format!("{run}, then suspend, then fg");
-    let bash = program.environment().supervise("bash", words).env("PS1", PROMPT);
+    let command = format!("{run}{AND}then `suspend` in that shell, and `fg` in yours");
+    let bash = program.environment().supervise("bash", BASH).env("PS1", PROMPT);
     let mut terminal = Terminal::start(bash).during(&command)?;
     terminal.expect(PROMPT).during(&command)?;
     for (line, answer) in [
@@ -120,13 +184,14 @@ pub(super) fn script_reads_terminal_after_run(program: &Program) -> CheckResult 
         return Ok(());
     }
     let run = "run --ti bash --norc -ic true; read line; echo got $line";
-    let command = format!("sh -c '{} {run}'", program.name());
+    let command =
+        format!("{} {run}{AND}in a script, with `a line` typed at the terminal", program.name());
     let script = format!("\"$0\" {run}");
     let shell = program.script(&script);
     let mut terminal = Terminal::start(shell).during(&command)?;
     terminal.send_keys("a line\r").during(&command)?;
     let (exit, printed) = terminal.end().during(&command)?;
     let read = printed.ends_with("\ngot a line\r\n");
-    ensure(read, &command, "the script reads a line", printed)?;
+    ensure(read, &command, "the script can read the terminal, and prints: got a line", printed)?;
     ensure_clean(&command, &exit)
 }
