@@ -102,6 +102,18 @@ fn signal_reaches_run_then_init_then_command() -> Result {
     Ok(())
 }
 
+/// With a command that waits by default, because only then does it arrive.
+#[test]
+fn signal_that_was_not_sent_is_named() -> Result {
+    for pair in pairs("05")? {
+        let frames = pair.frames(&["--signal=term"], &["run", "/bin/true"])?;
+        assert!(frames.contains("\n[exit status 0]\nSIGTERM wasn't sent, because "), "{frames}");
+        let frames = pair.frames(&["--signal=term"], &[])?;
+        assert!(frames.ends_with("\n[exit status 143]\n"), "{frames}");
+    }
+    Ok(())
+}
+
 /// The error line that the step prints belongs to the last frames.
 #[test]
 fn refused_call_is_a_frame() -> Result {
@@ -291,6 +303,43 @@ fn each_way_out_leaves_nothing() -> Result {
     Ok(())
 }
 
+/// Of a call that was about to happen, nothing stays on the screen, and each line is there once.
+#[test]
+fn run_to_the_end_leaves_a_transcript() -> Result {
+    for step in ["02", "03", "04", "05", "06", "07"] {
+        for pair in pairs(step)? {
+            let supervisor = pair.slow(&[], &[]).env("TERM", "xterm").env("NO_COLOR", "1");
+            let mut terminal = Terminal::start(supervisor)?;
+            terminal.expect("[q] quit ")?;
+            terminal.send_keys("c")?;
+            let (exit, rest) = terminal.end()?;
+            exit.assert_clean();
+            let (_, screen) = rest.split_once("\x1b[H\x1b[2J").expect("a cleared screen");
+            assert!(screen.lines().next().is_some_and(|line| line.contains(" run ")), "{screen}");
+            assert_eq!(screen.matches("| run PID: ").count(), 1, "{screen}");
+            assert_eq!(screen.matches("| init PID: 1").count(), 1, "{screen}");
+            assert!(screen.contains("[exit status 0]\r\n\r\nNext: "), "{screen}");
+            assert!(!screen.contains("calls") && !screen.contains("Ctrl-C"), "{screen}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn key_ends_step_that_runs_to_the_end() -> Result {
+    for pair in pairs("03")? {
+        let mut terminal = Terminal::start(pair.slow(&[], &["run", "/bin/sleep", "1000"]))?;
+        terminal.expect("[q] quit ")?;
+        terminal.send_keys("c")?;
+        terminal.expect("[q] end the step ")?;
+        terminal.send_keys("q")?;
+        terminal.expect("[you ended it]\r\n")?;
+        let (exit, _) = terminal.end()?;
+        exit.assert_clean();
+    }
+    Ok(())
+}
+
 #[test]
 fn printed_escapes_never_reach_the_screen() -> Result {
     for pair in pairs("02")? {
@@ -298,6 +347,26 @@ fn printed_escapes_never_reach_the_screen() -> Result {
         let frames = pair.frames(&[], &["run", "/bin/sh", "-c", script])?;
         assert!(frames.contains("| ") && frames.contains("[2J"), "{frames}");
         assert!(!frames.contains('\u{1b}'), "{frames}");
+        let mut terminal = Terminal::start(pair.slow(&[], &["run", "/bin/sh", "-c", script]))?;
+        terminal.expect("[q] quit ")?;
+        terminal.send_keys("c")?;
+        terminal.expect("|  [2J\r\n")?;
+        terminal.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+#[test]
+fn each_command_line_ends_with_its_status() -> Result {
+    for pair in pairs("01")? {
+        let mut terminal = Terminal::start(pair.slow(&[], &[]))?;
+        for end in ["[exit status 0]\r\n[Enter] next command line  [q] quit ", "Next: "] {
+            terminal.expect("[q] quit ")?;
+            terminal.send_keys("c")?;
+            terminal.expect(end)?;
+            terminal.send_keys("\r")?;
+        }
+        terminal.end()?.0.assert_clean();
     }
     Ok(())
 }

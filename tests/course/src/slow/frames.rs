@@ -229,6 +229,11 @@ impl Film {
         self.status.as_deref()
     }
 
+    /// Returns the signal that wasn't sent, because there was no moment for it so far.
+    pub fn unsent(&self) -> Option<Signal> {
+        self.signal
+    }
+
     /// Takes the event that answers a frame, or keeps it.
     fn happen(&mut self, frame: &Frame) -> Result<String> {
         let caller = frame.caller.pid;

@@ -1,8 +1,15 @@
 //! A frame on a terminal, and the keys.
 
-use std::io::{IsTerminal, stdin, stdout};
+use std::io::{IsTerminal, PipeReader, pipe, stdin, stdout};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use harness::Result;
+use harness::{Context, Result, procfs, wait_readable};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::frames::{Frame, Kind};
 use super::render::{WIDTH, cut, hang, heading, lines, printed, wrap};
@@ -15,6 +22,10 @@ use crate::terminal;
 const HEIGHT: usize = 24;
 /// The widest table. Sentences stay narrower, because long lines are hard to read.
 const WIDEST: usize = 120;
+/// A program that ends sooner needs no key to end it.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long to wait before killing what was created while everything else was killed.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// What a learner wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +70,42 @@ impl Screen {
         Ok(read_wanted())
     }
 
-    /// Waits for Enter, or any other key that would leave a frame.
-    pub fn wait_for_enter(&self) {
-        read_wanted();
+    /// Shows keys, and waits for one that would leave a frame.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn wait(&self, keys: &[(&str, &str)]) -> Result<Key> {
+        print(terminal::keys(keys, WIDTH) + " ")?;
+        Ok(read_wanted())
+    }
+
+    /// Starts a screen without frames, in place of the last one.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn leave_frames(&self) -> Result {
+        let start = if is_dumb() { "\n" } else { "\x1b[H\x1b[2J" };
+        print(format!("{start}{}\n\n", self.title))
+    }
+
+    /// Runs a program without frames, and meanwhile takes the key that ends it.
+    ///
+    /// # Errors
+    /// The terminal is gone, or `run` failed.
+    pub fn run_on(&self, run: impl FnOnce(&Below) -> Result) -> Result<Key> {
+        let (is_done, done) = pipe().context("pipe")?;
+        let (below, quit) = (Below::default(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let (below, quit) = (&below, &quit);
+            let end = move || end_on_key(&is_done, below, quit);
+            thread::Builder::new().spawn_scoped(scope, end).context("start a thread")?;
+            // The other thread ends when this is closed, however we end.
+            let done = done;
+            let result = run(below);
+            drop(done);
+            below.hide();
+            if quit.load(Ordering::Relaxed) { Ok(Key::Quit) } else { result.map(|()| Key::RunOn) }
+        })
     }
 
     /// Takes away the keys, so that what comes next isn't below keys that no longer do anything.
@@ -75,8 +119,7 @@ impl Screen {
     /// Renders a frame for a terminal of this height and width. The cursor is in the last line, which has the keys.
     fn render(&self, frame: &Frame, height: usize, width: usize) -> String {
         let (table_width, width) = (width.min(WIDEST), width.min(WIDTH));
-        let mut text =
-            vec![cut(&format!("slow motion: {}", self.title), table_width - 1), String::new()];
+        let mut text = vec![cut(&self.title, table_width - 1), String::new()];
         text.push(cut(&format!("{}. {}", frame.number, heading(frame)), width - 1));
         text.push(String::new());
         let call = wrap(&frame.described.call, width - 6).into_iter().enumerate().map(hang);
@@ -140,7 +183,74 @@ fn keys(frame: &Frame, width: usize) -> String {
         (None, Kind::Call) => "make the call",
         (None, _) => "deliver the signal",
     };
-    terminal::keys(&[("Enter", enter), ("c", "continue"), ("q", "quit")], width)
+    terminal::keys(&[("Enter", enter), ("c", "run to the end"), ("q", "quit")], width)
+}
+
+/// The keys below what a program prints.
+#[derive(Debug, Default)]
+pub struct Below {
+    is_shown: Mutex<bool>,
+}
+
+impl Below {
+    /// Prints above the keys.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn print(&self, text: &str) -> Result {
+        let is_shown = self.is_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_shown || text.is_empty() || is_dumb() {
+            return print(text);
+        }
+        print(format!("\r\x1b[K{text}{KEY_TO_END}"))
+    }
+
+    fn show(&self) {
+        let mut is_shown = self.is_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_shown = true;
+        let _ = print(format!("{KEY_TO_END}{}", if is_dumb() { "\n" } else { "" }));
+    }
+
+    fn hide(&self) {
+        let mut is_shown = self.is_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_shown && !is_dumb() {
+            let _ = print("\r\x1b[K");
+        }
+        *is_shown = false;
+    }
+}
+
+const KEY_TO_END: &str = "[q] end the step ";
+
+/// Kills every process of the step after the key, until the other side says that all of them are gone.
+fn end_on_key(is_done: &PipeReader, below: &Below, quit: &AtomicBool) {
+    let keyboard = stdin();
+    let mut deadline = Some(Instant::now() + PATIENCE);
+    loop {
+        let Ok([key, over]) = wait_readable([keyboard.as_fd(), is_done.as_fd()], deadline) else {
+            return;
+        };
+        if over {
+            return;
+        }
+        if key && matches!(read_key(), Some(b'q' | b'Q' | 4) | None) {
+            break;
+        }
+        if !key {
+            below.show();
+            deadline = None;
+        }
+    }
+    quit.store(true, Ordering::Relaxed);
+    loop {
+        for process in procfs::own_descendants().unwrap_or_default() {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+        }
+        match wait_readable([is_done.as_fd()], Some(Instant::now() + AGAIN)) {
+            Ok([false]) => {}
+            _ => return,
+        }
+    }
 }
 
 fn read_wanted() -> Key {
