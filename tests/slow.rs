@@ -102,6 +102,33 @@ fn signal_reaches_run_then_init_then_command() -> Result {
     Ok(())
 }
 
+/// Without ptrace(2), the kernel discards it as soon as the child dies, so it arrives nowhere and interrupts nothing.
+#[test]
+fn sigchld_without_handler_has_no_frame() -> Result {
+    let mut pairs = pairs("03")?;
+    for pair in &pairs {
+        let frames = pair.frames(&["--signal=chld"], &["run", "/bin/sleep", "0.5"])?;
+        assert!(frames.contains("so the kernel discards it."), "{frames}");
+        assert_eq!(frames.matches("\n   SIGCHLD\n").count(), 1, "{frames}");
+    }
+    if !require_tools(&["unshare"]) {
+        return Ok(());
+    }
+    for pair in &mut pairs {
+        // It waits for one child, and another one dies meanwhile.
+        let script = "#!/bin/sh\n/bin/sleep 0.2 &\nexec unshare --fork /bin/sleep 0.6\n";
+        let path = pair.course.directory().join("script");
+        fs::write(&path, script).context("write script")?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).context("chmod")?;
+        pair.program = Program::new(&path, pair.course.caller())?;
+        let frames = pair.frames(&[], &["run"])?;
+        assert!(frames.contains("2. ") && frames.contains("[exit status 0]"), "{frames}");
+        assert!(!frames.contains("interrupted") && !frames.contains("SIGCHLD\n"), "{frames}");
+        assert_eq!(frames.matches("unshare was waiting in this call").count(), 1, "{frames}");
+    }
+    Ok(())
+}
+
 /// With a command that waits by default, because only then does it arrive.
 #[test]
 fn signal_that_was_not_sent_is_named() -> Result {

@@ -340,6 +340,15 @@ pub(super) fn reaped_exit(caller: &Caller) -> String {
     format!("{who} exits. Its parent is already waiting, and reaps {who} at once.")
 }
 
+/// Says what becomes of a signal that we sent. For a SIGCHLD without a handler, no other frame does.
+pub(super) fn sent(caller: &Caller, signal: Signal) -> String {
+    let is_in = |field: &str| has_signal(caller.pid.as_raw(), field, signal);
+    if signal == Signal::SIGCHLD && !is_in("SigCgt") && !is_in("SigBlk") {
+        return format!("{} has no handler for it, so the kernel discards it.", caller.name);
+    }
+    "The signal is on its way.".to_owned()
+}
+
 /// Describes a signal that is about to be delivered.
 pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
     let who = &caller.name;
@@ -347,10 +356,9 @@ pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
     let sentence = match signal {
         Signal::SIGKILL => format!("{who} can't do anything about it."),
         _ if is_in("SigCgt") => format!("{who} has a handler for it, which runs now."),
-        _ if is_in("SigIgn") => format!("{who} ignores it."),
-        Signal::SIGCHLD => format!("A child of {who} has died. By default, SIGCHLD does nothing."),
+        _ if is_in("SigIgn") => format!("{who} ignores it, so the kernel discards it."),
         Signal::SIGURG | Signal::SIGWINCH | Signal::SIGCONT => {
-            format!("{who} has no handler for it, so the signal does nothing.")
+            format!("{who} has no handler for it, so the kernel discards it.")
         }
         _ if caller.is_pid_1() => {
             format!("{who} is PID 1 and has no handler for it, so the kernel discards it.")
