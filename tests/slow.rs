@@ -102,6 +102,43 @@ fn signal_reaches_run_then_init_then_command() -> Result {
     Ok(())
 }
 
+/// A learner's program makes other calls than our steps.
+#[test]
+fn sentences_are_true_for_other_programs() -> Result {
+    if !require_tools(&["unshare", "mount"]) {
+        return Ok(());
+    }
+    for pair in pairs("03")? {
+        let directory = pair.course.directory().join("steps");
+        let at = directory.to_string_lossy();
+        for (program, args, expected) in [
+            (
+                "/usr/bin/unshare",
+                &["--ipc", "--mount", "--propagation=slave", "true"][..],
+                &[
+                    "unshare(CLONE_NEWNS|CLONE_NEWIPC)",
+                    "a copy of every mount, and its own message queues",
+                    "mount(\"none\", \"/\", NULL, MS_REC|MS_SLAVE)",
+                    "makes the mount at /, and every mount below it, a slave: ",
+                ][..],
+            ),
+            ("/bin/mount", &["--bind", "/etc", &at], &["with /etc."]),
+            ("/bin/mount", &["-t", "ramfs", "none", &at], &["mounts a filesystem at "]),
+        ] {
+            let words = [&["slow", "03", "--all", "--bin", program, "--"], args].concat();
+            let supervisor = pair.course.supervise(words);
+            let supervisor = supervisor.env("LIBMOUNT_FORCE_MOUNT2", "always");
+            let wrapper = ["unshare", "--map-root-user", "--mount", "--"];
+            let said = Transcript::run(supervisor.wrapped_by(&wrapper))?;
+            let words = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
+            for part in expected {
+                assert!(words.contains(part), "{part}: {}", said.printed);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Without ptrace(2), the kernel discards it as soon as the child dies, so it arrives nowhere and interrupts nothing.
 #[test]
 fn sigchld_without_handler_has_no_frame() -> Result {

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::Scene;
 use super::calls::{self, Described};
-use super::pids::{Caller, Pids};
+use super::pids::{Caller, FileId, Pids};
 use super::printed::Printed;
 use super::rows::{Row, rows};
 use super::words;
@@ -57,6 +57,7 @@ pub struct Frame {
 pub struct Film {
     stepper: Stepper,
     host: ProcessTree,
+    program: Option<FileId>,
     /// The parts of the processes that run the program's own code. The others run the command's.
     parts: BTreeMap<Pid, String>,
     /// The calls that have begun and not returned yet. Repetitions are no frames so far.
@@ -95,6 +96,7 @@ impl Film {
         let mut film = Film {
             stepper,
             host,
+            program: FileId::of(program),
             parts,
             open: BTreeMap::new(),
             restarting: BTreeSet::new(),
@@ -357,8 +359,10 @@ impl Film {
 
     /// After an execve: it's the next stage of the step, or the command.
     fn recast(&mut self, pid: Pid) {
+        let is_ours =
+            self.program.is_some() && FileId::of(format!("/proc/{pid}/exe")) == self.program;
         match &procfs::arguments(pid.as_raw())[..] {
-            [program, part, ..] if program == "/proc/self/exe" && self.parts.contains_key(&pid) => {
+            [_, part, ..] if is_ours && self.parts.contains_key(&pid) => {
                 self.parts.insert(pid, part.clone());
             }
             _ => drop(self.parts.remove(&pid)),
