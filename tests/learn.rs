@@ -459,19 +459,45 @@ fn watch_checks_again_on_every_save() -> Result {
     terminal.expect("+++ steps/02-two/src/main.rs")?;
     terminal.send_keys("a")?;
     terminal.expect("[Enter] back")?;
-    // The end of slow motion stays on the screen until Enter.
-    terminal.send_keys("s")?;
-    terminal.expect("[q] quit ")?;
-    terminal.send_keys("c")?;
-    terminal.expect("[exit status 4]\r\n[Enter] back ")?;
-    terminal.send_keys("\r")?;
-    terminal.expect("[q] quit")?;
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     let (exit, after) = terminal.end()?;
     exit.assert_clean();
     assert_eq!(after.trim(), before);
     assert_has(&said(&checkout, &["progress"])?, &["02-two"]);
+    Ok(())
+}
+
+/// Its keys say that they go back to watch, and a save counts as soon as one is back.
+#[test]
+fn slow_motion_in_watch_goes_back_to_it() -> Result {
+    let checkout = begun();
+    let mut terminal = watching(&checkout, "02")?;
+    terminal.expect("[r] again")?;
+    terminal.send_keys("s")?;
+    terminal.expect("slow motion of your work/02: 02-two run /bin/true")?;
+    terminal.expect("[q] back to watch ")?;
+    // The end stays on the screen until Enter.
+    terminal.send_keys("c")?;
+    terminal.expect("[exit status 3]\r\n[Enter] back to watch ")?;
+    terminal.send_keys("\r")?;
+    terminal.expect("[r] again")?;
+    terminal.send_keys("s")?;
+    terminal.expect("[q] back to watch ")?;
+    checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    terminal.send_keys("q")?;
+    terminal.expect("exit status 4")?;
+    terminal.expect("[r] again")?;
+    // A step that makes no call is ended, and watch isn't.
+    checkout.write("work/02/src/main.rs", "fn main() {\n    loop {}\n}\n");
+    terminal.expect("checking 1 of ")?;
+    terminal.send_keys("s")?;
+    terminal.expect("Waiting for the next call…  [q] end the step ")?;
+    terminal.send_keys("q")?;
+    terminal.expect("watching work/02")?;
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    terminal.end()?.0.assert_clean();
     Ok(())
 }
 

@@ -389,17 +389,29 @@ fn run_to_the_end_leaves_a_transcript() -> Result {
     Ok(())
 }
 
+/// Whether or not it makes calls.
 #[test]
-fn key_ends_step_that_runs_to_the_end() -> Result {
-    for pair in pairs("03")? {
-        let mut terminal = Terminal::start(pair.slow(&[], &["run", "/bin/sleep", "1000"]))?;
-        terminal.expect("[q] quit ")?;
-        terminal.send_keys("c")?;
-        terminal.expect("[q] end the step ")?;
-        terminal.send_keys("q")?;
-        terminal.expect("[you ended it]\r\n")?;
-        let (exit, _) = terminal.end()?;
-        exit.assert_clean();
+fn key_ends_step_that_goes_on() -> Result {
+    let busy = ["run", "/bin/sh", "-c", "while :; do :; done"];
+    for (args, key) in [(&["run", "/bin/sleep", "1000"][..], "c"), (&busy, "c"), (&busy, "\r")] {
+        for pair in pairs("03")? {
+            let mut terminal = Terminal::start(pair.slow(&[], args).env("TERM", "xterm"))?;
+            let mut screen = terminal.expect("[q] quit ")?;
+            // The last frame is the command's start.
+            while key == "\r"
+                && !(screen.contains("execve(\"/bin/sh\"") && screen.contains("] next"))
+            {
+                terminal.send_keys(key)?;
+                screen = terminal.expect("[q] quit ")?;
+            }
+            terminal.send_keys(key)?;
+            terminal.expect("[q] end the step ")?;
+            terminal.send_keys("q")?;
+            terminal.expect("[you ended it]\r\n")?;
+            let (exit, rest) = terminal.end()?;
+            exit.assert_clean();
+            assert!(rest.contains("Next:"), "{rest}");
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::cleanup::{Containment, with_cleanup};
 use crate::print::{print, print_next};
-use crate::slow::screen::{Key, Screen};
+use crate::slow::screen::{Below, Key, Screen};
 use crate::slow::{Film, Scene, explain, text};
 use crate::step::Step;
 use crate::workspace::typed_path;
@@ -36,7 +36,7 @@ pub struct Slow {
     /// Print HOST_A, HOST_B, ... instead of the host's PIDs
     #[arg(long)]
     pub redacted: bool,
-    /// Wait for a key at the end, before `watch` clears the screen
+    /// Say that `watch` is what the keys go back to, and wait for one at the end
     #[arg(long, hide = true)]
     pub from_watch: bool,
 }
@@ -67,6 +67,7 @@ fn play(options: &Slow) -> Result {
         let scenes = if options.signal.is_some() { step.signal_scenes() } else { step.scenes() };
         lines = scenes.iter().map(|words| words.iter().map(OsString::from).collect()).collect();
     }
+    let leave = if options.from_watch { "back to watch" } else { "quit" };
     let mut last = None;
     let mut lines = lines.into_iter().peekable();
     let mut gap = "";
@@ -74,8 +75,8 @@ fn play(options: &Slow) -> Result {
         let mut scene = Scene::new(program.clone(), &step.bin(), args);
         scene.signal = options.signal;
         scene.redacted = options.redacted;
-        let title = format!("slow motion: {}", scene.command_line());
-        let screen = if options.all { None } else { Screen::open(title)? };
+        let title = format!("slow motion of {}: {}", whose(options), scene.command_line());
+        let screen = if options.all { None } else { Screen::open(title, leave)? };
         let Some(screen) = screen else {
             print_all(&scene, gap)?;
             gap = "\n";
@@ -83,9 +84,9 @@ fn play(options: &Slow) -> Result {
         };
         let mut key = show(&scene, &screen)?;
         if key != Key::Quit && lines.peek().is_some() {
-            key = screen.wait(&[("Enter", "next command line"), ("q", "quit")])?;
+            key = screen.wait(&[("Enter", "next command line"), ("q", leave)])?;
         } else if key != Key::Quit && options.from_watch {
-            key = screen.wait(&[("Enter", "back")])?;
+            key = screen.wait(&[("Enter", leave)])?;
         }
         last = Some(key);
         if key == Key::Quit {
@@ -97,6 +98,15 @@ fn play(options: &Slow) -> Result {
         print_next(format!("{breaks} (or {slow} --all, for every frame at once)"))?;
     }
     Ok(())
+}
+
+/// Says whose program is shown, because a step has a finished one and a learner's.
+fn whose(options: &Slow) -> String {
+    match &options.bin {
+        Some(_) if options.from_watch => format!("your work/{}", options.step.label()),
+        Some(program) => program.display().to_string(),
+        None => "the finished step".to_owned(),
+    }
 }
 
 /// Prints each frame as soon as it's there.
@@ -124,16 +134,21 @@ fn print_unsent(film: &Film) -> Result {
 fn show(scene: &Scene, screen: &Screen) -> Result<Key> {
     let mut film = Film::start(scene).map_err(explain)?;
     let (mut key, mut printed) = (Key::Next, Vec::new());
-    while key == Key::Next
-        && let Some(mut frame) = film.next_frame()?
-    {
+    let waiting = "Waiting for the next call…  ";
+    while key == Key::Next {
+        let Some(next) = screen.while_running(waiting, |_| film.next_frame())? else {
+            return end_early();
+        };
+        let Some(mut frame) = next else { break };
         if frame.result.is_none() {
             key = screen.ask(&frame)?;
         }
         if key == Key::Quit {
             break;
         }
-        film.finish(&mut frame)?;
+        if screen.while_running(waiting, |_| film.finish(&mut frame))?.is_none() {
+            return end_early();
+        }
         if key == Key::Next {
             key = screen.ask(&frame)?;
         }
@@ -142,16 +157,15 @@ fn show(scene: &Scene, screen: &Screen) -> Result<Key> {
     if key == Key::RunOn {
         screen.leave_frames()?;
         print(marked(&printed))?;
-        key = screen.run_on(|below| {
+        let run = |below: &Below| -> Result {
             while let Some(mut frame) = film.next_frame()? {
                 film.finish(&mut frame)?;
                 below.print(&marked(&frame.printed))?;
             }
             Ok(())
-        })?;
-        if key == Key::Quit {
-            print("[you ended it]\n")?;
-            return Ok(key);
+        };
+        if screen.while_running("", run)?.is_none() {
+            return end_early();
         }
     } else {
         screen.close()?;
@@ -161,6 +175,11 @@ fn show(scene: &Scene, screen: &Screen) -> Result<Key> {
         print_unsent(&film)?;
     }
     Ok(key)
+}
+
+fn end_early() -> Result<Key> {
+    print("[you ended it]\n")?;
+    Ok(Key::Quit)
 }
 
 /// Marks what the step printed, and takes out what would move the cursor.

@@ -41,20 +41,22 @@ pub enum Key {
 /// A terminal that gives us single keys.
 pub struct Screen {
     title: String,
+    /// What `q` does.
+    leave: &'static str,
     // Without Ctrl-Z, because after it the shell's settings would be ours.
     _keyboard: Keyboard,
 }
 
 impl Screen {
-    /// Switches to single keys. None: this isn't a terminal.
+    /// Switches to single keys, of which `q` does what `leave` says. None: this isn't a terminal.
     ///
     /// # Errors
     /// The terminal is gone.
-    pub fn open(title: String) -> Result<Option<Self>> {
+    pub fn open(title: String, leave: &'static str) -> Result<Option<Self>> {
         if !stdin().is_terminal() || !stdout().is_terminal() {
             return Ok(None);
         }
-        Ok(Some(Screen { title, _keyboard: Keyboard::new(false)? }))
+        Ok(Some(Screen { title, leave, _keyboard: Keyboard::new(false)? }))
     }
 
     /// Shows a frame, and waits for a key. A frame without a result is a call that is about to happen.
@@ -88,23 +90,29 @@ impl Screen {
         print(format!("{start}{}\n\n", self.title))
     }
 
-    /// Runs a program without frames, and meanwhile takes the key that ends it.
+    /// Lets the step run, and meanwhile takes the key that ends it. Below what is printed, `line` shows this key after
+    /// half a second. None: the key has ended the step.
     ///
     /// # Errors
-    /// The terminal is gone, or `run` failed.
-    pub fn run_on(&self, run: impl FnOnce(&Below) -> Result) -> Result<Key> {
+    /// There can't be another thread, or `run` failed.
+    pub fn while_running<T>(
+        &self,
+        line: &str,
+        run: impl FnOnce(&Below) -> Result<T>,
+    ) -> Result<Option<T>> {
         let (is_done, done) = pipe().context("pipe")?;
-        let (below, quit) = (Below::default(), AtomicBool::new(false));
+        let below = Below { line: format!("{line}[q] end the step "), is_shown: Mutex::default() };
+        let is_ended = AtomicBool::new(false);
         thread::scope(|scope| {
-            let (below, quit) = (&below, &quit);
-            let end = move || end_on_key(&is_done, below, quit);
+            let (below, is_ended) = (&below, &is_ended);
+            let end = move || end_on_key(&is_done, below, is_ended);
             thread::Builder::new().spawn_scoped(scope, end).context("start a thread")?;
             // The other thread ends when this is closed, however we end.
             let done = done;
             let result = run(below);
             drop(done);
             below.hide();
-            if quit.load(Ordering::Relaxed) { Ok(Key::Quit) } else { result.map(|()| Key::RunOn) }
+            if is_ended.load(Ordering::Relaxed) { Ok(None) } else { result.map(Some) }
         })
     }
 
@@ -146,7 +154,7 @@ impl Screen {
         }
         text.push(String::new());
         // The table gets what is left, with room for an empty line and the keys.
-        let keys = keys(frame, width - 1);
+        let keys = self.keys(frame, width - 1);
         let below = 1 + keys.lines().count();
         if text.len() + 2 + frame.rows.len() + below > height {
             text.retain(|line| !line.is_empty());
@@ -175,20 +183,22 @@ impl Screen {
         text.push(keys + " ");
         text.join("\n")
     }
-}
 
-fn keys(frame: &Frame, width: usize) -> String {
-    let enter = match (&frame.result, frame.kind) {
-        (Some(_), _) => "next",
-        (None, Kind::Call) => "make the call",
-        (None, _) => "deliver the signal",
-    };
-    terminal::keys(&[("Enter", enter), ("c", "run to the end"), ("q", "quit")], width)
+    fn keys(&self, frame: &Frame, width: usize) -> String {
+        let enter = match (&frame.result, frame.kind) {
+            (Some(_), _) => "next",
+            (None, Kind::Call) => "make the call",
+            (None, Kind::Sent) => "send the signal",
+            (None, _) => "deliver the signal",
+        };
+        terminal::keys(&[("Enter", enter), ("c", "run to the end"), ("q", self.leave)], width)
+    }
 }
 
 /// The keys below what a program prints.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Below {
+    line: String,
     is_shown: Mutex<bool>,
 }
 
@@ -202,13 +212,14 @@ impl Below {
         if !*is_shown || text.is_empty() || is_dumb() {
             return print(text);
         }
-        print(format!("\r\x1b[K{text}{KEY_TO_END}"))
+        print(format!("\r\x1b[K{text}{}", self.line))
     }
 
     fn show(&self) {
         let mut is_shown = self.is_shown.lock().unwrap_or_else(PoisonError::into_inner);
         *is_shown = true;
-        let _ = print(format!("{KEY_TO_END}{}", if is_dumb() { "\n" } else { "" }));
+        let (start, end) = if is_dumb() { ("", "\n") } else { ("\r\x1b[K", "") };
+        let _ = print(format!("{start}{}{end}", self.line));
     }
 
     fn hide(&self) {
@@ -220,28 +231,22 @@ impl Below {
     }
 }
 
-const KEY_TO_END: &str = "[q] end the step ";
-
 /// Kills every process of the step after the key, until the other side says that all of them are gone.
-fn end_on_key(is_done: &PipeReader, below: &Below, quit: &AtomicBool) {
-    let keyboard = stdin();
-    let mut deadline = Some(Instant::now() + PATIENCE);
+fn end_on_key(is_done: &PipeReader, below: &Below, is_ended: &AtomicBool) {
+    // Before that, a key is for what comes next.
+    let Ok([false]) = wait_readable([is_done.as_fd()], Some(Instant::now() + PATIENCE)) else {
+        return;
+    };
+    below.show();
     loop {
-        let Ok([key, over]) = wait_readable([keyboard.as_fd(), is_done.as_fd()], deadline) else {
+        let Ok([_, false]) = wait_readable([stdin().as_fd(), is_done.as_fd()], None) else {
             return;
         };
-        if over {
-            return;
-        }
-        if key && matches!(read_key(), Some(b'q' | b'Q' | 4) | None) {
+        if matches!(read_key(), Some(b'q' | b'Q' | 4) | None) {
             break;
         }
-        if !key {
-            below.show();
-            deadline = None;
-        }
     }
-    quit.store(true, Ordering::Relaxed);
+    is_ended.store(true, Ordering::Relaxed);
     loop {
         for process in procfs::own_descendants().unwrap_or_default() {
             let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
