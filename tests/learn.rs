@@ -263,9 +263,9 @@ fn failure_blames_code_or_machine() -> Result {
     Ok(())
 }
 
-/// The learner's program becomes the finished step: the first, because its checks take the least time.
-#[test]
-fn finished_step_says_what_is_possible() -> Result {
+/// A checkout in which the learner's program becomes the finished step: the first, because its checks take the least
+/// time. Returns its source, too.
+fn finished() -> Result<(Checkout, ScratchDir, String)> {
     let checkout = begun();
     let scratch = ScratchDir::new("finished")?;
     let finished = scratch.path().join("01-exec-vs-command");
@@ -282,6 +282,13 @@ fn finished_step_says_what_is_possible() -> Result {
     checkout.write("steps/01-exec-vs-command/Cargo.toml", &manifest("01-exec-vs-command"));
     checkout.write("work/01/Cargo.toml", &(manifest("01-exec-vs-command") + "[workspace]\n"));
     fs::remove_dir_all(checkout.root.join("work/02")).expect("forget a step");
+    Ok((checkout, scratch, source))
+}
+
+#[test]
+fn finished_step_says_what_is_possible() -> Result {
+    let (checkout, _scratch, source) = finished()?;
+    let step = |name: &str| checkout.root.join("steps").join(name);
     let one = said(&checkout, &["check", "01", "passes_on_exit_status"])?;
     assert_has(&one, &["1 of 1 check passed\n\nNext: cargo course check 01, for all checks\n"]);
     let printed = said(&checkout, &["check", "01"])?;
@@ -542,6 +549,39 @@ fn watch_outlives_a_removed_step() -> Result {
     terminal.expect("exit status 3")?;
     checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
     terminal.expect("exit status 4")?;
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
+#[test]
+fn next_step_registers_no_handler_again() -> Result {
+    let (checkout, _scratch, _) = finished()?;
+    let start = START.replace("From 01-one", "From 01-exec-vs-command");
+    checkout.write("steps/02-two/start.patch", &start);
+    let mut terminal = watching(&checkout, "01")?;
+    terminal.expect("[n] next step")?;
+    // A handler writes to a socket.
+    let sockets = |terminal: &Terminal| -> Result<usize> {
+        let tree = terminal.tree()?;
+        let worker = tree.processes().last().expect("the process that works").pids[0];
+        let files = fs::read_dir(format!("/proc/{worker}/fd")).expect("read /proc").flatten();
+        let targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+        Ok(targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count())
+    };
+    terminal.expect("[q] quit")?;
+    let before = sockets(&terminal)?;
+    assert!(before > 0);
+    terminal.send_keys("n")?;
+    terminal.expect("02-two is next.")?;
+    terminal.expect("[Enter] back")?;
+    terminal.send_keys("\r")?;
+    terminal.expect("[r] again")?;
+    checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    terminal.expect("exit status 4")?;
+    terminal.expect("[r] again")?;
+    assert_eq!(sockets(&terminal)?, before);
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     terminal.end()?.0.assert_clean();
