@@ -165,5 +165,9 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
             if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.context(format!("remove {}", path.display()))?;
     }
-    names(from).iter().try_for_each(|name| mirror(&from.join(name), &to.join(name)))
+    names(from).iter().try_for_each(|name| match mirror(&from.join(name), &to.join(name)) {
+        // An editor's temporary file may be gone by now.
+        Err(_) if !from.join(name).exists() => Ok(()),
+        result => result,
+    })
 }
