@@ -19,6 +19,7 @@ use harness::test_support::{AssertClean, Skip, require_tools, write_program};
 use harness::{
     Caller, Exit, Requirement, Result, ScratchDir, Session, Supervisor, Terminal, Transcript,
 };
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -671,6 +672,24 @@ fn with_break() -> Checkout {
         \x20    let args: Vec<_> = std::env::args_os().skip(2).collect();\n";
     checkout.write("steps/02-two/breaks/quiet.patch", patch);
     checkout
+}
+
+#[test]
+fn break_says_that_it_waits_for_another() -> Result {
+    if !can_break() {
+        return Ok(());
+    }
+    let checkout = with_break();
+    checkout.write("target/breaks/lock", "");
+    let lock = File::open(checkout.root.join("target/breaks/lock")).expect("open the lock");
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("lock it");
+    let mut terminal = Terminal::start(checkout.course(&["break", "02", "quiet"]))?;
+    terminal.expect("Waiting until another break or its test is done…")?;
+    drop(lock);
+    let shown = terminal.expect("Missing now: said by 02-two")?;
+    assert!(shown.starts_with("\r\u{1b}[K"), "{shown}");
+    terminal.end()?.0.assert_clean();
+    Ok(())
 }
 
 /// Such a file comes and goes while the others are copied.
