@@ -7,7 +7,9 @@ use std::time::Duration;
 use course::checks::{self, CheckFailure};
 use course::grading::timeout_for;
 use course::state::{Score, State, fingerprint};
-use course::test_support::{Checkout, course, environment, manifest, step_program};
+use course::test_support::{
+    Checkout, course, environment, manifest, programs_for_each_caller, step_program,
+};
 use course::workspace::root;
 use harness::test_support::{AssertClean, require_tools, write_program};
 use harness::{Context, Environment, Result, ScratchDir, Supervisor, Terminal, Transcript};
@@ -263,6 +265,15 @@ fn failure_blames_code_or_machine() -> Result {
     Ok(())
 }
 
+/// The source of a program that becomes another one.
+fn becoming(program: &Path) -> String {
+    format!(
+        "use std::os::unix::process::CommandExt;\nfn main() {{\n\
+         let args: Vec<_> = std::env::args_os().collect();\n\
+         panic!(\"{{}}\", std::process::Command::new({program:?}).arg0(&args[0]).args(&args[1..]).exec());\n}}\n"
+    )
+}
+
 /// A checkout in which the learner's program becomes the finished step: the first, because its checks take the least
 /// time. Returns its source, too.
 fn finished() -> Result<(Checkout, ScratchDir, String)> {
@@ -270,11 +281,7 @@ fn finished() -> Result<(Checkout, ScratchDir, String)> {
     let scratch = ScratchDir::new("finished")?;
     let finished = scratch.path().join("01-exec-vs-command");
     write_program(&finished, fs::read(step_program(1)).expect("read the step"), 0o755);
-    let source = format!(
-        "use std::os::unix::process::CommandExt;\nfn main() {{\n\
-         let args: Vec<_> = std::env::args_os().collect();\n\
-         panic!(\"{{}}\", std::process::Command::new({finished:?}).arg0(&args[0]).args(&args[1..]).exec());\n}}\n"
-    );
+    let source = becoming(&finished);
     checkout.write("work/01/src/main.rs", &source);
     let step = |name: &str| checkout.root.join("steps").join(name);
     fs::rename(step("01-one"), step("01-exec-vs-command")).expect("rename the step");
@@ -425,8 +432,12 @@ fn watching(checkout: &Checkout, step: &str) -> Result<Terminal> {
 
 /// The same, after a command that prepares the terminal.
 fn watching_after(checkout: &Checkout, step: &str, prepare: &str) -> Result<Terminal> {
+    watching_with(COURSE, checkout, step, prepare)
+}
+
+fn watching_with(course: &str, checkout: &Checkout, step: &str, prepare: &str) -> Result<Terminal> {
     let script = format!("{prepare}; stty -g; \"$0\" watch \"$1\"; echo \"ended: $?\"; stty -g");
-    let shell = environment().supervise("sh", ["-c", &script, COURSE, step]);
+    let shell = environment().supervise("sh", ["-c", &script, course, step]);
     let target = checkout.root.join("target");
     let shell = shell.in_directory(&checkout.root).env("CARGO_TARGET_DIR", target);
     Terminal::start(shell.env("CARGO", env!("CARGO")).env("NO_COLOR", "1"))
@@ -549,6 +560,43 @@ fn watch_outlives_a_removed_step() -> Result {
     terminal.expect("exit status 3")?;
     checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
     terminal.expect("exit status 4")?;
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
+/// Cargo puts a new file in place of the old one, also while that runs.
+#[test]
+fn watch_goes_on_when_the_tool_is_built_again() -> Result {
+    if programs_for_each_caller(step_program(2)).is_empty() {
+        return Ok(());
+    }
+    let checkout = begun();
+    let scratch = ScratchDir::new("tool")?;
+    let finished = scratch.path().join("02-init-pid1");
+    write_program(&finished, fs::read(step_program(2)).expect("read the step"), 0o755);
+    checkout.write("work/02/src/main.rs", &becoming(&finished));
+    // Errors begin with the program's name.
+    let steps = checkout.root.join("steps");
+    fs::rename(steps.join("02-two"), steps.join("02-init-pid1")).expect("rename the step");
+    checkout.write("steps/02-init-pid1/Cargo.toml", &manifest("02-init-pid1"));
+    checkout.write("work/02/Cargo.toml", &(manifest("02-init-pid1") + "[workspace]\n"));
+    let tool = scratch.path().join("course");
+    fs::copy(COURSE, &tool).expect("copy the tool");
+    let mut terminal = watching_with(&tool.to_string_lossy(), &checkout, "02", ":")?;
+    let total = checks::for_step(&"02".parse()?).len();
+    let verdict = format!("{total} of {total} checks passed");
+    terminal.expect(&verdict)?;
+    fs::remove_file(&tool).expect("remove the tool");
+    fs::write(&tool, "another one").expect("write a new one");
+    terminal.send_keys("r")?;
+    terminal.expect("checking 1 of ")?;
+    terminal.expect(&verdict)?;
+    terminal.send_keys("s")?;
+    terminal.expect("[q] back to watch ")?;
+    terminal.send_keys("q")?;
+    terminal.expect(&verdict)?;
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     terminal.end()?.0.assert_clean();
