@@ -9,7 +9,9 @@ use std::time::Duration;
 use course::checks::{self, CheckFailure};
 use course::grading::timeout_for;
 use course::state::{Score, State, fingerprint};
-use course::test_support::{Checkout, course, environment, manifest, step_program};
+use course::test_support::{
+    Checkout, course, environment, manifest, programs_for_each_caller, step_program,
+};
 use course::workspace::root;
 use harness::test_support::{AssertClean, require_tools, write_program};
 use harness::{Context, Result, ScratchDir, Supervisor, Terminal, Transcript};
@@ -368,18 +370,23 @@ fn failure_blames_code_or_machine() -> Result {
     Ok(())
 }
 
-/// The learner's program becomes the finished step: the first, because its checks take the least time.
-#[test]
-fn finished_step_says_what_is_possible() -> Result {
+/// The source of a program that becomes another one.
+fn becoming(program: &Path) -> String {
+    format!(
+        "use std::os::unix::process::CommandExt;\nfn main() {{\n\
+         let args: Vec<_> = std::env::args_os().collect();\n\
+         panic!(\"{{}}\", std::process::Command::new({program:?}).arg0(&args[0]).args(&args[1..]).exec());\n}}\n"
+    )
+}
+
+/// A checkout in which the learner's program becomes the finished step: the first, because its checks take the least
+/// time. Returns its source, too.
+fn finished() -> Result<(Checkout, ScratchDir, String)> {
     let checkout = begun();
     let scratch = ScratchDir::new("finished")?;
     let finished = scratch.path().join("01-exec-vs-command");
     write_program(&finished, fs::read(step_program(1)).expect("read the step"), 0o755);
-    let source = format!(
-        "use std::os::unix::process::CommandExt;\nfn main() {{\n\
-         let args: Vec<_> = std::env::args_os().collect();\n\
-         panic!(\"{{}}\", std::process::Command::new({finished:?}).arg0(&args[0]).args(&args[1..]).exec());\n}}\n"
-    );
+    let source = becoming(&finished);
     checkout.write("work/01/src/main.rs", &source);
     let step = |name: &str| checkout.root.join("steps").join(name);
     fs::rename(step("01-one"), step("01-exec-vs-command")).expect("rename the step");
@@ -387,6 +394,13 @@ fn finished_step_says_what_is_possible() -> Result {
     checkout.write("steps/01-exec-vs-command/Cargo.toml", &manifest("01-exec-vs-command"));
     checkout.write("work/01/Cargo.toml", &(manifest("01-exec-vs-command") + "[workspace]\n"));
     fs::remove_dir_all(checkout.root.join("work/02")).expect("forget a step");
+    Ok((checkout, scratch, source))
+}
+
+#[test]
+fn finished_step_says_what_is_possible() -> Result {
+    let (checkout, _scratch, source) = finished()?;
+    let step = |name: &str| checkout.root.join("steps").join(name);
     let one = said(&checkout, &["check", "01", "passes_on_exit_status"])?;
     assert_has(&one, &["1 of 1 check passed\n\nNext: cargo course check 01, for all checks\n"]);
     let printed = said(&checkout, &["check", "01"])?;
@@ -523,8 +537,12 @@ fn watching(checkout: &Checkout, step: &str) -> Result<Terminal> {
 
 /// The same, after a command that prepares the terminal.
 fn watching_after(checkout: &Checkout, step: &str, prepare: &str) -> Result<Terminal> {
+    watching_with(COURSE, checkout, step, prepare)
+}
+
+fn watching_with(course: &str, checkout: &Checkout, step: &str, prepare: &str) -> Result<Terminal> {
     let script = format!("{prepare}; stty -g; \"$0\" watch \"$1\"; echo \"ended: $?\"; stty -g");
-    let shell = environment().supervise("sh", ["-c", &script, COURSE, step]);
+    let shell = environment().supervise("sh", ["-c", &script, course, step]);
     let target = checkout.root.join("target");
     let shell = shell.in_directory(&checkout.root).env("CARGO_TARGET_DIR", target);
     Terminal::start(shell.env("CARGO", env!("CARGO")).env("NO_COLOR", "1"))
@@ -564,19 +582,45 @@ fn watch_checks_again_on_every_save() -> Result {
     terminal.expect("+++ steps/02-two/src/main.rs")?;
     terminal.send_keys("a")?;
     terminal.expect("[Enter] back")?;
-    // The end of slow motion stays on the screen until Enter.
-    terminal.send_keys("s")?;
-    terminal.expect("[q] quit ")?;
-    terminal.send_keys("c")?;
-    terminal.expect("[exit status 4]\r\n[Enter] back ")?;
-    terminal.send_keys("\r")?;
-    terminal.expect("[q] quit")?;
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     let (exit, after) = terminal.end()?;
     exit.assert_clean();
     assert_eq!(after.trim(), before);
     assert_has(&said(&checkout, &["progress"])?, &["02-two"]);
+    Ok(())
+}
+
+/// Its keys say that they go back to watch, and a save counts as soon as one is back.
+#[test]
+fn slow_motion_in_watch_goes_back_to_it() -> Result {
+    let checkout = begun();
+    let mut terminal = watching(&checkout, "02")?;
+    terminal.expect("[r] again")?;
+    terminal.send_keys("s")?;
+    terminal.expect("slow motion of your work/02: 02-two run /bin/true")?;
+    terminal.expect("[q] back to watch ")?;
+    // The end stays on the screen until Enter.
+    terminal.send_keys("c")?;
+    terminal.expect("[exit status 3]\r\n[Enter] back to watch ")?;
+    terminal.send_keys("\r")?;
+    terminal.expect("[r] again")?;
+    terminal.send_keys("s")?;
+    terminal.expect("[q] back to watch ")?;
+    checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    terminal.send_keys("q")?;
+    terminal.expect("exit status 4")?;
+    terminal.expect("[r] again")?;
+    // A step that makes no call is ended, and watch isn't.
+    checkout.write("work/02/src/main.rs", "fn main() {\n    loop {}\n}\n");
+    terminal.expect("checking 1 of ")?;
+    terminal.send_keys("s")?;
+    terminal.expect("Waiting for the next call…  [q] end the step ")?;
+    terminal.send_keys("q")?;
+    terminal.expect("watching work/02")?;
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    terminal.end()?.0.assert_clean();
     Ok(())
 }
 
@@ -621,6 +665,76 @@ fn watch_outlives_a_removed_step() -> Result {
     terminal.expect("exit status 3")?;
     checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
     terminal.expect("exit status 4")?;
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
+/// Cargo puts a new file in place of the old one, also while that runs.
+#[test]
+fn watch_goes_on_when_the_tool_is_built_again() -> Result {
+    if programs_for_each_caller(step_program(2)).is_empty() {
+        return Ok(());
+    }
+    let checkout = begun();
+    let scratch = ScratchDir::new("tool")?;
+    let finished = scratch.path().join("02-init-pid1");
+    write_program(&finished, fs::read(step_program(2)).expect("read the step"), 0o755);
+    checkout.write("work/02/src/main.rs", &becoming(&finished));
+    // Errors begin with the program's name.
+    let steps = checkout.root.join("steps");
+    fs::rename(steps.join("02-two"), steps.join("02-init-pid1")).expect("rename the step");
+    checkout.write("steps/02-init-pid1/Cargo.toml", &manifest("02-init-pid1"));
+    checkout.write("work/02/Cargo.toml", &(manifest("02-init-pid1") + "[workspace]\n"));
+    let tool = scratch.path().join("course");
+    fs::copy(COURSE, &tool).expect("copy the tool");
+    let mut terminal = watching_with(&tool.to_string_lossy(), &checkout, "02", ":")?;
+    let total = checks::for_step(&"02".parse()?).len();
+    let verdict = format!("{total} of {total} checks passed");
+    terminal.expect(&verdict)?;
+    fs::remove_file(&tool).expect("remove the tool");
+    fs::write(&tool, "another one").expect("write a new one");
+    terminal.send_keys("r")?;
+    terminal.expect("checking 1 of ")?;
+    terminal.expect(&verdict)?;
+    terminal.send_keys("s")?;
+    terminal.expect("[q] back to watch ")?;
+    terminal.send_keys("q")?;
+    terminal.expect(&verdict)?;
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
+#[test]
+fn next_step_registers_no_handler_again() -> Result {
+    let (checkout, _scratch, _) = finished()?;
+    let start = START.replace("From 01-one", "From 01-exec-vs-command");
+    checkout.write("steps/02-two/start.patch", &start);
+    let mut terminal = watching(&checkout, "01")?;
+    terminal.expect("[n] next step")?;
+    // A handler writes to a socket.
+    let sockets = |terminal: &Terminal| -> Result<usize> {
+        let tree = terminal.tree()?;
+        let worker = tree.processes().last().expect("the process that works").pids[0];
+        let files = fs::read_dir(format!("/proc/{worker}/fd")).expect("read /proc").flatten();
+        let targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+        Ok(targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count())
+    };
+    terminal.expect("[q] quit")?;
+    let before = sockets(&terminal)?;
+    assert!(before > 0);
+    terminal.send_keys("n")?;
+    terminal.expect("02-two is next.")?;
+    terminal.expect("[Enter] back")?;
+    terminal.send_keys("\r")?;
+    terminal.expect("[r] again")?;
+    checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    terminal.expect("exit status 4")?;
+    terminal.expect("[r] again")?;
+    assert_eq!(sockets(&terminal)?, before);
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     terminal.end()?.0.assert_clean();

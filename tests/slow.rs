@@ -102,6 +102,82 @@ fn signal_reaches_run_then_init_then_command() -> Result {
     Ok(())
 }
 
+/// A learner's program makes other calls than our steps.
+#[test]
+fn sentences_are_true_for_other_programs() -> Result {
+    if !require_tools(&["unshare", "mount"]) {
+        return Ok(());
+    }
+    for pair in pairs("03")? {
+        let directory = pair.course.directory().join("steps");
+        let at = directory.to_string_lossy();
+        for (program, args, expected) in [
+            (
+                "/usr/bin/unshare",
+                &["--ipc", "--mount", "--propagation=slave", "true"][..],
+                &[
+                    "unshare(CLONE_NEWNS|CLONE_NEWIPC)",
+                    "a copy of every mount, and its own message queues",
+                    "mount(\"none\", \"/\", NULL, MS_REC|MS_SLAVE)",
+                    "makes the mount at /, and every mount below it, a slave: ",
+                ][..],
+            ),
+            ("/bin/mount", &["--bind", "/etc", &at], &["with /etc."]),
+            ("/bin/mount", &["-t", "ramfs", "none", &at], &["mounts a filesystem at "]),
+        ] {
+            let words = [&["slow", "03", "--all", "--bin", program, "--"], args].concat();
+            let supervisor = pair.course.supervise(words);
+            let supervisor = supervisor.env("LIBMOUNT_FORCE_MOUNT2", "always");
+            let wrapper = ["unshare", "--map-root-user", "--mount", "--"];
+            let said = Transcript::run(supervisor.wrapped_by(&wrapper))?;
+            let words = said.printed.split_whitespace().collect::<Vec<_>>().join(" ");
+            for part in expected {
+                assert!(words.contains(part), "{part}: {}", said.printed);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Without ptrace(2), the kernel discards it as soon as the child dies, so it arrives nowhere and interrupts nothing.
+#[test]
+fn sigchld_without_handler_has_no_frame() -> Result {
+    let mut pairs = pairs("03")?;
+    for pair in &pairs {
+        let frames = pair.frames(&["--signal=chld"], &["run", "/bin/sleep", "0.5"])?;
+        assert!(frames.contains("so the kernel discards it."), "{frames}");
+        assert_eq!(frames.matches("\n   SIGCHLD\n").count(), 1, "{frames}");
+    }
+    if !require_tools(&["unshare"]) {
+        return Ok(());
+    }
+    for pair in &mut pairs {
+        // It waits for one child, and another one dies meanwhile.
+        let script = "#!/bin/sh\n/bin/sleep 0.2 &\nexec unshare --fork /bin/sleep 0.6\n";
+        let path = pair.course.directory().join("script");
+        fs::write(&path, script).context("write script")?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).context("chmod")?;
+        pair.program = Program::new(&path, pair.course.caller())?;
+        let frames = pair.frames(&[], &["run"])?;
+        assert!(frames.contains("2. ") && frames.contains("[exit status 0]"), "{frames}");
+        assert!(!frames.contains("interrupted") && !frames.contains("SIGCHLD\n"), "{frames}");
+        assert_eq!(frames.matches("unshare was waiting in this call").count(), 1, "{frames}");
+    }
+    Ok(())
+}
+
+/// With a command that waits by default, because only then does it arrive.
+#[test]
+fn signal_that_was_not_sent_is_named() -> Result {
+    for pair in pairs("05")? {
+        let frames = pair.frames(&["--signal=term"], &["run", "/bin/true"])?;
+        assert!(frames.contains("\n[exit status 0]\nSIGTERM wasn't sent, because "), "{frames}");
+        let frames = pair.frames(&["--signal=term"], &[])?;
+        assert!(frames.ends_with("\n[exit status 143]\n"), "{frames}");
+    }
+    Ok(())
+}
+
 /// The error line that the step prints belongs to the last frames.
 #[test]
 fn refused_call_is_a_frame() -> Result {
@@ -291,6 +367,55 @@ fn each_way_out_leaves_nothing() -> Result {
     Ok(())
 }
 
+/// Of a call that was about to happen, nothing stays on the screen, and each line is there once.
+#[test]
+fn run_to_the_end_leaves_a_transcript() -> Result {
+    for step in ["02", "03", "04", "05", "06", "07"] {
+        for pair in pairs(step)? {
+            let supervisor = pair.slow(&[], &[]).env("TERM", "xterm").env("NO_COLOR", "1");
+            let mut terminal = Terminal::start(supervisor)?;
+            terminal.expect("[q] quit ")?;
+            terminal.send_keys("c")?;
+            let (exit, rest) = terminal.end()?;
+            exit.assert_clean();
+            let (_, screen) = rest.split_once("\x1b[H\x1b[2J").expect("a cleared screen");
+            assert!(screen.lines().next().is_some_and(|line| line.contains(" run ")), "{screen}");
+            assert_eq!(screen.matches("| run PID: ").count(), 1, "{screen}");
+            assert_eq!(screen.matches("| init PID: 1").count(), 1, "{screen}");
+            assert!(screen.contains("[exit status 0]\r\n\r\nNext: "), "{screen}");
+            assert!(!screen.contains("calls") && !screen.contains("Ctrl-C"), "{screen}");
+        }
+    }
+    Ok(())
+}
+
+/// Whether or not it makes calls.
+#[test]
+fn key_ends_step_that_goes_on() -> Result {
+    let busy = ["run", "/bin/sh", "-c", "while :; do :; done"];
+    for (args, key) in [(&["run", "/bin/sleep", "1000"][..], "c"), (&busy, "c"), (&busy, "\r")] {
+        for pair in pairs("03")? {
+            let mut terminal = Terminal::start(pair.slow(&[], args).env("TERM", "xterm"))?;
+            let mut screen = terminal.expect("[q] quit ")?;
+            // The last frame is the command's start.
+            while key == "\r"
+                && !(screen.contains("execve(\"/bin/sh\"") && screen.contains("] next"))
+            {
+                terminal.send_keys(key)?;
+                screen = terminal.expect("[q] quit ")?;
+            }
+            terminal.send_keys(key)?;
+            terminal.expect("[q] end the step ")?;
+            terminal.send_keys("q")?;
+            terminal.expect("[you ended it]\r\n")?;
+            let (exit, rest) = terminal.end()?;
+            exit.assert_clean();
+            assert!(rest.contains("Next:"), "{rest}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn printed_escapes_never_reach_the_screen() -> Result {
     for pair in pairs("02")? {
@@ -298,6 +423,26 @@ fn printed_escapes_never_reach_the_screen() -> Result {
         let frames = pair.frames(&[], &["run", "/bin/sh", "-c", script])?;
         assert!(frames.contains("| ") && frames.contains("[2J"), "{frames}");
         assert!(!frames.contains('\u{1b}'), "{frames}");
+        let mut terminal = Terminal::start(pair.slow(&[], &["run", "/bin/sh", "-c", script]))?;
+        terminal.expect("[q] quit ")?;
+        terminal.send_keys("c")?;
+        terminal.expect("|  [2J\r\n")?;
+        terminal.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
+#[test]
+fn each_command_line_ends_with_its_status() -> Result {
+    for pair in pairs("01")? {
+        let mut terminal = Terminal::start(pair.slow(&[], &[]))?;
+        for end in ["[exit status 0]\r\n[Enter] next command line  [q] quit ", "Next: "] {
+            terminal.expect("[q] quit ")?;
+            terminal.send_keys("c")?;
+            terminal.expect(end)?;
+            terminal.send_keys("\r")?;
+        }
+        terminal.end()?.0.assert_clean();
     }
     Ok(())
 }

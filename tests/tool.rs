@@ -1,6 +1,6 @@
 //! The learner's tool in other hands: other directories, other surroundings, and programs that nobody knows.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -16,8 +16,13 @@ use course::test_support::{
 use course::workspace::root;
 use harness::procfs::Stat;
 use harness::test_support::{AssertClean, Skip, require_tools, write_program};
-use harness::{Caller, Exit, Requirement, Result, ScratchDir, Session, Supervisor, Transcript};
+use harness::{
+    Caller, Exit, Requirement, Result, ScratchDir, Session, Supervisor, Terminal, Transcript,
+};
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 const COURSE: &str = env!("CARGO_BIN_EXE_course");
 
@@ -659,21 +664,75 @@ fn ordinary_user_reads_only_about_checks() -> Result {
 }
 
 /// A checkout that this process can't change: `break` works in the target directory, or names its path.
-#[test]
-fn break_works_in_a_read_only_checkout() -> Result {
-    if !require_tools(&["git", "mount"]) {
-        return Ok(());
-    }
+/// A break needs git, and a scratch host with its own mounts.
+fn can_break() -> bool {
     let callers = [Caller::Root, Caller::Rootless];
-    if !callers.iter().any(|caller| Requirement::Procfs(*caller).check().is_ok()) {
-        return Ok(());
-    }
+    let can_mount = callers.iter().any(|caller| Requirement::Procfs(*caller).check().is_ok());
+    require_tools(&["git"]) && can_mount
+}
+
+/// A checkout whose second step has a break.
+fn with_break() -> Checkout {
     let checkout = Checkout::new(COURSE);
     checkout.write("rustfmt.toml", "");
     let patch = "What is missing?\n$ 02-two run true\n\n--- a/src/main.rs\n+++ b/src/main.rs\n\
         @@ -3,3 +3,3 @@\n fn main() {\n-    eprintln!(\"said by 02-two\");\n+    let unused = 2;\n\
         \x20    let args: Vec<_> = std::env::args_os().skip(2).collect();\n";
     checkout.write("steps/02-two/breaks/quiet.patch", patch);
+    checkout
+}
+
+#[test]
+fn break_says_that_it_waits_for_another() -> Result {
+    if !can_break() {
+        return Ok(());
+    }
+    let checkout = with_break();
+    checkout.write("target/breaks/lock", "");
+    let lock = File::open(checkout.root.join("target/breaks/lock")).expect("open the lock");
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("lock it");
+    let mut terminal = Terminal::start(checkout.course(&["break", "02", "quiet"]))?;
+    terminal.expect("Waiting until another break or its test is done…")?;
+    drop(lock);
+    let shown = terminal.expect("Missing now: said by 02-two")?;
+    assert!(shown.starts_with("\r\u{1b}[K"), "{shown}");
+    terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
+/// Such a file comes and goes while the others are copied.
+#[test]
+fn break_ignores_a_vanished_file() -> Result {
+    if !can_break() {
+        return Ok(());
+    }
+    let checkout = with_break();
+    let directory = checkout.root.join("tests/harness");
+    let files: Vec<_> = (0..20).map(|number| directory.join(format!("{number}.swp"))).collect();
+    for file in &files {
+        fs::write(file, "").expect("write a file");
+    }
+    // The copy is stuck here until we write.
+    let pipe = directory.join("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU).expect("create a pipe");
+    let terminal = Terminal::start(checkout.course(&["break", "02", "quiet"]))?;
+    let stuck = File::options().write(true).open(&pipe).expect("open the pipe");
+    for file in &files {
+        fs::remove_file(file).expect("remove a file");
+    }
+    drop(stuck);
+    let (exit, shown) = terminal.end()?;
+    exit.assert_clean();
+    assert!(shown.contains("Missing now: said by 02-two"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn break_works_in_a_read_only_checkout() -> Result {
+    if !require_tools(&["mount"]) || !can_break() {
+        return Ok(());
+    }
+    let checkout = with_break();
     let target = ScratchDir::new("target")?;
     // With Cargo.lock there's nothing left to write.
     let first = checkout.course(&["run", "02"]).env("CARGO_TARGET_DIR", target.path());

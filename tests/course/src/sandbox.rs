@@ -11,6 +11,7 @@ use nix::unistd::geteuid;
 use crate::patch::{Patch, apply};
 use crate::step::Step;
 use crate::style::colors_stderr;
+use crate::waiting::show_if_slow;
 use crate::workspace::root;
 
 /// The copy. There's one, below the target directory, so that cargo builds what patches have in common once.
@@ -33,7 +34,8 @@ impl Sandbox {
         fs::create_dir_all(&directory).context(format!("mkdir({})", directory.display()))?;
         let lock = target.join("lock");
         let lock = File::create(&lock).context(format!("create {}", lock.display()))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+        let wait = || Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+        let lock = show_if_slow("Waiting until another break or its test is done…", wait);
         let lock = lock.context("flock")?;
         for part in ["Cargo.toml", "Cargo.lock", "rustfmt.toml", "steps", "tests"] {
             mirror(&root()?.join(part), &directory.join(part))?;
@@ -165,5 +167,9 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
             if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.context(format!("remove {}", path.display()))?;
     }
-    names(from).iter().try_for_each(|name| mirror(&from.join(name), &to.join(name)))
+    names(from).iter().try_for_each(|name| match mirror(&from.join(name), &to.join(name)) {
+        // An editor's temporary file may be gone by now.
+        Err(_) if !from.join(name).exists() => Ok(()),
+        result => result,
+    })
 }

@@ -168,6 +168,15 @@ impl Step {
         }
     }
 
+    /// Returns what slow motion shows with a signal, unless it's told otherwise: a command that waits for one.
+    pub fn signal_scenes(&self) -> &'static [&'static [&'static str]] {
+        if self.has_container() {
+            &[&["run", "/bin/sleep", "100"]]
+        } else {
+            &[&["command", "/bin/sleep", "100"], &["exec", "/bin/sleep", "100"]]
+        }
+    }
+
     /// Returns what to soak it with. The first step promises nothing about what it leaves when it's killed.
     pub fn soak_config(&self) -> Config {
         let long = self.has_container().then(|| "run sleep 1000".to_owned());

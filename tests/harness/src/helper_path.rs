@@ -1,13 +1,15 @@
 //! Where the helper program is.
 
 use std::env;
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::cargo::{Build, workspace_root};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
+use crate::scratch::ScratchDir;
 
 /// The name by which a program knows that it's to be the helper.
 pub(crate) const NAME: &str = "harness-helper";
@@ -44,9 +46,22 @@ pub fn helper_path() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let path = env::current_exe().context("readlink(/proc/self/exe)")?;
-    // Cargo writes a new file, and a process that runs the old one goes on.
-    let again = "this tool was built again meanwhile: end it, and start it again";
-    if path.exists() { Ok(path) } else { Err(Error::new(again)) }
+    if path.exists() { Ok(path) } else { copy_of_itself() }
+}
+
+/// Returns a copy of this program. If cargo builds it again, there's a new file at its path, and the process that runs
+/// the old one goes on.
+fn copy_of_itself() -> Result<PathBuf> {
+    static COPY: Mutex<Option<ScratchDir>> = Mutex::new(None);
+    let mut copy = COPY.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(directory) = &*copy {
+        return Ok(directory.path().join(NAME));
+    }
+    let directory = ScratchDir::new("helper")?;
+    let path = directory.path().join(NAME);
+    fs::copy(ITSELF, &path).context(format!("copy this program to {}", path.display()))?;
+    *copy = Some(directory);
+    Ok(path)
 }
 
 /// Prepares a command that starts the helper.

@@ -10,8 +10,8 @@ use nix::sys::signal::Signal;
 
 use crate::cleanup::{Containment, with_cleanup};
 use crate::print::{print, print_next};
-use crate::slow::screen::{Key, Screen};
-use crate::slow::{Film, Frame, Scene, explain, text};
+use crate::slow::screen::{Below, Key, Screen};
+use crate::slow::{Film, Scene, explain, text};
 use crate::step::Step;
 use crate::workspace::typed_path;
 
@@ -20,7 +20,8 @@ use crate::workspace::typed_path;
 pub struct Slow {
     /// Step to run: 02, 2, or 02-init-pid1
     pub step: Step,
-    /// Arguments of the step itself [default: run /bin/true, and in step 04 a command with an orphan]
+    /// Arguments of the step itself [default: run /bin/true, in step 04 a command with an orphan, and with --signal run
+    /// /bin/sleep 100]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub args: Vec<OsString>,
     /// Print every frame, and don't wait for keys
@@ -35,7 +36,7 @@ pub struct Slow {
     /// Print HOST_A, HOST_B, ... instead of the host's PIDs
     #[arg(long)]
     pub redacted: bool,
-    /// Wait for a key at the end, before `watch` clears the screen
+    /// Say that `watch` is what the keys go back to, and wait for one at the end
     #[arg(long, hide = true)]
     pub from_watch: bool,
 }
@@ -63,38 +64,49 @@ fn play(options: &Slow) -> Result {
     };
     let mut lines = vec![options.args.clone()];
     if options.args.is_empty() {
-        let scenes = step.scenes().iter();
-        lines = scenes.map(|words| words.iter().map(OsString::from).collect()).collect();
+        let scenes = if options.signal.is_some() { step.signal_scenes() } else { step.scenes() };
+        lines = scenes.iter().map(|words| words.iter().map(OsString::from).collect()).collect();
     }
+    let leave = if options.from_watch { "back to watch" } else { "quit" };
     let mut last = None;
-    for (index, args) in lines.into_iter().enumerate() {
-        if last == Some(Key::Quit) {
-            break;
-        }
+    let mut lines = lines.into_iter().peekable();
+    let mut gap = "";
+    while let Some(args) = lines.next() {
         let mut scene = Scene::new(program.clone(), &step.bin(), args);
         scene.signal = options.signal;
         scene.redacted = options.redacted;
-        let screen = if options.all { None } else { Screen::open(scene.command_line())? };
-        match screen {
-            Some(screen) => last = Some(show(&scene, &screen)?),
-            None => print_all(&scene, if index == 0 { "" } else { "\n" })?,
+        let title = format!("slow motion of {}: {}", whose(options), scene.command_line());
+        let screen = if options.all { None } else { Screen::open(title, leave)? };
+        let Some(screen) = screen else {
+            print_all(&scene, gap)?;
+            gap = "\n";
+            continue;
+        };
+        let mut key = show(&scene, &screen)?;
+        if key != Key::Quit && lines.peek().is_some() {
+            key = screen.wait(&[("Enter", "next command line"), ("q", leave)])?;
+        } else if key != Key::Quit && options.from_watch {
+            key = screen.wait(&[("Enter", leave)])?;
+        }
+        last = Some(key);
+        if key == Key::Quit {
+            break;
         }
     }
-    match last {
-        Some(Key::Quit) if options.from_watch => {}
-        Some(_) if options.from_watch => {
-            print("[Enter] back ")?;
-            if let Some(screen) = Screen::open(String::new())? {
-                screen.wait_for_enter();
-            }
-        }
-        Some(_) => {
-            let [breaks, slow] = ["break", "slow"].map(|name| step.recipe(name));
-            print_next(format!("{breaks} (or {slow} --all, for every frame at once)"))?;
-        }
-        None => {}
+    if last.is_some() && !options.from_watch {
+        let [breaks, slow] = ["break", "slow"].map(|name| step.recipe(name));
+        print_next(format!("{breaks} (or {slow} --all, for every frame at once)"))?;
     }
     Ok(())
+}
+
+/// Says whose program is shown, because a step has a finished one and a learner's.
+fn whose(options: &Slow) -> String {
+    match &options.bin {
+        Some(_) if options.from_watch => format!("your work/{}", options.step.label()),
+        Some(program) => program.display().to_string(),
+        None => "the finished step".to_owned(),
+    }
 }
 
 /// Prints each frame as soon as it's there.
@@ -105,44 +117,73 @@ fn print_all(scene: &Scene, gap: &str) -> Result {
         film.finish(&mut frame)?;
         print(format!("\n{}", text(&frame)))?;
     }
-    print(format!("\n[{}]\n", film.status().unwrap_or("no exit status")))
+    print(format!("\n[{}]\n", film.status().unwrap_or("no exit status")))?;
+    print_unsent(&film)
+}
+
+/// Says that a signal wasn't sent, because then nothing shows what it does.
+fn print_unsent(film: &Film) -> Result {
+    let Some(signal) = film.unsent() else { return Ok(()) };
+    print(format!(
+        "{signal} wasn't sent, because there was no moment when every process waited.\n\
+         Use a command that waits, for example /bin/sleep 100.\n"
+    ))
 }
 
 /// Shows each frame twice, before the call and after it. Returns the last key.
 fn show(scene: &Scene, screen: &Screen) -> Result<Key> {
     let mut film = Film::start(scene).map_err(explain)?;
-    let mut key = Key::Next;
-    while let Some(mut frame) = film.next_frame()? {
-        if key == Key::Next && frame.result.is_none() {
-            key = ask(screen, &frame)?;
+    let (mut key, mut printed) = (Key::Next, Vec::new());
+    let waiting = "Waiting for the next call…  ";
+    while key == Key::Next {
+        let Some(next) = screen.while_running(waiting, |_| film.next_frame())? else {
+            return end_early();
+        };
+        let Some(mut frame) = next else { break };
+        if frame.result.is_none() {
+            key = screen.ask(&frame)?;
         }
         if key == Key::Quit {
             break;
         }
-        film.finish(&mut frame)?;
+        if screen.while_running(waiting, |_| film.finish(&mut frame))?.is_none() {
+            return end_early();
+        }
         if key == Key::Next {
-            key = ask(screen, &frame)?;
-        } else {
-            print(frame.printed.iter().map(|line| format!("| {line}\n")).collect::<String>())?;
+            key = screen.ask(&frame)?;
         }
-        if key == Key::Quit {
-            break;
-        }
+        printed.append(&mut frame.printed);
     }
-    if key != Key::RunOn {
+    if key == Key::RunOn {
+        screen.leave_frames()?;
+        print(marked(&printed))?;
+        let run = |below: &Below| -> Result {
+            while let Some(mut frame) = film.next_frame()? {
+                film.finish(&mut frame)?;
+                below.print(&marked(&frame.printed))?;
+            }
+            Ok(())
+        };
+        if screen.while_running("", run)?.is_none() {
+            return end_early();
+        }
+    } else {
         screen.close()?;
     }
     if let Some(status) = film.status() {
         print(format!("[{status}]\n"))?;
+        print_unsent(&film)?;
     }
     Ok(key)
 }
 
-fn ask(screen: &Screen, frame: &Frame) -> Result<Key> {
-    let key = screen.ask(frame)?;
-    if key == Key::RunOn {
-        screen.close()?;
-        print("The step keeps running. Press Ctrl-C to end it.\n")?;
-    }
-    Ok(key)
+fn end_early() -> Result<Key> {
+    print("[you ended it]\n")?;
+    Ok(Key::Quit)
+}
+
+/// Marks what the step printed, and takes out what would move the cursor.
+fn marked(lines: &[String]) -> String {
+    let lines = lines.iter().map(|line| line.replace(char::is_control, " "));
+    lines.map(|line| format!("| {line}\n")).collect()
 }

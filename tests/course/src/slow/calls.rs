@@ -11,7 +11,7 @@ use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::pids::{Caller, Pids};
+use super::pids::{Caller, FileId, Pids};
 use super::words::{flags, quoted, quoted_string, signal_name};
 
 /// Names flags, in the order in which they're written.
@@ -58,7 +58,7 @@ pub(super) fn describe(caller: &Caller, call: SystemCall, pids: &mut Pids) -> Op
         libc::SYS_mount => mount(caller, [first, second, third, fourth]),
         libc::SYS_write => write(caller, first, second, third, pids)?,
         libc::SYS_prctl => prctl(first, second, who)?,
-        libc::SYS_setpgid => setpgid(int(first), int(second), who),
+        libc::SYS_setpgid => setpgid(caller, int(first), int(second), pids),
         libc::SYS_rt_sigprocmask => sigprocmask(caller, first, second)?,
         libc::SYS_read => read(caller, first)?,
         libc::SYS_rt_sigtimedwait => sigwait(caller, first)?,
@@ -77,11 +77,11 @@ fn execve(caller: &Caller, path: u64, argv: u64) -> Described {
     let words: Vec<_> = argv.iter().map(|word| quoted(word)).collect();
     let who = &caller.name;
     let sentence = match argv.get(1).and_then(|word| word.to_str()) {
-        Some("init") if path == "/proc/self/exe" => {
-            format!("{who} starts our program again, this time as init.")
+        Some("init") if is_itself(caller.pid, &path) => {
+            format!("{who} starts the same program again, this time as init.")
         }
-        Some("exec") if path == "/proc/self/exe" => {
-            format!("{who} starts our program a third time, to become the command.")
+        Some("exec") if is_itself(caller.pid, &path) => {
+            format!("{who} starts the same program a third time, to become the command.")
         }
         _ if is_try(caller.pid, &path, &argv) => {
             format!("{who} tries one directory of PATH after another. This file doesn't exist.")
@@ -93,12 +93,24 @@ fn execve(caller: &Caller, path: u64, argv: u64) -> Described {
     Described { call, sentence, is_repetition }
 }
 
+/// Whether this is the file of the program that a process runs already.
+fn is_itself(pid: Pid, path: &OsStr) -> bool {
+    let exe = format!("/proc/{pid}/exe");
+    path == "/proc/self/exe"
+        || FileId::of(&exe).is_some_and(|file| FileId::of(in_root(pid, path)) == Some(file))
+}
+
+/// Returns an absolute path of a process as we reach it.
+fn in_root(pid: Pid, path: &OsStr) -> PathBuf {
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    root.join(Path::new(path).strip_prefix("/").unwrap_or(Path::new(path)))
+}
+
 /// Whether this looks for a command in a directory that hasn't got it.
 fn is_try(pid: Pid, path: &OsStr, argv: &[OsString]) -> bool {
     let has_slash = |word: &OsString| word.as_encoded_bytes().contains(&b'/');
-    let root = PathBuf::from(format!("/proc/{pid}/root"));
-    let file = root.join(Path::new(path).strip_prefix("/").unwrap_or(Path::new(path)));
-    Path::new(path).is_absolute() && !argv.first().is_none_or(has_slash) && !file.exists()
+    let is_missing = || !in_root(pid, path).exists();
+    Path::new(path).is_absolute() && !argv.first().is_none_or(has_slash) && is_missing()
 }
 
 fn is_first_in_path(pid: Pid, path: &OsStr) -> bool {
@@ -110,12 +122,15 @@ fn is_first_in_path(pid: Pid, path: &OsStr) -> bool {
 }
 
 /// The flags of unshare(2) that the lessons are about, with what each one creates.
-const NAMESPACES: [(i32, &str, &str); 5] = [
+const NAMESPACES: [(i32, &str, &str); 8] = [
     (libc::CLONE_NEWUSER, "CLONE_NEWUSER", "a user namespace, in which it has every capability"),
     (libc::CLONE_NEWPID, "CLONE_NEWPID", "a PID namespace for its future children"),
     (libc::CLONE_NEWNS, "CLONE_NEWNS", "its own mount namespace, with a copy of every mount"),
     (libc::CLONE_NEWTIME, "CLONE_NEWTIME", "a time namespace for its future children"),
     (libc::CLONE_NEWUTS, "CLONE_NEWUTS", "its own hostname"),
+    (libc::CLONE_NEWNET, "CLONE_NEWNET", "its own network, without a connection"),
+    (libc::CLONE_NEWIPC, "CLONE_NEWIPC", "its own message queues and shared memory"),
+    (libc::CLONE_NEWCGROUP, "CLONE_NEWCGROUP", "its own view of the cgroups"),
 ];
 
 fn unshare(bits: u64, who: &str) -> Described {
@@ -123,14 +138,21 @@ fn unshare(bits: u64, who: &str) -> Described {
         NAMESPACES.iter().filter(|(bit, ..)| bits & u64::from(bit.cast_unsigned()) != 0).collect();
     let names: Vec<_> = set.iter().map(|(_, name, _)| *name).collect();
     let gifts: Vec<_> = set.iter().map(|(.., gift)| *gift).collect();
-    let names = if names.is_empty() { "0".to_owned() } else { names.join("|") };
-    let gifts = if gifts.is_empty() { "nothing".to_owned() } else { gifts.join(", and ") };
+    let names = match names[..] {
+        // For example CLONE_FILES, which creates no namespace.
+        [] => format!("{bits:#x}"),
+        _ => names.join("|"),
+    };
+    let gifts = if gifts.is_empty() { "no new namespace".to_owned() } else { gifts.join(", and ") };
     Described::new(format!("unshare({names})"), format!("{who} asks for {gifts}."))
 }
 
 fn clone(name: &str, bits: u64, who: &str) -> Option<Described> {
     const THREAD: u64 = libc::CLONE_THREAD as u64;
-    const FLAGS: [(u64, &str); 2] = names![CLONE_VM CLONE_VFORK];
+    const FLAGS: [(u64, &str); 9] = names![
+        CLONE_VM CLONE_VFORK CLONE_NEWUSER CLONE_NEWPID CLONE_NEWNS CLONE_NEWUTS CLONE_NEWNET
+        CLONE_NEWIPC CLONE_NEWCGROUP
+    ];
     if bits & THREAD != 0 {
         return None;
     }
@@ -142,11 +164,14 @@ fn clone(name: &str, bits: u64, who: &str) -> Option<Described> {
     } else {
         format!("{who} creates a child, which is a copy of {who}.")
     };
-    Some(Described::new(format!("{name}({arguments})"), sentence))
+    let is_new = arguments.contains("CLONE_NEW");
+    let more = if is_new { " The child is the first process in new namespaces." } else { "" };
+    Some(Described::new(format!("{name}({arguments})"), sentence + more))
 }
 
-const MOUNT_FLAGS: [(u64, &str); 8] = names![
-    MS_BIND MS_REMOUNT MS_RDONLY MS_REC MS_PRIVATE MS_NOSUID MS_NODEV MS_NOEXEC
+const MOUNT_FLAGS: [(u64, &str); 12] = names![
+    MS_BIND MS_REMOUNT MS_MOVE MS_RDONLY MS_REC MS_PRIVATE MS_SLAVE MS_SHARED MS_UNBINDABLE
+    MS_NOSUID MS_NODEV MS_NOEXEC
 ];
 
 /// Of the paths that a step masks one by one, those that stand for the others: which of the others there are
@@ -159,25 +184,44 @@ fn mount(caller: &Caller, [source, target, kind, bits]: [u64; 4]) -> Described {
         tracee::string(caller.pid, target).unwrap_or_default().to_string_lossy().into_owned();
     let (from, to, kind) = (text(source), text(target), text(kind));
     let who = &caller.name;
-    let sentence = if bits & libc::MS_PRIVATE != 0 {
+    let has = |flag| bits & flag != 0;
+    let below = if has(libc::MS_REC) { ", and every mount below it," } else { "" };
+    let sentence = if has(libc::MS_PRIVATE) && has(libc::MS_REC) && path == "/" {
         "From now on, mounts don't propagate between the host and the container.".to_owned()
-    } else if bits & libc::MS_REMOUNT != 0 {
+    } else if has(libc::MS_PRIVATE) {
+        format!("{who} makes the mount at {path}{below} private.")
+    } else if has(libc::MS_SLAVE) {
+        format!("{who} makes the mount at {path}{below} a slave: mounts propagate only to it.")
+    } else if has(libc::MS_SHARED | libc::MS_UNBINDABLE) {
+        format!("{who} changes how mounts propagate at {path}.")
+    } else if has(libc::MS_MOVE) {
+        format!("{who} moves a mount to {path}.")
+    } else if has(libc::MS_REMOUNT) && has(libc::MS_RDONLY) {
         format!("{who} makes the mount at {path} read-only.")
-    } else if bits & libc::MS_BIND != 0 && from == to {
+    } else if has(libc::MS_REMOUNT) {
+        format!("{who} changes the options of the mount at {path}.")
+    } else if has(libc::MS_BIND) && from == to {
         format!("{who} mounts {path} over itself, because only a mount can be read-only.")
-    } else if bits & libc::MS_BIND != 0 {
+    } else if has(libc::MS_BIND) && from == "\"/dev/null\"" {
         format!("{who} covers {path} with /dev/null, which works only for files.")
-    } else if kind == "\"proc\"" {
+    } else if has(libc::MS_BIND) {
+        format!("{who} covers {path} with {}.", from.trim_matches('"'))
+    } else if kind == "\"proc\"" && path == "/proc" {
         format!("{who} mounts a new /proc, which shows the PID namespace of {who}.")
-    } else {
+    } else if kind == "\"proc\"" {
+        format!("{who} mounts a procfs at {path}, which shows the PID namespace of {who}.")
+    } else if kind == "\"tmpfs\"" {
         format!("{who} covers the directory {path} with an empty filesystem.")
+    } else {
+        format!("{who} mounts a filesystem at {path}.")
     };
-    let stands_for_others = bits & libc::MS_BIND != 0 && EXAMPLES.contains(&&*path);
+    let is_example = EXAMPLES.contains(&&*path);
+    let stands_for_others = has(libc::MS_BIND) && is_example;
     let more = if stands_for_others { " The same call for other paths isn't shown." } else { "" };
     let sentence = sentence + more;
     let call = format!("mount({from}, {to}, {kind}, {})", flags(bits, &MOUNT_FLAGS, "0"));
-    let is_first = bits & libc::MS_PRIVATE != 0 || kind == "\"proc\"";
-    let is_repetition = !is_first && !EXAMPLES.contains(&&*path);
+    let is_masked = path.starts_with("/proc/") || path.starts_with("/sys/");
+    let is_repetition = is_masked && !is_example;
     Described { call, sentence, is_repetition }
 }
 
@@ -189,22 +233,50 @@ fn write(
     pids: &mut Pids,
 ) -> Option<Described> {
     let who = &caller.name;
-    let file = tracee::file(caller.pid, descriptor).filter(|path| path.starts_with("/proc/"))?;
-    let name = file.rsplit('/').next()?;
+    let file = tracee::file(caller.pid, descriptor)?;
+    let (owner, name) = file.strip_prefix("/proc/")?.split_once('/')?;
+    let owner = owner.parse().ok()?;
+    let name = name.rsplit('/').next()?;
+    let text = tracee::bytes(caller.pid, address, usize::try_from(length).ok()?)?;
+    let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+    let is_own = owner == caller.pid.as_raw() || Some(owner) == caller.inside;
+    let (owner, whose) = if is_own {
+        ("self".to_owned(), "its".to_owned())
+    } else {
+        let owner = pids.seen_by(caller, owner);
+        (owner.clone(), format!("process {owner}'s"))
+    };
+    // One ID, which becomes root.
+    let is_root = matches!(text.split_whitespace().collect::<Vec<_>>()[..], ["0", _, "1"]);
     let sentence = match name {
-        "setgroups" => {
+        "setgroups" if text == "deny" => {
             format!("{who} gives up setgroups(2). The kernel accepts a gid_map only after that.")
         }
-        "uid_map" => format!("{who} maps its user ID to 0, so it's root inside."),
-        "gid_map" => format!("{who} maps its group ID to 0, so it's in root's group inside."),
-        "timens_offsets" => {
+        "uid_map" if is_root && is_own => {
+            format!("{who} maps its user ID to 0, so it's root inside.")
+        }
+        "gid_map" if is_root && is_own => {
+            format!("{who} maps its group ID to 0, so it's in root's group inside.")
+        }
+        "uid_map" => format!("{who} maps user IDs in {whose} user namespace."),
+        "gid_map" => format!("{who} maps group IDs in {whose} user namespace."),
+        "timens_offsets" if is_back_to_zero(&text) => {
             format!("{who} sets the time since boot back to zero for its children.")
         }
+        "timens_offsets" => format!("{who} changes the clocks since boot for its children."),
         _ => return None,
     };
-    let text = tracee::bytes(caller.pid, address, usize::try_from(length).ok()?)?;
-    let text = pids.redact_file(name, String::from_utf8_lossy(&text).trim_end());
-    Some(Described::new(format!("write(</proc/self/{name}>, {text:?})"), sentence))
+    let text = pids.redact_file(name, &text);
+    Some(Described::new(format!("write(</proc/{owner}/{name}>, {text:?})"), sentence))
+}
+
+/// Whether an offset is the uptime, except for the time since it was read.
+fn is_back_to_zero(text: &str) -> bool {
+    let Some(uptime) = fs::read_to_string("/proc/uptime").ok() else { return false };
+    let seconds = |text: &str| text.split(['.', ' ']).next()?.parse::<i64>().ok();
+    let offset = text.split_whitespace().nth(1).and_then(seconds);
+    let sum = offset.zip(seconds(&uptime)).map(|(offset, uptime)| offset + uptime);
+    sum.is_some_and(|sum| (0..3600).contains(&sum))
 }
 
 fn prctl(option: u64, argument: u64, who: &str) -> Option<Described> {
@@ -227,8 +299,11 @@ fn wait4(caller: &Caller, child: i32, bits: u64, pids: &mut Pids) -> Described {
         (child.to_string(), "a child".to_owned())
     };
     let names = names![WNOHANG WUNTRACED];
-    let sentence = if bits & libc::WNOHANG as u64 != 0 {
+    let has = |flag: i32| bits & u64::from(flag.cast_unsigned()) != 0;
+    let sentence = if has(libc::WNOHANG) {
         format!("{who} asks whether {whom} is dead, without waiting for it.")
+    } else if has(libc::WUNTRACED) {
+        format!("{who} waits until {whom} dies or is stopped.")
     } else {
         format!("{who} waits until {whom} dies, and collects its exit status.")
     };
@@ -246,6 +321,13 @@ fn waitid(caller: &Caller, kind: u64, id: i32, bits: u64, pids: &mut Pids) -> De
     };
     let has = |flag: i32| bits & u64::from(flag.cast_unsigned()) != 0;
     let sentence = match (has(libc::WSTOPPED), has(libc::WNOWAIT), has(libc::WNOHANG)) {
+        (true, _, false) if has(libc::WEXITED) => {
+            format!("{who} waits until a child dies or is stopped.")
+        }
+        (true, _, false) => format!("{who} waits until a child is stopped."),
+        (true, ..) if has(libc::WEXITED) => {
+            format!("{who} asks whether a child is dead or stopped.")
+        }
         (true, ..) => format!("{who} asks whether that child was stopped."),
         (_, true, true) => format!("{who} checks for a dead child, but doesn't reap it yet."),
         (_, true, false) => format!("{who} waits until a child dies, but doesn't reap it yet."),
@@ -270,20 +352,30 @@ fn kill(caller: &Caller, target: i32, signal: u64, pids: &mut Pids) -> Described
     Described::new(format!("kill({number}, {signal})"), format!("{who} sends {signal} to {whom}."))
 }
 
-fn setpgid(pid: i32, group: i32, who: &str) -> Described {
-    Described::new(
-        format!("setpgid({pid}, {group})"),
-        format!("{who} moves to another process group."),
-    )
+fn setpgid(caller: &Caller, pid: i32, group: i32, pids: &mut Pids) -> Described {
+    let who = &caller.name;
+    let number = |pids: &mut Pids, pid| match pid {
+        0 => "0".to_owned(),
+        _ => pids.seen_by(caller, pid),
+    };
+    let (process, group) = (number(pids, pid), number(pids, group));
+    let is_own = pid == 0 || pid == caller.pid.as_raw() || Some(pid) == caller.inside;
+    let sentence = if is_own {
+        format!("{who} moves to another process group.")
+    } else {
+        format!("{who} moves process {process} to another process group.")
+    };
+    Described::new(format!("setpgid({process}, {group})"), sentence)
 }
 
-/// The signals that have a name, as a mask. glibc blocks real-time signals too whenever it creates a process, and
-/// those calls are its own.
+/// The signals that have a name, as a mask. Whenever glibc creates a process, it blocks every signal there is, and those
+/// calls are its own.
 const NAMED: u64 = (1 << 31) - 1;
+/// Those that the kernel leaves out of any mask.
+const UNBLOCKABLE: u64 = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
 
 fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
     let mask = (set != 0).then(|| tracee::word(caller.pid, set))??;
-    let only = mask.is_power_of_two().then(|| signal_name(u64::from(mask.trailing_zeros()) + 1));
     let (how, verb, effect) = match how as i32 {
         libc::SIG_BLOCK => {
             ("SIG_BLOCK", "blocks", "A blocked signal remains pending until it's read.")
@@ -293,13 +385,18 @@ fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
         }
         _ => return None,
     };
-    let (set, what) = match only {
-        Some(signal) => (format!("[{signal}]"), signal),
-        None if mask != 0 && mask & !NAMED == 0 => {
-            ("[SIGHUP, SIGINT, ...]".to_owned(), "every signal with a name".to_owned())
+    let names: Vec<_> =
+        (1..=31).filter(|number| mask >> (number - 1) & 1 != 0).map(signal_name).collect();
+    let (set, what) = match &names[..] {
+        _ if mask == u64::MAX => return None,
+        [] => return None,
+        few @ ([_] | [_, _] | [_, _, _]) if mask & !NAMED == 0 => (few.join(", "), few.join(", ")),
+        [first, second, ..] if (mask | UNBLOCKABLE) & NAMED == NAMED => {
+            (format!("{first}, {second}, ..."), "every signal with a name".to_owned())
         }
-        None => return None,
+        several => (format!("{}, ...", several[0]), format!("{} signals", mask.count_ones())),
     };
+    let set = format!("[{set}]");
     let sentence = format!("{} {verb} {what}. {effect}", caller.name);
     Some(Described::new(format!("rt_sigprocmask({how}, {set})"), sentence))
 }
@@ -340,6 +437,15 @@ pub(super) fn reaped_exit(caller: &Caller) -> String {
     format!("{who} exits. Its parent is already waiting, and reaps {who} at once.")
 }
 
+/// Says what becomes of a signal that we sent. For a SIGCHLD without a handler, no other frame does.
+pub(super) fn sent(caller: &Caller, signal: Signal) -> String {
+    let is_in = |field: &str| has_signal(caller.pid.as_raw(), field, signal);
+    if signal == Signal::SIGCHLD && !is_in("SigCgt") && !is_in("SigBlk") {
+        return format!("{} has no handler for it, so the kernel discards it.", caller.name);
+    }
+    "The signal is on its way.".to_owned()
+}
+
 /// Describes a signal that is about to be delivered.
 pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
     let who = &caller.name;
@@ -347,10 +453,9 @@ pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
     let sentence = match signal {
         Signal::SIGKILL => format!("{who} can't do anything about it."),
         _ if is_in("SigCgt") => format!("{who} has a handler for it, which runs now."),
-        _ if is_in("SigIgn") => format!("{who} ignores it."),
-        Signal::SIGCHLD => format!("A child of {who} has died. By default, SIGCHLD does nothing."),
+        _ if is_in("SigIgn") => format!("{who} ignores it, so the kernel discards it."),
         Signal::SIGURG | Signal::SIGWINCH | Signal::SIGCONT => {
-            format!("{who} has no handler for it, so the signal does nothing.")
+            format!("{who} has no handler for it, so the kernel discards it.")
         }
         _ if caller.is_pid_1() => {
             format!("{who} is PID 1 and has no handler for it, so the kernel discards it.")

@@ -1,8 +1,9 @@
 //! Slow motion as a list of frames: one for each call of the lesson.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use harness::procfs::has_signal;
 use harness::tracee::{self, SystemCall};
 use harness::{Event, Process, ProcessTree, Result, Stepper, procfs};
 use nix::libc;
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::Scene;
 use super::calls::{self, Described};
-use super::pids::{Caller, Pids};
+use super::pids::{Caller, FileId, Pids};
 use super::printed::Printed;
 use super::rows::{Row, rows};
 use super::words;
@@ -56,10 +57,13 @@ pub struct Frame {
 pub struct Film {
     stepper: Stepper,
     host: ProcessTree,
+    program: Option<FileId>,
     /// The parts of the processes that run the program's own code. The others run the command's.
     parts: BTreeMap<Pid, String>,
     /// The calls that have begun and not returned yet. Repetitions are no frames so far.
     open: BTreeMap<Pid, Described>,
+    /// The processes that restart a call which only ptrace(2) interrupted.
+    restarting: BTreeSet<Pid>,
     /// The processes of the last frame.
     callers: BTreeMap<Pid, Caller>,
     /// An event that belongs to the next frame.
@@ -92,8 +96,10 @@ impl Film {
         let mut film = Film {
             stepper,
             host,
+            program: FileId::of(program),
             parts,
             open: BTreeMap::new(),
+            restarting: BTreeSet::new(),
             callers: BTreeMap::new(),
             kept: None,
             signal: scene.signal,
@@ -202,7 +208,7 @@ impl Film {
                 (Kind::Sent, Some(signal)) => {
                     let _ = kill(caller, signal);
                     self.signal = None;
-                    "The signal is on its way.".to_owned()
+                    calls::sent(&frame.caller, signal)
                 }
                 _ => self.happen(frame)?,
             });
@@ -227,6 +233,11 @@ impl Film {
     /// Returns how the program itself ended.
     pub fn status(&self) -> Option<&str> {
         self.status.as_deref()
+    }
+
+    /// Returns the signal that wasn't sent, because there was no moment for it so far.
+    pub fn unsent(&self) -> Option<Signal> {
+        self.signal
     }
 
     /// Takes the event that answers a frame, or keeps it.
@@ -293,7 +304,10 @@ impl Film {
         if let Some(event) = self.kept.take() {
             return Ok(Some(event));
         }
-        let event = self.stepper.next_event()?;
+        let mut event = self.stepper.next_event()?;
+        while event.is_some_and(|event| self.is_artifact(event)) {
+            event = self.stepper.next_event()?;
+        }
         match event {
             Some(Event::Created(creator, _, child)) => {
                 if let Some(part) = self.parts.get(&creator) {
@@ -307,8 +321,26 @@ impl Film {
         Ok(event)
     }
 
+    /// Whether an event happens only under ptrace(2). If a process has no handler for SIGCHLD and doesn't block it, the
+    /// kernel otherwise discards the signal as soon as a child dies, so it interrupts no call.
+    fn is_artifact(&mut self, event: Event) -> bool {
+        let discards = |pid: Pid| !has_signal(pid.as_raw(), "SigCgt", Signal::SIGCHLD);
+        match event {
+            Event::Signal(pid, Signal::SIGCHLD) => discards(pid),
+            Event::Return(pid, _, value) if words::is_restarted(value) => {
+                let mask = |field| procfs::signal_mask(pid.as_raw(), field);
+                let arriving = (mask("SigPnd") | mask("ShdPnd")) & !mask("SigBlk");
+                let is_only = arriving == 1 << (Signal::SIGCHLD as u32 - 1);
+                is_only && discards(pid) && self.restarting.insert(pid)
+            }
+            Event::Enter(pid, _) => self.restarting.remove(&pid),
+            _ => false,
+        }
+    }
+
     fn gone(&mut self, pid: Pid, how: String) {
         self.open.remove(&pid);
+        self.restarting.remove(&pid);
         self.parts.remove(&pid);
         if pid == self.stepper.pid() {
             self.status = Some(how);
@@ -327,8 +359,10 @@ impl Film {
 
     /// After an execve: it's the next stage of the step, or the command.
     fn recast(&mut self, pid: Pid) {
+        let is_ours =
+            self.program.is_some() && FileId::of(format!("/proc/{pid}/exe")) == self.program;
         match &procfs::arguments(pid.as_raw())[..] {
-            [program, part, ..] if program == "/proc/self/exe" && self.parts.contains_key(&pid) => {
+            [_, part, ..] if is_ours && self.parts.contains_key(&pid) => {
                 self.parts.insert(pid, part.clone());
             }
             _ => drop(self.parts.remove(&pid)),

@@ -1,5 +1,9 @@
 //! Who calls, and how PIDs are written.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use harness::placeholders::Placeholders;
 use harness::procfs;
 use nix::unistd::Pid;
@@ -27,6 +31,21 @@ impl Caller {
     /// Whether it's PID 1 of a PID namespace in the container.
     pub fn is_pid_1(&self) -> bool {
         self.inside == Some(1)
+    }
+}
+
+/// A file, whichever path leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Looks at the file at a path. None: there's none, or we may not look.
+    pub(super) fn of(path: impl AsRef<Path>) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        Some(FileId { device: file.dev(), inode: file.ino() })
     }
 }
 

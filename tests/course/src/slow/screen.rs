@@ -1,8 +1,15 @@
 //! A frame on a terminal, and the keys.
 
-use std::io::{IsTerminal, stdin, stdout};
+use std::io::{IsTerminal, PipeReader, pipe, stdin, stdout};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use harness::Result;
+use harness::{Context, Result, procfs, wait_readable};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::frames::{Frame, Kind};
 use super::render::{WIDTH, cut, hang, heading, lines, printed, wrap};
@@ -15,6 +22,10 @@ use crate::terminal;
 const HEIGHT: usize = 24;
 /// The widest table. Sentences stay narrower, because long lines are hard to read.
 const WIDEST: usize = 120;
+/// A program that ends sooner needs no key to end it.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long to wait before killing what was created while everything else was killed.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// What a learner wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,20 +41,22 @@ pub enum Key {
 /// A terminal that gives us single keys.
 pub struct Screen {
     title: String,
+    /// What `q` does.
+    leave: &'static str,
     // Without Ctrl-Z, because after it the shell's settings would be ours.
     _keyboard: Keyboard,
 }
 
 impl Screen {
-    /// Switches to single keys. None: this isn't a terminal.
+    /// Switches to single keys, of which `q` does what `leave` says. None: this isn't a terminal.
     ///
     /// # Errors
     /// The terminal is gone.
-    pub fn open(title: String) -> Result<Option<Self>> {
+    pub fn open(title: String, leave: &'static str) -> Result<Option<Self>> {
         if !stdin().is_terminal() || !stdout().is_terminal() {
             return Ok(None);
         }
-        Ok(Some(Screen { title, _keyboard: Keyboard::new(false)? }))
+        Ok(Some(Screen { title, leave, _keyboard: Keyboard::new(false)? }))
     }
 
     /// Shows a frame, and waits for a key. A frame without a result is a call that is about to happen.
@@ -59,9 +72,48 @@ impl Screen {
         Ok(read_wanted())
     }
 
-    /// Waits for Enter, or any other key that would leave a frame.
-    pub fn wait_for_enter(&self) {
-        read_wanted();
+    /// Shows keys, and waits for one that would leave a frame.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn wait(&self, keys: &[(&str, &str)]) -> Result<Key> {
+        print(terminal::keys(keys, WIDTH) + " ")?;
+        Ok(read_wanted())
+    }
+
+    /// Starts a screen without frames, in place of the last one.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn leave_frames(&self) -> Result {
+        let start = if is_dumb() { "\n" } else { "\x1b[H\x1b[2J" };
+        print(format!("{start}{}\n\n", self.title))
+    }
+
+    /// Lets the step run, and meanwhile takes the key that ends it. Below what is printed, `line` shows this key after
+    /// half a second. None: the key has ended the step.
+    ///
+    /// # Errors
+    /// There can't be another thread, or `run` failed.
+    pub fn while_running<T>(
+        &self,
+        line: &str,
+        run: impl FnOnce(&Below) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let (is_done, done) = pipe().context("pipe")?;
+        let below = Below { line: format!("{line}[q] end the step "), is_shown: Mutex::default() };
+        let is_ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (below, is_ended) = (&below, &is_ended);
+            let end = move || end_on_key(&is_done, below, is_ended);
+            thread::Builder::new().spawn_scoped(scope, end).context("start a thread")?;
+            // The other thread ends when this is closed, however we end.
+            let done = done;
+            let result = run(below);
+            drop(done);
+            below.hide();
+            if is_ended.load(Ordering::Relaxed) { Ok(None) } else { result.map(Some) }
+        })
     }
 
     /// Takes away the keys, so that what comes next isn't below keys that no longer do anything.
@@ -75,8 +127,7 @@ impl Screen {
     /// Renders a frame for a terminal of this height and width. The cursor is in the last line, which has the keys.
     fn render(&self, frame: &Frame, height: usize, width: usize) -> String {
         let (table_width, width) = (width.min(WIDEST), width.min(WIDTH));
-        let mut text =
-            vec![cut(&format!("slow motion: {}", self.title), table_width - 1), String::new()];
+        let mut text = vec![cut(&self.title, table_width - 1), String::new()];
         text.push(cut(&format!("{}. {}", frame.number, heading(frame)), width - 1));
         text.push(String::new());
         let call = wrap(&frame.described.call, width - 6).into_iter().enumerate().map(hang);
@@ -103,7 +154,7 @@ impl Screen {
         }
         text.push(String::new());
         // The table gets what is left, with room for an empty line and the keys.
-        let keys = keys(frame, width - 1);
+        let keys = self.keys(frame, width - 1);
         let below = 1 + keys.lines().count();
         if text.len() + 2 + frame.rows.len() + below > height {
             text.retain(|line| !line.is_empty());
@@ -132,15 +183,79 @@ impl Screen {
         text.push(keys + " ");
         text.join("\n")
     }
+
+    fn keys(&self, frame: &Frame, width: usize) -> String {
+        let enter = match (&frame.result, frame.kind) {
+            (Some(_), _) => "next",
+            (None, Kind::Call) => "make the call",
+            (None, Kind::Sent) => "send the signal",
+            (None, _) => "deliver the signal",
+        };
+        terminal::keys(&[("Enter", enter), ("c", "run to the end"), ("q", self.leave)], width)
+    }
 }
 
-fn keys(frame: &Frame, width: usize) -> String {
-    let enter = match (&frame.result, frame.kind) {
-        (Some(_), _) => "next",
-        (None, Kind::Call) => "make the call",
-        (None, _) => "deliver the signal",
+/// The keys below what a program prints.
+#[derive(Debug)]
+pub struct Below {
+    line: String,
+    is_shown: Mutex<bool>,
+}
+
+impl Below {
+    /// Prints above the keys.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn print(&self, text: &str) -> Result {
+        let is_shown = self.is_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_shown || text.is_empty() || is_dumb() {
+            return print(text);
+        }
+        print(format!("\r\x1b[K{text}{}", self.line))
+    }
+
+    fn show(&self) {
+        let mut is_shown = self.is_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_shown = true;
+        let (start, end) = if is_dumb() { ("", "\n") } else { ("\r\x1b[K", "") };
+        let _ = print(format!("{start}{}{end}", self.line));
+    }
+
+    fn hide(&self) {
+        let mut is_shown = self.is_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_shown && !is_dumb() {
+            let _ = print("\r\x1b[K");
+        }
+        *is_shown = false;
+    }
+}
+
+/// Kills every process of the step after the key, until the other side says that all of them are gone.
+fn end_on_key(is_done: &PipeReader, below: &Below, is_ended: &AtomicBool) {
+    // Before that, a key is for what comes next.
+    let Ok([false]) = wait_readable([is_done.as_fd()], Some(Instant::now() + PATIENCE)) else {
+        return;
     };
-    terminal::keys(&[("Enter", enter), ("c", "continue"), ("q", "quit")], width)
+    below.show();
+    loop {
+        let Ok([_, false]) = wait_readable([stdin().as_fd(), is_done.as_fd()], None) else {
+            return;
+        };
+        if matches!(read_key(), Some(b'q' | b'Q' | 4) | None) {
+            break;
+        }
+    }
+    is_ended.store(true, Ordering::Relaxed);
+    loop {
+        for process in procfs::own_descendants().unwrap_or_default() {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+        }
+        match wait_readable([is_done.as_fd()], Some(Instant::now() + AGAIN)) {
+            Ok([false]) => {}
+            _ => return,
+        }
+    }
 }
 
 fn read_wanted() -> Key {

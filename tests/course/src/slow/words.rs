@@ -36,14 +36,18 @@ pub(super) fn signal_name(number: u64) -> String {
     signal.map_or_else(|| number.to_string(), |signal| signal.to_string())
 }
 
+/// Whether a call returned one of the kernel's own codes for a call that it restarts.
+pub(super) fn is_restarted(value: i64) -> bool {
+    (512..=516).contains(&-value)
+}
+
 /// Says what a call returned: a value, or an error.
 pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut Pids) -> String {
+    if is_restarted(value) {
+        return "A signal interrupted it. If the signal has no effect, the kernel restarts it."
+            .to_owned();
+    }
     match i32::try_from(-value) {
-        // The kernel's own codes for a call that it restarts.
-        Ok(512..=516) => {
-            return "A signal interrupted it. Without a handler, the kernel restarts it."
-                .to_owned();
-        }
         Ok(number @ 1..=4095) => {
             let errno = Errno::from_raw(number);
             return format!("= -1 {errno:?} ({})", errno.desc());

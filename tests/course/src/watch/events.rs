@@ -78,11 +78,9 @@ impl Events {
         }
         // If the process that cleans up is killed, we bring back the terminal's settings ourselves.
         set_pdeathsig(Signal::SIGTERM).context("prctl(PR_SET_PDEATHSIG)")?;
-        let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
-        let saves = Inotify::init(flags).context("inotify_init")?;
         let (sender, progress) = channel();
         let events = Events {
-            saves,
+            saves: inotify()?,
             directory: step.work_dir()?,
             woken,
             wake,
@@ -95,6 +93,14 @@ impl Events {
         };
         events.watch_directories();
         Ok(events)
+    }
+
+    /// Waits for what concerns another step. A handler stays registered until the process ends, so they stay as they are.
+    pub(super) fn change_to(&mut self, step: &Step) -> Result {
+        (self.saves, self.directory) = (inotify()?, step.work_dir()?);
+        self.ready.clear();
+        self.watch_directories();
+        Ok(())
     }
 
     /// Watches the step's directory and its sources, and `work`, where `start --again` creates a new one. A directory
@@ -196,6 +202,11 @@ impl Events {
         };
         thread::Builder::new().spawn(work).map(drop).context("start a thread")
     }
+}
+
+fn inotify() -> Result<Inotify> {
+    let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
+    Inotify::init(flags).context("inotify_init")
 }
 
 /// Cargo.lock changes with a build, and so does what is kept about the step.

@@ -164,7 +164,7 @@ impl Session {
             starter::lay_out(&next, &directory, Begin::WithStarter, false)?;
             crate::editor::link_projects()?;
         }
-        self.events = Events::of(&next)?;
+        self.events.change_to(&next)?;
         self.step = next;
         self.begin_round()?;
         let place = starter::first_todo(&directory).unwrap_or_else(|| relative_path(&directory));
