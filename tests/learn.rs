@@ -569,11 +569,20 @@ fn watch_checks_again_on_every_save() -> Result {
     terminal.send_keys("h")?;
     terminal.expect("  1 of ")?;
     terminal.send_keys("h")?;
-    terminal.expect("  2 of ")?;
+    let shown = terminal.expect("  2 of ")?;
+    assert!(!shown.contains("all its hints"), "{shown}");
+    terminal.send_keys("hh")?;
+    terminal.expect("These are all its hints. The key d shows our solution.")?;
+    terminal.expect("[d] solution")?;
     // As editors save: a new file, renamed.
     let source = checkout.root.join("work/02/src/main.rs");
     fs::write(source.with_extension("tmp"), "fn main() {\n    nonsense\n}\n").expect("write");
     fs::rename(source.with_extension("tmp"), &source).expect("rename");
+    terminal.expect("doesn't compile")?;
+    terminal.expect("--> work/02/src/main.rs:2:5")?;
+    terminal.expect("[q] quit")?;
+    // A key that isn't offered changes nothing.
+    terminal.send_keys("a")?;
     terminal.expect("--> work/02/src/main.rs:2:5")?;
     terminal.expect("[q] quit")?;
     checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");

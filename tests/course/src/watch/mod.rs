@@ -127,11 +127,13 @@ impl Session {
                 Some(grade) => {
                     let count = hints::next(&self.step, grade.check)?;
                     hints::keep(&self.step, grade.check, count)?;
-                    Screen::Text(hints::text(grade.check, count))
+                    let is_last = count == hints::for_check(grade.check.name).len();
+                    let end = "\nThese are all its hints. The key d shows our solution.\n";
+                    Screen::Text(hints::text(grade.check, count) + if is_last { end } else { "" })
                 }
                 None => Screen::Checks,
             },
-            b'a' => Screen::Failures,
+            b'a' if self.round.first_failure().is_some() => Screen::Failures,
             b'd' => Screen::Diff(diff::with_ours(&self.step)?),
             b'r' => {
                 self.begin_round()?;

@@ -172,7 +172,7 @@ fn keys(
         }
     }
     if !matches!(screen, Screen::Diff(_)) {
-        keys.push(("d", "diff"));
+        keys.push(("d", "solution"));
     }
     if round.program.is_some() {
         keys.push(("s", if count > 1 { "slow" } else { "slow motion" }));
