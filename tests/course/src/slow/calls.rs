@@ -5,36 +5,13 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use harness::procfs::has_signal;
 use harness::tracee::{self, SystemCall};
 use nix::libc;
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::pids::{Caller, FileId, Pids};
-use super::words::{flags, quoted, quoted_string, signal_name};
-
-/// Names flags, in the order in which they're written.
-macro_rules! names {
-    ($($name:ident)*) => { [$((libc::$name as u64, stringify!($name))),*] };
-}
-
-/// A call in words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Described {
-    /// The call as in the manual: `unshare(CLONE_NEWPID)`.
-    pub call: String,
-    /// One sentence on what it will do.
-    pub sentence: String,
-    /// Whether the same process makes many calls like this one, which are a frame only if they fail.
-    pub is_repetition: bool,
-}
-
-impl Described {
-    pub(super) fn new(call: impl Into<String>, sentence: impl Into<String>) -> Self {
-        Described { call: call.into(), sentence: sentence.into(), is_repetition: false }
-    }
-}
+use super::words::{Described, flags, names, quoted, signal_name};
+use super::{mounts, signals};
 
 /// Describes a call that a process is about to make. None: it isn't part of a lesson.
 pub(super) fn describe(caller: &Caller, call: SystemCall, pids: &mut Pids) -> Option<Described> {
@@ -51,17 +28,17 @@ pub(super) fn describe(caller: &Caller, call: SystemCall, pids: &mut Pids) -> Op
         libc::SYS_vfork => clone("vfork", libc::CLONE_VFORK as u64, who)?,
         libc::SYS_wait4 => wait4(caller, int(first), third, pids),
         libc::SYS_waitid => waitid(caller, first, int(second), fourth, pids),
-        libc::SYS_kill => kill(caller, int(first), second, pids),
+        libc::SYS_kill => signals::kill(caller, int(first), second, pids),
         libc::SYS_exit_group => exit(caller, first),
         _ if caller.is_command => return None,
         libc::SYS_unshare => unshare(first, who),
-        libc::SYS_mount => mount(caller, [first, second, third, fourth]),
+        libc::SYS_mount => mounts::mount(caller, [first, second, third, fourth]),
         libc::SYS_write => write(caller, first, second, third, pids)?,
         libc::SYS_prctl => prctl(first, second, who)?,
         libc::SYS_setpgid => setpgid(caller, int(first), int(second), pids),
-        libc::SYS_rt_sigprocmask => sigprocmask(caller, first, second)?,
-        libc::SYS_read => read(caller, first)?,
-        libc::SYS_rt_sigtimedwait => sigwait(caller, first)?,
+        libc::SYS_rt_sigprocmask => signals::sigprocmask(caller, first, second)?,
+        libc::SYS_read => signals::read(caller, first)?,
+        libc::SYS_rt_sigtimedwait => signals::sigwait(caller, first)?,
         _ => return None,
     })
 }
@@ -167,62 +144,6 @@ fn clone(name: &str, bits: u64, who: &str) -> Option<Described> {
     let is_new = arguments.contains("CLONE_NEW");
     let more = if is_new { " The child is the first process in new namespaces." } else { "" };
     Some(Described::new(format!("{name}({arguments})"), sentence + more))
-}
-
-const MOUNT_FLAGS: [(u64, &str); 12] = names![
-    MS_BIND MS_REMOUNT MS_MOVE MS_RDONLY MS_REC MS_PRIVATE MS_SLAVE MS_SHARED MS_UNBINDABLE
-    MS_NOSUID MS_NODEV MS_NOEXEC
-];
-
-/// Of the paths that a step masks one by one, those that stand for the others: which of the others there are
-/// depends on the kernel.
-const EXAMPLES: [&str; 3] = ["/proc/keys", "/sys/firmware", "/proc/sys"];
-
-fn mount(caller: &Caller, [source, target, kind, bits]: [u64; 4]) -> Described {
-    let text = |address| quoted_string(caller.pid, address);
-    let path =
-        tracee::string(caller.pid, target).unwrap_or_default().to_string_lossy().into_owned();
-    let (from, to, kind) = (text(source), text(target), text(kind));
-    let who = &caller.name;
-    let has = |flag| bits & flag != 0;
-    let below = if has(libc::MS_REC) { ", and every mount below it," } else { "" };
-    let sentence = if has(libc::MS_PRIVATE) && has(libc::MS_REC) && path == "/" {
-        "From now on, mounts don't propagate between the host and the container.".to_owned()
-    } else if has(libc::MS_PRIVATE) {
-        format!("{who} makes the mount at {path}{below} private.")
-    } else if has(libc::MS_SLAVE) {
-        format!("{who} makes the mount at {path}{below} a slave: mounts propagate only to it.")
-    } else if has(libc::MS_SHARED | libc::MS_UNBINDABLE) {
-        format!("{who} changes how mounts propagate at {path}.")
-    } else if has(libc::MS_MOVE) {
-        format!("{who} moves a mount to {path}.")
-    } else if has(libc::MS_REMOUNT) && has(libc::MS_RDONLY) {
-        format!("{who} makes the mount at {path} read-only.")
-    } else if has(libc::MS_REMOUNT) {
-        format!("{who} changes the options of the mount at {path}.")
-    } else if has(libc::MS_BIND) && from == to {
-        format!("{who} mounts {path} over itself, because only a mount can be read-only.")
-    } else if has(libc::MS_BIND) && from == "\"/dev/null\"" {
-        format!("{who} covers {path} with /dev/null, which works only for files.")
-    } else if has(libc::MS_BIND) {
-        format!("{who} covers {path} with {}.", from.trim_matches('"'))
-    } else if kind == "\"proc\"" && path == "/proc" {
-        format!("{who} mounts a new /proc, which shows the PID namespace of {who}.")
-    } else if kind == "\"proc\"" {
-        format!("{who} mounts a procfs at {path}, which shows the PID namespace of {who}.")
-    } else if kind == "\"tmpfs\"" {
-        format!("{who} covers the directory {path} with an empty filesystem.")
-    } else {
-        format!("{who} mounts a filesystem at {path}.")
-    };
-    let is_example = EXAMPLES.contains(&&*path);
-    let stands_for_others = has(libc::MS_BIND) && is_example;
-    let more = if stands_for_others { " The same call for other paths isn't shown." } else { "" };
-    let sentence = sentence + more;
-    let call = format!("mount({from}, {to}, {kind}, {})", flags(bits, &MOUNT_FLAGS, "0"));
-    let is_masked = path.starts_with("/proc/") || path.starts_with("/sys/");
-    let is_repetition = is_masked && !is_example;
-    Described { call, sentence, is_repetition }
 }
 
 fn write(
@@ -337,21 +258,6 @@ fn waitid(caller: &Caller, kind: u64, id: i32, bits: u64, pids: &mut Pids) -> De
     Described::new(format!("waitid({whom}, {})", flags(bits, &WAIT_FLAGS, "0")), sentence)
 }
 
-fn kill(caller: &Caller, target: i32, signal: u64, pids: &mut Pids) -> Described {
-    let (who, signal) = (&caller.name, signal_name(signal));
-    let number = match target {
-        1.. => pids.seen_by(caller, target),
-        _ => target.to_string(),
-    };
-    let whom = match target {
-        1.. => format!("process {number}"),
-        0 => "every process in its own process group".to_owned(),
-        -1 => "every process that it can see".to_owned(),
-        _ => format!("every process in the process group {}", -i64::from(target)),
-    };
-    Described::new(format!("kill({number}, {signal})"), format!("{who} sends {signal} to {whom}."))
-}
-
 fn setpgid(caller: &Caller, pid: i32, group: i32, pids: &mut Pids) -> Described {
     let who = &caller.name;
     let number = |pids: &mut Pids, pid| match pid {
@@ -368,59 +274,6 @@ fn setpgid(caller: &Caller, pid: i32, group: i32, pids: &mut Pids) -> Described 
     Described::new(format!("setpgid({process}, {group})"), sentence)
 }
 
-/// The signals that have a name, as a mask. Whenever glibc creates a process, it blocks every signal there is, and those
-/// calls are its own.
-const NAMED: u64 = (1 << 31) - 1;
-/// Those that the kernel leaves out of any mask.
-const UNBLOCKABLE: u64 = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
-
-fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
-    let mask = (set != 0).then(|| tracee::word(caller.pid, set))??;
-    let (how, verb, effect) = match how as i32 {
-        libc::SIG_BLOCK => {
-            ("SIG_BLOCK", "blocks", "A blocked signal remains pending until it's read.")
-        }
-        libc::SIG_UNBLOCK => {
-            ("SIG_UNBLOCK", "unblocks", "If a signal is pending, it takes effect now.")
-        }
-        _ => return None,
-    };
-    let names: Vec<_> =
-        (1..=31).filter(|number| mask >> (number - 1) & 1 != 0).map(signal_name).collect();
-    let (set, what) = match &names[..] {
-        _ if mask == u64::MAX => return None,
-        [] => return None,
-        few @ ([_] | [_, _] | [_, _, _]) if mask & !NAMED == 0 => (few.join(", "), few.join(", ")),
-        [first, second, ..] if (mask | UNBLOCKABLE) & NAMED == NAMED => {
-            (format!("{first}, {second}, ..."), "every signal with a name".to_owned())
-        }
-        several => (format!("{}, ...", several[0]), format!("{} signals", mask.count_ones())),
-    };
-    let set = format!("[{set}]");
-    let sentence = format!("{} {verb} {what}. {effect}", caller.name);
-    Some(Described::new(format!("rt_sigprocmask({how}, {set})"), sentence))
-}
-
-fn read(caller: &Caller, descriptor: u64) -> Option<Described> {
-    let is_signalfd = tracee::file(caller.pid, descriptor)? == "anon_inode:[signalfd]";
-    let sentence = if tracee::is_nonblocking(caller.pid, descriptor) {
-        format!("{} reads the next signal, if one is pending.", caller.name)
-    } else {
-        format!("{} waits for the next signal, and reads it.", caller.name)
-    };
-    is_signalfd.then(|| Described::new("read(<signalfd>)", sentence))
-}
-
-fn sigwait(caller: &Caller, set: u64) -> Option<Described> {
-    let mask = tracee::word(caller.pid, set)?;
-    let signals = match mask.count_ones() {
-        1 => signal_name(u64::from(mask.trailing_zeros()) + 1),
-        _ => "a signal".to_owned(),
-    };
-    let sentence = format!("{} waits until {signals} is pending, and reads it.", caller.name);
-    Some(Described::new(format!("rt_sigtimedwait([{signals}])"), sentence))
-}
-
 fn exit(caller: &Caller, status: u64) -> Described {
     let status = status & 0xff;
     let more = if caller.is_pid_1() {
@@ -435,35 +288,4 @@ fn exit(caller: &Caller, status: u64) -> Described {
 pub(super) fn reaped_exit(caller: &Caller) -> String {
     let who = &caller.name;
     format!("{who} exits. Its parent is already waiting, and reaps {who} at once.")
-}
-
-/// Says what becomes of a signal that we sent. For a SIGCHLD without a handler, no other frame does.
-pub(super) fn sent(caller: &Caller, signal: Signal) -> String {
-    let is_in = |field: &str| has_signal(caller.pid.as_raw(), field, signal);
-    if signal == Signal::SIGCHLD && !is_in("SigCgt") && !is_in("SigBlk") {
-        return format!("{} has no handler for it, so the kernel discards it.", caller.name);
-    }
-    "The signal is on its way.".to_owned()
-}
-
-/// Describes a signal that is about to be delivered.
-pub(super) fn signal(caller: &Caller, signal: Signal) -> Described {
-    let who = &caller.name;
-    let is_in = |field: &str| has_signal(caller.pid.as_raw(), field, signal);
-    let sentence = match signal {
-        Signal::SIGKILL => format!("{who} can't do anything about it."),
-        _ if is_in("SigCgt") => format!("{who} has a handler for it, which runs now."),
-        _ if is_in("SigIgn") => format!("{who} ignores it, so the kernel discards it."),
-        Signal::SIGURG | Signal::SIGWINCH | Signal::SIGCONT => {
-            format!("{who} has no handler for it, so the kernel discards it.")
-        }
-        _ if caller.is_pid_1() => {
-            format!("{who} is PID 1 and has no handler for it, so the kernel discards it.")
-        }
-        Signal::SIGSTOP | Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU => {
-            format!("The signal stops {who}, but slow motion resumes {who} at once.")
-        }
-        _ => format!("{who} has no handler for it, so the signal kills {who}."),
-    };
-    Described::new(signal.as_str(), sentence)
 }

@@ -1,21 +1,21 @@
 //! Slow motion as a list of frames: one for each call of the lesson.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use harness::procfs::has_signal;
-use harness::tracee::{self, SystemCall};
+use harness::tracee::SystemCall;
 use harness::{Event, Process, ProcessTree, Result, Stepper, procfs};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Scene;
-use super::calls::{self, Described};
+use super::calls;
 use super::pids::{Caller, FileId, Pids};
 use super::printed::Printed;
 use super::rows::{Row, rows};
-use super::words;
+use super::words::{self, Described};
+use super::{mounts, signals};
 
 /// What a frame shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Film {
                     if caller.is_command && signal == Signal::SIGCHLD {
                         continue;
                     }
-                    let described = calls::signal(&caller, signal);
+                    let described = signals::signal(&caller, signal);
                     (Kind::Signal, caller, described, None)
                 }
                 Event::Killed(pid, signal) => {
@@ -208,7 +208,7 @@ impl Film {
                 (Kind::Sent, Some(signal)) => {
                     let _ = kill(caller, signal);
                     self.signal = None;
-                    calls::sent(&frame.caller, signal)
+                    signals::sent(&frame.caller, signal)
                 }
                 _ => self.happen(frame)?,
             });
@@ -279,11 +279,13 @@ impl Film {
                 self.recast(caller.pid);
                 result
             }
-            (libc::SYS_mount, 0) if is_proc(caller.pid, call) => match listed(caller.pid) {
-                Some(1) => format!("{result}: /proc now lists 1 process"),
-                Some(count) => format!("{result}: /proc now lists {count} processes"),
-                None => result,
-            },
+            (libc::SYS_mount, 0) if mounts::is_proc(caller.pid, call) => {
+                match mounts::listed(caller.pid) {
+                    Some(1) => format!("{result}: /proc now lists 1 process"),
+                    Some(count) => format!("{result}: /proc now lists {count} processes"),
+                    None => result,
+                }
+            }
             _ => result,
         }
     }
@@ -392,16 +394,4 @@ impl Film {
         }
         process.children.iter_mut().for_each(|child| self.name_zombies(child));
     }
-}
-
-fn is_proc(pid: Pid, mount: SystemCall) -> bool {
-    tracee::string(pid, mount.args[2]).is_some_and(|kind| kind == "proc")
-}
-
-/// Counts the processes that the /proc of a process lists.
-fn listed(pid: Pid) -> Option<usize> {
-    let entries = fs::read_dir(format!("/proc/{pid}/root/proc")).ok()?;
-    let is_pid =
-        |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
-    Some(entries.flatten().filter(is_pid).count())
 }

@@ -2,11 +2,13 @@
 
 mod calls;
 mod frames;
+mod mounts;
 mod pids;
 mod printed;
 mod render;
 mod rows;
 pub mod screen;
+mod signals;
 mod words;
 
 use std::ffi::OsString;
@@ -16,11 +18,11 @@ use std::path::PathBuf;
 use harness::{Error, Result, procfs};
 use nix::sys::signal::Signal;
 
-pub use calls::Described;
 pub use frames::{Film, Frame, Kind};
 pub use pids::Caller;
 pub use render::{heading, lines, text};
 pub use rows::{Change, Row};
+pub use words::Described;
 
 /// What to run in slow motion.
 pub struct Scene {

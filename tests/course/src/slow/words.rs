@@ -1,4 +1,4 @@
-//! Arguments and results of system calls, in words.
+//! System calls, their arguments, and their results, in words.
 
 use std::ffi::OsStr;
 
@@ -9,6 +9,29 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::pids::{Caller, Pids};
+
+/// Names flags, in the order in which they're written.
+macro_rules! names {
+    ($($name:ident)*) => { [$((libc::$name as u64, stringify!($name))),*] };
+}
+pub(super) use names;
+
+/// A call in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    /// The call as in the manual: `unshare(CLONE_NEWPID)`.
+    pub call: String,
+    /// One sentence on what it will do.
+    pub sentence: String,
+    /// Whether the same process makes many calls like this one, which are a frame only if they fail.
+    pub is_repetition: bool,
+}
+
+impl Described {
+    pub(super) fn new(call: impl Into<String>, sentence: impl Into<String>) -> Self {
+        Described { call: call.into(), sentence: sentence.into(), is_repetition: false }
+    }
+}
 
 /// Writes a string as in C.
 pub(super) fn quoted(text: &OsStr) -> String {
@@ -47,12 +70,9 @@ pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut P
         return "A signal interrupted it. If the signal has no effect, the kernel restarts it."
             .to_owned();
     }
-    match i32::try_from(-value) {
-        Ok(number @ 1..=4095) => {
-            let errno = Errno::from_raw(number);
-            return format!("= -1 {errno:?} ({})", errno.desc());
-        }
-        _ => {}
+    if let Ok(number @ 1..=4095) = i32::try_from(-value) {
+        let errno = Errno::from_raw(number);
+        return format!("= -1 {errno:?} ({})", errno.desc());
     }
     let pid = |pids: &mut Pids, pid: i32| pids.seen_by(caller, pid);
     let [_, second, third, ..] = call.args;
