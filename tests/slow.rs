@@ -105,7 +105,7 @@ fn signal_reaches_run_then_init_then_command() -> Result {
 /// A learner's program makes other calls than our steps.
 #[test]
 fn sentences_are_true_for_other_programs() -> Result {
-    if !require_tools(&["unshare", "mount"]) {
+    if !require_tools(&["unshare", "mount", "timeout"]) {
         return Ok(());
     }
     for pair in pairs("03")? {
@@ -123,6 +123,11 @@ fn sentences_are_true_for_other_programs() -> Result {
                 ][..],
             ),
             ("/bin/mount", &["--bind", "/etc", &at], &["with /etc."]),
+            (
+                "/usr/bin/timeout",
+                &["--preserve-status", "9", "true"],
+                &["rt_sigprocmask(SIG_BLOCK, [SIGHUP, ...])", " signals. A blocked signal "],
+            ),
             ("/bin/mount", &["-t", "ramfs", "none", &at], &["mounts a filesystem at "]),
         ] {
             let words = [&["slow", "03", "--all", "--bin", program, "--"], args].concat();
