@@ -85,7 +85,7 @@ enum Command {
     Hint(commands::Hint),
     /// Check your step again on every save, and when you press r
     ///
-    /// Press s to see your program in slow motion. If you save a file meanwhile, the check follows at the end.
+    /// Press s to see your program in slow motion. If you save a file meanwhile, it's checked as soon as you're back.
     Watch {
         /// Step you are writing: 02, 2, or 02-init-pid1
         step: Step,

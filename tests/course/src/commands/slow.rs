@@ -44,7 +44,7 @@ pub struct Slow {
 fn parse_signal(word: &str) -> std::result::Result<Signal, String> {
     let name = word.to_ascii_uppercase();
     let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
-    name.parse().map_err(|_| "there is no such signal; name one as in TERM or SIGTERM".to_owned())
+    name.parse().map_err(|_| "not a signal; try TERM".to_owned())
 }
 
 /// Runs a step in slow motion: frame by frame at a terminal, in one go elsewhere.
