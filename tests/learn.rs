@@ -326,6 +326,13 @@ fn hints_can_be_read_again() -> Result {
     assert_has(&all, &["\n  1 of ", "\n  2 of ", "cargo course solution 02"]);
     let hints = all.split("\nNext: ").next().expect("hints");
     assert!(hints.lines().all(|line| line.chars().count() <= 80), "{all}");
+    // A title names its check, too.
+    let total = checks::for_step(&"07".parse()?);
+    assert!(total.len() > 40);
+    for check in total {
+        let found = checks::matching(&"07".parse()?, &check.title())?;
+        assert_eq!(found.iter().map(|one| one.name).collect::<Vec<_>>(), [check.name]);
+    }
     assert_has(&hint(&["leak"])?, &["\n  ctrl_c_leaks_nothing\n  hundred_runs_leak_nothing\n"]);
     assert_has(&hint(&["nonsense"])?, &["has no check", name]);
     Ok(())
@@ -561,7 +568,7 @@ fn watch_checks_again_on_every_save() -> Result {
     terminal.expect("✗ run and init report their PIDs")?;
     let shown = terminal.expect("[r] again")?;
     let total = checks::for_step(&"02".parse()?).len();
-    assert_has(&shown, &[&format!("checking {total} of {total}: reports unshare failure…")]);
+    assert_has(&shown, &[&format!("checking {total} of {total}: run reports unshare failure…")]);
     assert!(!shown.contains(&format!("checking {} of ", total + 1)), "{shown}");
     terminal.send_keys("r")?;
     terminal.expect("checking 1 of ")?;

@@ -131,7 +131,7 @@ pub(super) fn run_exits_128_plus_signal_of_init(program: &Program) -> CheckResul
     let shell = program.session(["run", "--ti", "sh"]).during(&command)?;
     let tree = shell.tree().during(&command)?;
     let pid = tree.pid_1().map_or(0, |init| init.pids[0]);
-    ensure(pid > 1, &command, "a process with PID 1 inside", tree.text())?;
+    ensure(pid > 1, &command, "a process that is PID 1 inside the container", tree.text())?;
     send(pid, Signal::SIGKILL, &command)?;
     let (exit, _) = shell.wait().during(&command)?;
     let status = how_it_died(exit.status);
@@ -172,7 +172,12 @@ pub(super) fn ctrl_c_leaks_nothing(program: &Program) -> CheckResult {
     terminal.expect("a line\r\n").during(&command)?;
     // Without a container there is nothing to leave behind.
     let tree = terminal.tree().during(&command)?;
-    ensure(tree.pid_1().is_some(), &command, "a process with PID 1 inside", tree.text())?;
+    ensure(
+        tree.pid_1().is_some(),
+        &command,
+        "a process that is PID 1 inside the container",
+        tree.text(),
+    )?;
     terminal.send_keys("\u{3}").during(&command)?;
     let (exit, _) = terminal.end().during(&command)?;
     ensure_clean(&command, &exit)?;

@@ -37,17 +37,24 @@ impl Check {
         (self.function)(program)
     }
 
-    /// Returns the name in words.
+    /// Returns the name in words, with its subject.
     pub fn title(&self) -> String {
         let word = |word: &str| match word {
             "pid" | "cpu" => word.to_uppercase(),
             "pids" => "PIDs".to_owned(),
+            "ti" => "--ti".to_owned(),
+            "proc" => "/proc".to_owned(),
             signal if signal.starts_with("sig") && !signal.starts_with("sign") => {
                 signal.to_uppercase()
             }
             word => word.to_owned(),
         };
-        let words: Vec<_> = self.name.split('_').map(word).collect();
+        let mut words: Vec<_> = self.name.split('_').map(word).collect();
+        match words[0].as_str() {
+            "passes" | "reports" | "starts" | "tolerates" => words.insert(0, "run".to_owned()),
+            "masks" | "protects" | "refuses" => words.insert(0, "init".to_owned()),
+            _ => {}
+        }
         words.join(" ").replace("ctrl c", "Ctrl-C").replace("dev null", "/dev/null")
     }
 
@@ -161,9 +168,16 @@ pub fn for_step(step: &Step) -> Vec<&'static Check> {
 /// # Errors
 /// No check of the step matches; the message has their names.
 pub fn matching(step: &Step, name: &str) -> Result<Vec<&'static Check>> {
-    let wanted = name.trim_start_matches('/').to_lowercase().replace([' ', '-', '/'], "_");
+    let normal = |name: &str| {
+        name.trim_start_matches(['/', '-'])
+            .to_lowercase()
+            .replace([' ', '-', '/'], "_")
+            .replace("__", "_")
+    };
+    let wanted = normal(name);
     let checks = for_step(step);
-    if let Some(exact) = checks.iter().find(|check| check.name == wanted) {
+    let is_it = |check: &&&Check| check.name == wanted || normal(&check.title()) == wanted;
+    if let Some(exact) = checks.iter().find(is_it) {
         return Ok(vec![exact]);
     }
     let is_meant = |check: &&Check| check.name.contains(&wanted);

@@ -103,7 +103,7 @@ fn keeps_status_during_search(program: &Program) -> CheckResult {
     let orphan = shell.run("(sleep 1000 </dev/null >/dev/null 2>&1 & echo $!)").during(&command)?;
     let tree = shell.tree().during(&command)?;
     let Some(init) = tree.pid_1() else {
-        return ensure(false, command, "a process with PID 1 inside", tree.text());
+        return ensure(false, command, "a process that is PID 1 inside the container", tree.text());
     };
     let is_dead = |tree: &ProcessTree| {
         let processes = tree.processes();
