@@ -159,6 +159,24 @@ fn errors_name_their_path() -> Result {
     Ok(())
 }
 
+/// Checks at a terminal type a command line, and the program needn't have the step's name.
+#[test]
+fn graded_program_may_have_any_name() -> Result {
+    if !require_tools(&["bash"]) {
+        return Ok(());
+    }
+    let scratch = ScratchDir::new("it's graded")?;
+    let mine = scratch.path().join("mine");
+    write_program(&mine, fs::read(step_program(6)).expect("read the step"), 0o755);
+    let mine = mine.display().to_string();
+    for check in ["fg_after_suspend", "stopped_command", "script_reads"] {
+        let args = ["check", "06", check, "--bin", &mine];
+        let printed = Transcript::run_with_exit(course(COURSE, &root()?, &args))?.0.printed;
+        assert_has(&printed, &["1 of 1 check passed\n"]);
+    }
+    Ok(())
+}
+
 #[test]
 fn timeout_scales_with_the_machine() {
     let start = Duration::from_millis;

@@ -67,7 +67,7 @@ impl Session {
         if seen == line {
             return Ok(session);
         }
-        Err(Error::new(format!("it isn't ready: {seen:?} came instead of {line:?}")))
+        Err(Error::new(format!("the first line on standard output is {seen:?} and not {line:?}")))
     }
 
     /// Starts a command whose standard error is this pipe, and waits for nothing.

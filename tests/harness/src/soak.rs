@@ -197,7 +197,13 @@ fn run_once(
     let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
     let is_expected = allowed.contains(&status);
     if !is_expected {
-        let line = format!("run {index}, {killed:?} killed: exit status {status}");
+        let what = match killed {
+            None => "not killed",
+            Some(Target::Run) => "`run` killed",
+            Some(Target::Init) => "`init` killed",
+            Some(Target::Both) => "both killed",
+        };
+        let line = format!("run {index}, {what}: exit status {status}");
         outcome.unexpected.push(line);
     }
     if let Some(killed) = killed {

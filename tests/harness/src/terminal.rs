@@ -61,7 +61,7 @@ impl Terminal {
     /// # Errors
     /// It doesn't come in time.
     pub fn expect(&mut self, text: &str) -> Result<String> {
-        let wanted = format!("{text:?} on the terminal");
+        let wanted = format!("{:?} on the terminal", text.trim());
         let read = self.output.read_until(text, &wanted, self.running.answer_timeout);
         read.map_err(|error| self.running.explain(error))
     }

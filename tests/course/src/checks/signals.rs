@@ -29,7 +29,7 @@ fn and_then(program: &Program, args: &[&str], and: &str) -> String {
 }
 
 fn start(program: &Program, args: &[&str], command: &str) -> CheckResult<Session> {
-    Session::ready(program.supervise(args), "up").during(command)
+    Session::ready(program.supervise(args), "up").expecting(command, "the command prints up")
 }
 
 /// Waits for the exit status of a command that handles SIGTERM.

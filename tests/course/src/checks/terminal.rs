@@ -20,6 +20,12 @@ fn is_stopped(tree: &ProcessTree, pid: i32) -> bool {
     tree.processes().iter().any(|process| process.pids[0] == pid && process.state == 'T')
 }
 
+/// Returns a command line of the program for a shell, in whose PATH the program may have another name.
+fn typed(program: &Program, line: &str) -> String {
+    let path = program.path().to_string_lossy().replace('\'', r"'\''");
+    line.replacen(program.name(), &format!("'{path}'"), 1)
+}
+
 /// The whole process group gets Ctrl-C, so `run` and `init` get it too. They're stopped until the command has it, and
 /// go on one after the other, so that no copies merge.
 pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
@@ -88,7 +94,8 @@ pub(super) fn stopped_command_stops_run(program: &Program) -> CheckResult {
         let script = format!("echo up; kill -{signal} $$; exit 7");
         let args = ["run", "sh", "-c", &script];
         let command = command_line(program, &args);
-        let session = Session::ready(program.supervise(args), "up").during(&command)?;
+        let session = Session::ready(program.supervise(args), "up");
+        let session = session.expecting(&command, "the command prints up")?;
         session.wait_for_tree(|tree| tree.root.state == 'T').map_err(|error| CheckFailure {
             command: command.clone(),
             expected: "`run` stops, too".to_owned(),
@@ -117,7 +124,7 @@ fn stops_run_after_late_ctrl_z(program: &Program) -> CheckResult {
     let bash = program.environment().supervise("bash", BASH).env("PS1", PROMPT);
     let mut terminal = Terminal::start(bash).during(&command)?;
     terminal.expect(PROMPT).during(&command)?;
-    terminal.send_keys(&format!("{line}\r")).during(&command)?;
+    terminal.send_keys(&format!("{}\r", typed(program, &line))).during(&command)?;
     terminal.expect("\nup\r\n").during(&command)?;
     let tree = terminal.tree().during(&command)?;
     let processes = tree.processes();
@@ -157,8 +164,9 @@ pub(super) fn fg_after_suspend_resumes_shell_inside(program: &Program) -> CheckR
         return Ok(());
     }
     let args = [&["run", "--ti", "bash"], &BASH[..]].concat();
-    let run = command_line(program, &args);
-    let command = format!("{run}{AND}then `suspend` in that shell, and `fg` in yours");
+    let line = command_line(program, &args);
+    let command = format!("{line}{AND}then `suspend` in that shell, and `fg` in yours");
+    let run = typed(program, &line);
     let bash = program.environment().supervise("bash", BASH).env("PS1", PROMPT);
     let mut terminal = Terminal::start(bash).during(&command)?;
     terminal.expect(PROMPT).during(&command)?;
