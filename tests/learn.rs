@@ -251,6 +251,18 @@ fn commands_are_quoted_and_wrapped() -> Result {
         "  tried:    unshare --user --map-root-user --pid --fork --mount-proc \\\n            /";
     assert_has(&printed, &[command, "/mine init echo unreached\n", "seen:     exit status 0\n"]);
     assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
+    // A shell finds the program, whose path is quoted if it needs that.
+    let checkout = begun();
+    write_program(&checkout.root.join("mine"), "#!/bin/sh\nexit 3\n", 0o755);
+    let mine = checkout.root.join("mine").display().to_string();
+    let printed = said(&checkout, &["check", "02", "usage_error", "--bin", &mine])?;
+    assert_has(&printed, &["  tried:    ./mine --odd\n"]);
+    let elsewhere = ScratchDir::new("it's elsewhere")?;
+    let mine = elsewhere.path().join("mine");
+    write_program(&mine, "#!/bin/sh\nexit 3\n", 0o755);
+    let mine = mine.display().to_string();
+    let printed = said(&checkout, &["check", "02", "usage_error", "--bin", &mine])?;
+    assert_has(&printed, &["  tried:    \"/", "it's elsewhere-"]);
     // What else was done is a comment, and the learner's own step has its recipe.
     let printed = said(&begun(), &["check", "02", "container_dies"])?;
     let tried =

@@ -1,5 +1,6 @@
 //! Grades a program by the checks of a step.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,11 @@ pub fn grade(
         let message = format!("no step can run on this machine; `{} doctor` says why", called_as());
         return Err(Error::new(message));
     }
-    let (name, path) = (step.bin(), relative_path(program));
+    let (name, mut path) = (step.bin(), relative_path(program));
+    if !path.contains('/') {
+        path.insert_str(0, "./");
+    }
+    let path = shlex::try_quote(&path).map_or(path.clone(), Cow::into_owned);
     // As root, the learner's own step runs in private mounts only in this way.
     let is_own = target_dir().is_ok_and(|target| program.starts_with(target.join("work")));
     let recipe = if is_own { step.recipe("work") } else { path.clone() };
