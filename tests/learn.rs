@@ -178,6 +178,15 @@ fn graded_program_may_have_any_name() -> Result {
 }
 
 #[test]
+fn cut_row_of_a_tree_keeps_its_state() -> Result {
+    let script = "#!/bin/sh\n\"$2\" \"$3\" \"$4\" a word that makes the row too wide\n";
+    let printed = graded_as("06", script, &["stopped_command"])?;
+    let row = printed.lines().find(|line| line.contains("└─")).expect("a tree");
+    assert!(row.ends_with("… (stopped)") && row.chars().count() <= 80, "{printed}");
+    Ok(())
+}
+
+#[test]
 fn timeout_scales_with_the_machine() {
     let start = Duration::from_millis;
     assert_eq!(timeout_for(start(5)), Duration::from_secs(5));

@@ -93,11 +93,16 @@ fn wrapped(text: &str) -> Vec<String> {
     text.lines().flat_map(|line| fill("", "", line, WIDTH + 1 - MARGIN.len())).collect()
 }
 
-/// Does the same, but cuts the lines of a process tree, whose columns would be lost.
+/// Does the same, but cuts the lines of a process tree, whose columns would be lost. Their last word can say that a process
+/// is stopped, or a zombie.
 fn beside_margin(text: &str) -> Vec<String> {
     let width = WIDTH + 1 - MARGIN.len();
     let is_row = |line: &str| line.trim_start().contains("   ") && line.chars().count() > width;
-    let cut = |line: &str| line.chars().take(width - 1).chain(['…']).collect();
+    let cut = |line: &str| -> String {
+        let state = line.rfind(" (").filter(|_| line.ends_with(')')).map_or("", |at| &line[at..]);
+        let kept = line.chars().take(width - 1 - state.len());
+        kept.chain(['…']).chain(state.chars()).collect()
+    };
     let lines = |line| if is_row(line) { vec![cut(line)] } else { wrapped(line) };
     text.lines().flat_map(lines).collect()
 }

@@ -133,7 +133,7 @@ pub(super) fn run_exits_128_plus_signal_of_init(program: &Program) -> CheckResul
     let pid = tree.pid_1().map_or(0, |init| init.pids[0]);
     ensure(pid > 1, &command, "a process that is PID 1 inside the container", tree.text())?;
     send(pid, Signal::SIGKILL, &command)?;
-    let (exit, _) = shell.wait().during(&command)?;
+    let (exit, _) = shell.wait().expecting(&command, "exit status 137")?;
     let status = how_it_died(exit.status);
     ensure(exit.status.code() == Some(137), &command, "exit status 137", status)?;
     ensure_clean(&command, &exit)
@@ -154,7 +154,8 @@ pub(super) fn container_dies_with_run(program: &Program) -> CheckResult {
             tree.text(),
         )?;
         shell.signal(signal).during(&command)?;
-        let (exit, _) = shell.wait().during(&command)?;
+        let wanted = format!("exit status {}", 128 + signal as i32);
+        let (exit, _) = shell.wait().expecting(&command, &wanted)?;
         ensure_clean(&command, &exit)?;
         ensure_exits(&command, &exit, 128 + signal as i32, "")?;
     }
@@ -179,7 +180,7 @@ pub(super) fn ctrl_c_leaks_nothing(program: &Program) -> CheckResult {
         tree.text(),
     )?;
     terminal.send_keys("\u{3}").during(&command)?;
-    let (exit, _) = terminal.end().during(&command)?;
+    let (exit, _) = terminal.end().expecting(&command, "exit status 130")?;
     ensure_clean(&command, &exit)?;
     ensure_exits(&command, &exit, 130, "")
 }

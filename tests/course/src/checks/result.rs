@@ -71,7 +71,7 @@ fn seen(error: &Error) -> String {
             )
         }
         Error::OutputEnded { printed: text, .. } => {
-            format!("the end of its output\n{}", printed(text))
+            format!("its output ended\n{}", printed(text))
         }
         // The kernel counts a user's processes everywhere.
         error if error.to_string().contains("(EAGAIN)") => format!(

@@ -34,7 +34,7 @@ fn start(program: &Program, args: &[&str], command: &str) -> CheckResult<Session
 
 /// Waits for the exit status of a command that handles SIGTERM.
 fn exits_with_42(session: Session, command: &str) -> CheckResult {
-    let (exit, _) = session.wait().during(command)?;
+    let (exit, _) = session.wait().expecting(command, &format!("exit status 42{TRAP}"))?;
     ensure_exits(command, &exit, 42, TRAP)
 }
 
@@ -76,8 +76,9 @@ pub(super) fn each_signal_arrives_once(program: &Program) -> CheckResult {
     let session = start(program, &args, &command)?;
     for signal in sent {
         session.signal(signal).during(&command)?;
-        let line = session.next_line().during(&command)?;
-        ensure(line == name(signal), &command, format!("the line {}", name(signal)), line)?;
+        let wanted = format!("the line {}, from the command's trap", name(signal));
+        let line = session.next_line().expecting(&command, &wanted)?;
+        ensure(line == name(signal), &command, wanted, line)?;
     }
     session.signal(Signal::SIGKILL).during(&command)?;
     ensure_clean(&command, &session.wait().during(&command)?.0)
@@ -134,8 +135,7 @@ pub(super) fn own_sigpipe_is_not_forwarded(program: &Program) -> CheckResult {
     let line = line.map_or_else(|| session.next_line(), Ok).during(&command)?;
     ensure(line == "up", &command, "the command prints up", line)?;
     session.signal(Signal::SIGURG).during(&command)?;
-    let (exit, _) = session.wait().during(&command)?;
-    ensure_exits(&command, &exit, 42, TRAP)
+    exits_with_42(session, &command)
 }
 
 /// A shell that started `run` waits until `run` stops, and knows nothing of the command.

@@ -60,7 +60,7 @@ pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
     }
     // SIGUSR1 takes the same way, so it arrives after every copy of SIGINT.
     send(run, Signal::SIGUSR1, &command)?;
-    let (exit, rest) = terminal.end().during(&command)?;
+    let (exit, rest) = terminal.end().expecting(&command, "exit status 7, after SIGUSR1")?;
     let more = rest.matches("INT").count();
     ensure(
         more == 0,
@@ -83,7 +83,7 @@ pub(super) fn early_ctrl_c_reaches_command(program: &Program) -> CheckResult {
     let blocked = terminal.wait_for_tree(|_| has_signal(pid, "SigBlk", Signal::SIGINT));
     blocked.expecting(&command, "`run` blocks SIGINT before it prints its PID")?;
     terminal.send_keys(CTRL_C).during(&command)?;
-    let (exit, _) = terminal.end().during(&command)?;
+    let (exit, _) = terminal.end().expecting(&command, "exit status 130")?;
     ensure_exits(&command, &exit, 130, "")?;
     ensure_clean(&command, &exit)
 }
@@ -103,7 +103,7 @@ pub(super) fn stopped_command_stops_run(program: &Program) -> CheckResult {
         })?;
         let group = Pid::from_raw(session.pid());
         killpg(group, Signal::SIGCONT).context("killpg").during(&command)?;
-        let (exit, _) = session.wait().during(&command)?;
+        let (exit, _) = session.wait().expecting(&command, "exit status 7 after SIGCONT")?;
         ensure_exits(&command, &exit, 7, " after SIGCONT")?;
         ensure_clean(&command, &exit)?;
     }
@@ -200,6 +200,6 @@ pub(super) fn script_reads_terminal_after_run(program: &Program) -> CheckResult 
     terminal.send_keys("a line\r").during(&command)?;
     let (exit, printed) = terminal.end().during(&command)?;
     let read = printed.ends_with("\ngot a line\r\n");
-    ensure(read, &command, "the script can read the terminal, and prints: got a line", printed)?;
+    ensure(read, &command, "got a line, because the script can read the terminal", printed)?;
     ensure_clean(&command, &exit)
 }
