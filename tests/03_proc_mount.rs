@@ -6,8 +6,7 @@ use std::process;
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
 use harness::test_support::{AssertClean, inspectable, with_tools};
-use harness::{ProcessTree, Program, Result, Session, Supervisor, Transcript, assert_snapshot};
-use nix::sys::signal::Signal;
+use harness::{ProcessTree, Program, Result, Supervisor, Transcript, assert_snapshot};
 
 fn programs() -> Vec<Program> {
     programs_for_each_caller(cargo_bin!("03-proc-mount"))
@@ -208,19 +207,19 @@ fn dead_orphan_stays_a_zombie() -> Result {
     for program in programs() {
         // The orphan lives until someone writes to the pipe, and that is after PID 1 became `sleep`.
         Transcript::run(program.environment().supervise("mkfifo", ["pipe"]))?;
-        let script = "echo ready; (cat pipe &); exec sleep 1000";
-        let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
+        let mut terminal =
+            program.terminal(["run", "sh", "-c", "(cat pipe &); exec sleep 1000"])?;
         let names = |tree: &ProcessTree| -> Vec<String> {
             tree.processes().iter().map(|process| process.comm.clone()).collect()
         };
-        session.wait_for_tree(|tree| names(tree)[1..] == ["sleep", "cat"])?;
+        terminal.wait_for_tree(|tree| names(tree)[1..] == ["sleep", "cat"])?;
         fs::write(program.directory().join("pipe"), "").expect("write to the pipe");
         let is_zombie =
             |tree: &ProcessTree| tree.processes().get(2).is_some_and(|orphan| orphan.state == 'Z');
-        let tree = session.wait_for_tree(is_zombie)?;
+        let tree = terminal.wait_for_tree(is_zombie)?;
         assert_snapshot!("zombie", tree.redacted());
-        session.signal(Signal::SIGTERM)?;
-        session.wait()?.0.assert_clean();
+        terminal.send_keys("\u{3}")?;
+        terminal.end()?.0.assert_clean();
     }
     Ok(())
 }

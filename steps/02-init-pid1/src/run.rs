@@ -74,7 +74,7 @@ fn unshare_as_user() -> Result<()> {
     write_proc("/proc/self/setgroups", "deny")?;
     // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
     // IDs. Only root keeps its capabilities when it executes a program. `init`
-    // needs them to read our link in guard.rs and, from step 3 on, to mount /proc.
+    // needs them to read our link pid_for_children, and from step 3 on, for mounts.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }
