@@ -50,8 +50,15 @@ impl Checkout {
         checkout.write(
             "Cargo.toml",
             "[workspace]\nresolver = \"3\"\nmembers = [\"steps/*\"]\n\
-            [workspace.dependencies]\nclap = \"4\"\nnix = \"0.32\"\n",
+            [workspace.dependencies]\nclap = { path = \"../../empty/clap\" }\n\
+            nix = { path = \"../../empty/nix\" }\n",
         );
+        // For a started step, whose programs don't use them.
+        for name in ["clap", "nix"] {
+            let manifest = format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n");
+            checkout.write(&format!("empty/{name}/Cargo.toml"), &manifest);
+            checkout.write(&format!("empty/{name}/src/lib.rs"), "");
+        }
         // With this file, cargo knows rustc's version and defaults, and doesn't start rustc twice to ask.
         let known = ".rustc_info.json";
         if let Ok(ours) = target_dir()
