@@ -45,7 +45,7 @@ const WORDS: &[(&[&str], usize)] = &[
 /// Reference pages, which are as long as necessary.
 const ANY_LENGTH: &[&str] = &["errors.md", "exit-statuses.md", "glossary.md", "overview.md"];
 
-/// What a visitor of the repository reads.
+/// The documents outside the book, which visitors of the repository read.
 const DOCUMENTS: &[&str] =
     &["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "tests/hosts/README.md"];
 
@@ -185,7 +185,7 @@ fn every_include_shows_something() {
     assert!(shown > 50, "the book includes what it shows");
 }
 
-/// Whatever a program printed or a source contains is included.
+/// The pages include output and code from snapshots and sources.
 #[test]
 fn no_output_or_code_is_typed() {
     for (page, text) in pages() {
