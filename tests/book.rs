@@ -524,6 +524,21 @@ fn prose_avoids_constructions_that_stop_readers() {
     assert_eq!(used.len(), ALLOWED.len(), "an exception that isn't needed any more");
 }
 
+/// The comments of the tests, the harness, and the learner's tool say first which thing they're about.
+#[test]
+fn comments_of_tests_name_their_subject_first() {
+    let (mut read_files, mut hits) = (0, Vec::new());
+    for file in files("tests").into_iter().filter(|file| file.ends_with(".rs")) {
+        let comments = prose::comments(&read(&format!("tests/{file}")));
+        for sentence in prose::sentences(&comments).iter().filter(|it| opens_with_a_clause(it)) {
+            hits.push(format!("tests/{file}: {}", sentence.text));
+        }
+        read_files += 1;
+    }
+    assert!(read_files > 100, "the sources of the tests");
+    assert!(hits.is_empty(), "{} sentences:\n{}", hits.len(), hits.join("\n"));
+}
+
 #[test]
 fn patterns_find_what_they_are_for() {
     for (bad, good) in [
