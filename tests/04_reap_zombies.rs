@@ -488,9 +488,9 @@ fn unsearchable_path_entry_exits_127() -> Result {
     Ok(())
 }
 
-// What step 04 leaves to step 05.
+// Problems that step 05 solves.
 
-/// Types a line, and what it printed until the tree is as wanted.
+/// Types a line, and waits until the process tree is as wanted. Returns the transcript.
 fn type_and_wait(
     shell: &mut Session,
     line: &str,
@@ -570,7 +570,7 @@ fn run_and_init_keep_the_commands_pipe_open() -> Result {
 
 // The reference: tini, a PID 1 that does nothing but this, and forwards signals.
 
-/// What tini's own tests ask of tini, as far as step 04 promises it.
+/// The properties that tini's own tests check and that step 04 promises too.
 const TINIS_TESTS: [fn(&Program, &[&str]) -> Result; 3] =
     [passes_on_each_status, hundred_deaths_leave_no_zombie, everything_dies_with_the_parent];
 

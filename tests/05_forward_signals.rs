@@ -272,8 +272,8 @@ fn nested_containers_pass_a_signal_on() -> Result {
     Ok(())
 }
 
-/// What tini's tests ask of tini: each signal to PID 1 that kills a process by default kills the command, and
-/// the status says so. If a word comes before `sh`, it's the program that does it.
+/// Checks a property that tini's tests check, too: each signal to PID 1 that kills a process by default kills the
+/// command, and the exit status is 128 plus the signal's number. `args` begin the command line.
 fn signals_to_pid_1_kill_the_command(program: &Program, args: &[&str]) -> Result {
     use Signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     for signal in [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM] {
@@ -309,7 +309,7 @@ fn tini_passes_the_same_test() -> Result {
 
 // Stopping and continuing.
 
-/// What dumb-init's tests ask of dumb-init, for all three stop signals.
+/// dumb-init's tests check this property, too. Here it's checked for all three stop signals.
 #[test]
 fn stop_signals_stop_run_and_the_command() -> Result {
     for program in programs() {
@@ -410,7 +410,7 @@ fn ctrl_z_and_fg_stop_and_continue_the_command() -> Result {
     Ok(())
 }
 
-// What the terminal still does: step 06 is about that.
+// Problems with the terminal, which step 06 solves.
 
 /// `run` and `init` are stopped, so their copies are still pending. Both would go to the command.
 #[test]
@@ -559,7 +559,7 @@ fn blocked_real_time_signal_stays_pending() -> Result {
     Ok(())
 }
 
-// What the command starts with.
+// Signal mask and dispositions of the command.
 
 /// An older glibc's posix_spawn(3), which std uses, leaves its own two signals ignored: 32 and 33.
 #[test]
@@ -716,7 +716,8 @@ fn unreadable_dev_null_is_one_error() -> Result {
 
 // The system calls.
 
-/// What is new since step 04. `run`, `init`, and PID 2 are busy at the same time, so it's one after the other.
+/// The system calls that step 05 adds. `run`, `init`, and PID 2 make them at the same time, so the trace is grouped by
+/// process.
 #[test]
 fn makes_the_expected_system_calls() -> Result {
     let lesson = [

@@ -44,9 +44,9 @@ struct Shell {
     name: &'static str,
     /// The shell without its configuration and its line editor.
     words: &'static [&'static str],
-    /// What to type for one in the container.
+    /// The command line that starts this shell in the container.
     inside: &'static str,
-    /// How it says that a job stopped.
+    /// The text with which the shell reports a stopped job.
     stopped: &'static str,
 }
 
@@ -214,8 +214,8 @@ fn ctrl_c_reaches_command_exactly_once() -> Result {
     Ok(())
 }
 
-/// What a reader sees after one Ctrl-C. The fewer signals merge, the more of them arrive, so `run` and `init` pass
-/// them on one at a time.
+/// Presses Ctrl-C once, and returns what a reader sees. Pending copies of a signal merge, so `run` and `init` are
+/// stopped and continued one at a time, to let every copy arrive.
 fn press_ctrl_c_once(program: &Program, expected: usize) -> Result<String> {
     let script = "trap \"echo interrupted\" INT; sleep 60 & echo ready; wait; wait; wait; wait";
     let supervisor = program.supervise(["run", "sh", "-c", script]);
@@ -609,7 +609,7 @@ fn in_step_05_run_outlasts_suspend() -> Result {
     Ok(())
 }
 
-/// What a reader types and sees.
+/// The transcript of this session is in the book.
 #[test]
 fn bash_inside_bash() -> Result {
     if !BASH.is_installed() {
@@ -669,7 +669,7 @@ fn script_reads_terminal_after_run() -> Result {
             let mut terminal = Terminal::start(script)?;
             terminal.expect(PROMPT)?;
             enter(&mut terminal, "exit")?;
-            // What is typed before bash has gone is for bash.
+            // Until bash has exited, it would read the line instead of the script.
             terminal.wait_for_tree(|tree| tree.processes().len() == 1)?;
             enter(&mut terminal, "a line")?;
             terminal.expect("\ngot a line\r\n")?;
@@ -862,7 +862,8 @@ fn real_time_signal_kills_run() -> Result {
 
 // System calls
 
-/// What is new since step 05. `run`, `init`, and PID 2 are busy at the same time, so it's one after the other.
+/// The system calls that step 06 adds. `run`, `init`, and PID 2 make them at the same time, so the trace is grouped by
+/// process.
 #[test]
 fn makes_the_expected_system_calls() -> Result {
     let lesson = [

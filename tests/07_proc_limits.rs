@@ -66,7 +66,7 @@ impl Sides {
         host.run("mkfifo questions answers")?;
         host.send(&format!("{container} <questions >answers 2>/dev/null &\n"))?;
         host.run("exec 3>questions 4<answers")?;
-        // What the shell inside prints, up to a line with a dot.
+        // Prints the answer of the shell inside, which ends with a line that has only a dot.
         host.run(
             "inside() { echo \"$1\" >&3; echo 'echo .' >&3; \
              while IFS= read -r line <&4 && [ \"$line\" != . ]; do echo \"$line\"; done; }",
@@ -481,7 +481,7 @@ fn makes_the_expected_system_calls() -> Result {
 
 // Masks and read-only paths.
 
-/// What `init` does, typed by root of step 06's container.
+/// Root of step 06's container types commands that do the same as step 07's `init`.
 #[test]
 fn masks_can_be_mounted_by_hand() -> Result {
     for program in programs() {
@@ -644,7 +644,7 @@ fn lists_are_those_of_runc_spec() -> Result {
     Ok(())
 }
 
-/// Whatever else is at /dev/null would be shown in place of the masked file, and /dev/zero never ends.
+/// If another file were at /dev/null, a mask would show that file's content. Reading /dev/zero never ends.
 #[test]
 fn refuses_a_false_dev_null() -> Result {
     for program in with_tools(&["unshare", "mount"], programs()) {
@@ -705,7 +705,7 @@ fn failed_mask_is_an_error() -> Result {
     Ok(())
 }
 
-// What masks and namespaces can't do.
+// Limits of masks and namespaces.
 
 /// An option of procfs that hides everything except processes.
 #[test]

@@ -45,7 +45,7 @@ const WORDS: &[(&[&str], usize)] = &[
 /// Reference pages, which are as long as necessary.
 const ANY_LENGTH: &[&str] = &["errors.md", "exit-statuses.md", "glossary.md", "overview.md"];
 
-/// What a visitor of the repository reads.
+/// The documents outside the book, which visitors of the repository read.
 const DOCUMENTS: &[&str] =
     &["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "tests/hosts/README.md"];
 
@@ -185,7 +185,7 @@ fn every_include_shows_something() {
     assert!(shown > 50, "the book includes what it shows");
 }
 
-/// Whatever a program printed or a source contains is included.
+/// The pages include output and code from snapshots and sources.
 #[test]
 fn no_output_or_code_is_typed() {
     for (page, text) in pages() {
@@ -522,6 +522,21 @@ fn prose_avoids_constructions_that_stop_readers() {
     }
     assert!(hits.is_empty(), "{} sentences:\n{}", hits.len(), hits.join("\n"));
     assert_eq!(used.len(), ALLOWED.len(), "an exception that isn't needed any more");
+}
+
+/// The comments of the tests, the harness, and the learner's tool say first which thing they're about.
+#[test]
+fn comments_of_tests_name_their_subject_first() {
+    let (mut read_files, mut hits) = (0, Vec::new());
+    for file in files("tests").into_iter().filter(|file| file.ends_with(".rs")) {
+        let comments = prose::comments(&read(&format!("tests/{file}")));
+        for sentence in prose::sentences(&comments).iter().filter(|it| opens_with_a_clause(it)) {
+            hits.push(format!("tests/{file}: {}", sentence.text));
+        }
+        read_files += 1;
+    }
+    assert!(read_files > 100, "the sources of the tests");
+    assert!(hits.is_empty(), "{} sentences:\n{}", hits.len(), hits.join("\n"));
 }
 
 #[test]

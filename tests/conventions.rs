@@ -291,7 +291,6 @@ fn harness_and_course_files_are_short() {
     }
 }
 
-/// An error looks the same in every step.
 /// Takes out the modules that need none of the others, again and again. Those of a cycle are left.
 #[test]
 fn modules_import_each_other_one_way() -> Result {
@@ -323,6 +322,7 @@ fn modules_import_each_other_one_way() -> Result {
     Ok(())
 }
 
+/// An error looks the same in every step.
 #[test]
 fn steps_with_a_container_share_error_rs() {
     let steps: Vec<_> = steps().into_iter().filter(Step::has_container).collect();

@@ -214,7 +214,7 @@ fn names_security_module() {
     assert_says(Restriction::UsernsWithoutCaps, &[setgroups]);
 }
 
-/// What stops step 07 alone.
+/// These restrictions stop only step 07.
 #[test]
 fn names_refused_clock_or_mask() {
     use Restriction::*;

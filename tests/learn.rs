@@ -35,17 +35,17 @@ fn begun() -> Checkout {
     checkout
 }
 
-/// What `course arg…` prints, on both streams.
+/// Runs `course arg…`. Returns its output on both streams.
 fn said(checkout: &Checkout, args: &[&str]) -> Result<String> {
     Ok(Transcript::run_with_exit(checkout.course(args))?.0.printed)
 }
 
-/// What `course check 02 arg…` says about a script.
+/// Grades a script with `course check 02 arg…`. Returns the output.
 fn graded(script: &str, args: &[&str]) -> Result<String> {
     graded_as("02", script, args)
 }
 
-/// The same for another step.
+/// Does the same for another step.
 fn graded_as(step: &str, script: &str, args: &[&str]) -> Result<String> {
     let directory = ScratchDir::new("graded")?;
     let path = directory.path().join("mine").display().to_string();
@@ -205,7 +205,7 @@ fn timeout_is_called_a_timeout() -> Result {
         &["an answer from the shell within 1 s\n", killed, " printed:\n            up\n"],
     );
     assert!(!printed.contains("signal: 9"), "{printed}");
-    // What a program should have exited with is known.
+    // The check names the exit status that it expected.
     let printed = graded_as("04", script, &["ignored_sigchld", "--timeout", "1"])?;
     let tried = "tried:    env --ignore-signal=CHLD ";
     assert_has(&printed, &[tried, "expected: exit status 125\n", killed]);
@@ -274,7 +274,7 @@ fn commands_are_quoted_and_wrapped() -> Result {
     let mine = mine.display().to_string();
     let printed = said(&checkout, &["check", "02", "usage_error", "--bin", &mine])?;
     assert_has(&printed, &["  tried:    \"/", "it's elsewhere-"]);
-    // What else was done is a comment, and the learner's own step has its recipe.
+    // The signal that the check sent is in a comment, and the recipe starts the learner's own step.
     let printed = said(&begun(), &["check", "02", "container_dies"])?;
     let tried =
         "  tried:    cargo course work 02 run --ti sh\n            # and SIGKILL to `run`\n";

@@ -1,5 +1,5 @@
-//! What each step says when the kernel refuses, for every restriction that the harness can make. It's the command's
-//! own status if the step works all the same, and otherwise 125, one error, one hint, and nothing left behind.
+//! Each step under every restriction that the harness can make. If the step works anyway, it exits with the command's
+//! status. Otherwise it prints one error and one hint, exits with 125, and leaves nothing behind.
 
 use std::env;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use harness::test_support::{AssertClean, Skip};
 use harness::{Caller, Program, Restriction, Result, Transcript, assert_snapshot};
 use regex_lite::Regex;
 
-/// What a restriction makes a step say, from this step on, until a row with a later step.
+/// The message that a restriction makes the steps print, from step `first` on, until a row with a later step.
 struct Row {
     first: u32,
     caller: Option<Caller>,
     message: &'static str,
-    /// The snapshot that the book shows, of the first step.
+    /// The snapshot of the first step's message, for the book.
     snapshot: Option<&'static str>,
 }
 

@@ -279,7 +279,7 @@ fn by_process(calls: Vec<(String, String)>) -> Vec<Vec<String>> {
     found.into_iter().map(|(_, calls)| calls).collect()
 }
 
-/// What the book uses is what a learner sees.
+/// The book uses recordings, and they have the frames that a learner sees.
 #[test]
 fn recording_equals_the_printed_frames() -> Result {
     for pair in pairs("04")? {

@@ -50,7 +50,7 @@ fn acts_on_the_checkout_it_is_called_in() -> Result {
     Ok(())
 }
 
-/// What an editor leaves beside a source, and a source in a directory.
+/// Editors leave backups, locks, and swap files beside a source. A source in a subdirectory belongs to the diff.
 #[test]
 fn diff_ignores_editor_files() -> Result {
     let checkout = Checkout::new(COURSE);
@@ -147,7 +147,7 @@ fn missing_cargo_is_named() -> Result {
     Ok(())
 }
 
-/// What fingers type that know Docker.
+/// Readers who are used to Docker type its subcommands and options out of habit.
 #[test]
 fn corrects_the_command_line_of_docker() -> Result {
     for (typed, meant) in [
@@ -174,7 +174,7 @@ fn test_breaks_needs_root() -> Result {
     Ok(())
 }
 
-/// What is left of a break may be no line at all.
+/// If a break only removes lines, readers might overlook that, so the tool names the missing lines.
 #[test]
 fn break_says_which_lines_are_missing() {
     let missing = missing_lines("$ true\n[exit status 7]\n", "$ true\n").expect("a sentence");
@@ -238,7 +238,8 @@ fn checks_of_02() -> usize {
     checks::for_step(&"02".parse().expect("a step")).len()
 }
 
-/// What the grader prints first if a program does nothing right. That check starts `run readlink`.
+/// Returns the line of the first check, as graded for a program that does nothing right. The check starts
+/// `run readlink`.
 fn first_check_fails() -> String {
     let checks = checks::for_step(&"02".parse().expect("a step"));
     format!("✗ {}", checks[0].title())
@@ -756,7 +757,7 @@ fn break_works_in_a_read_only_checkout() -> Result {
     Ok(())
 }
 
-/// What a classroom's scripts rely on.
+/// Scripts, for example a teacher's, rely on both.
 #[test]
 fn json_and_exit_status_agree() -> Result {
     in_parallel([(step_program(2), true), (PathBuf::from("/bin/true"), false)], |(program, all)| {

@@ -2,15 +2,16 @@
 
 /// A construction to avoid.
 pub struct Pattern {
-    /// What's wrong with it.
+    /// The advice for the author.
     pub name: &'static str,
-    /// Where it is: a regular expression, without regard to case.
+    /// The regular expression that finds it, regardless of case.
     pub regex: &'static str,
-    /// What looks like it and is fine.
+    /// Phrases that match and are right.
     pub except: &'static [&'static str],
 }
 
-/// Words and phrases. What a statement may begin with depends on its place, so `book.rs` looks at that.
+/// Words and phrases to avoid. A statement's first word has its own rule in `book.rs`, because that rule depends on the
+/// place.
 pub const PATTERNS: &[Pattern] = &[
     Pattern {
         name: "say \"its own\" or \"a separate\"",

@@ -2,7 +2,7 @@
 
 use crate::regex;
 
-/// Where a sentence is. Headings and table cells are often no full sentences.
+/// The place of a sentence. Headings and table cells often aren't full sentences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Heading,
@@ -28,8 +28,8 @@ pub fn sentences(markdown: &str) -> Vec<Sentence> {
         .collect()
 }
 
-/// Counts the words of running text, lists, and folded answers, and of tables if asked to. Headings, code, and footnotes
-/// don't count.
+/// Counts the words of running text, lists, and folded answers, and of tables if asked to. Headings, code, and
+/// footnotes don't count.
 pub fn count_words(markdown: &str, with_tables: bool) -> usize {
     let counts = |place: Place| place == Place::Text || (with_tables && place == Place::Cell);
     let text = blocks(markdown).into_iter().filter(|(place, _)| counts(*place));

@@ -163,8 +163,8 @@ fn begin_as_pid_1(user: &str) -> Result<()> {
     Err(itself.exec()).context("exec /proc/self/exe")
 }
 
-/// Kills everything below this process, and waits until nothing is left. What one of them starts in its last
-/// moment becomes our child, and comes next.
+/// Kills every process below this one, and waits until none is left. A process that one of them starts in its last
+/// moment becomes our child, and is killed in the next round.
 fn kill_descendants() -> Result<()> {
     loop {
         for process in procfs::own_descendants()? {

@@ -1,4 +1,4 @@
-//! What one version of a step adds to another.
+//! Diffs between two steps, and between the learner's step and ours.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! What is possible when a step is done: from `done.txt`, a section `[02]` for each step.
+//! The message for a learner whose step passes every check. `done.txt` has a section for each step, such as `[02]`.
 
 use harness::Result;
 

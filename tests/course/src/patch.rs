@@ -13,7 +13,7 @@ use harness::{Context, Error, Result};
 
 use crate::step::Step;
 
-/// What a patch is for.
+/// The purpose of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchKind {
     /// It takes one lesson out.
@@ -37,13 +37,13 @@ impl PatchKind {
 pub struct Patch {
     /// The step.
     pub step: Step,
-    /// What it's for.
+    /// Its purpose.
     pub kind: PatchKind,
     /// Its name: `no-private`.
     pub name: String,
-    /// What the learner is asked to predict.
+    /// The question that asks the learner for a prediction.
     pub question: String,
-    /// What to type to see it.
+    /// The command lines that show the answer.
     pub lines: Vec<String>,
     /// Tests that notice it in some runs and not in others.
     pub flaky_tests: Vec<String>,

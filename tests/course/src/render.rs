@@ -40,7 +40,7 @@ pub fn failure(grade: &Grade, in_full: bool) -> String {
     text
 }
 
-/// What is left of a continued line.
+/// A line break, and the indentation of a command line that continues on the next line.
 const MARGIN: &str = "\n            ";
 
 /// Returns a whole command line, broken so that a shell can read it, and below it what else was done.
@@ -93,8 +93,8 @@ fn wrapped(text: &str) -> Vec<String> {
     text.lines().flat_map(|line| fill("", "", line, WIDTH + 1 - MARGIN.len())).collect()
 }
 
-/// Does the same, but cuts the lines of a process tree, whose columns would be lost. Their last word can say that a process
-/// is stopped, or a zombie.
+/// Does the same, but cuts the lines of a process tree, because broken lines would lose their columns. The last word of
+/// such a line stays, because it can say that a process is stopped or a zombie.
 fn beside_margin(text: &str) -> Vec<String> {
     let width = WIDTH + 1 - MARGIN.len();
     let is_row = |line: &str| line.trim_start().contains("   ") && line.chars().count() > width;

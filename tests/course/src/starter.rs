@@ -1,4 +1,4 @@
-//! Where a learner begins: a version of the step with TODOs, in `work/`.
+//! Starters: versions of the steps with TODOs, which learners complete in `work/`.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::step::Step;
 use crate::style::colors_stderr;
 use crate::workspace::{called_as, relative_path, root};
 
-/// Where a learner's version of a step begins.
+/// The sources with which a learner's version of a step begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
     /// With the sources of the step that the first line of `start.patch` names (`From 02-init-pid1`), and with that
@@ -26,8 +26,9 @@ pub enum Begin {
     WithMine,
 }
 
-/// Lays out a step in `directory`: sources and a manifest. What is there already is moved aside if `again` is set;
-/// returns where to. It's all or nothing: everything is written beside `directory`, and renamed at the end.
+/// Lays out a step in `directory`: sources and a manifest. If `again` is set, an existing step is moved aside, and this
+/// returns its new path. The files are written beside `directory` and renamed at the end, so an error leaves none of
+/// them.
 ///
 /// # Errors
 /// There's no starter, something is there already, or it can't be written.
@@ -218,8 +219,8 @@ fn build_by<T>(run: fn(Build) -> Result<T>, step: &Step, directory: &Path) -> Re
     built
 }
 
-/// Makes cargo build again if its last build was of another directory or of other sources, and it wouldn't notice. Cargo
-/// only compares times, and a directory that was moved back has old ones.
+/// Makes cargo build again if its last build was of another directory or of other sources. Cargo wouldn't notice,
+/// because it only compares times, and a directory that was moved back has old ones.
 fn touch_if_stale(record: &Path, now: &str, directory: &Path) {
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     let Ok(built) = modified(record) else { return };

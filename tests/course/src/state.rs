@@ -1,5 +1,5 @@
-//! What is kept about a learner's step from one command to the next: the last score, whether the step compiled,
-//! and how many hints were given. It's in `work/02/progress.json`.
+//! The state of a learner's step, kept from one command to the next in `work/02/progress.json`: the last score,
+//! whether the step compiled, and how many hints were given.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,7 +22,7 @@ pub struct Score {
     pub total: u64,
 }
 
-/// What is kept, as it's in the file.
+/// The state, as the JSON object in the file.
 #[derive(Clone, Debug)]
 pub struct State(Value);
 

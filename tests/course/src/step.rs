@@ -14,7 +14,7 @@ use harness::{Caller, Context, Error, Requirement, Result};
 use crate::style::colors_stderr;
 use crate::workspace::{called_as, root};
 
-/// What a machine must allow, what the doctor calls it, and the first step that needs it.
+/// The abilities that the steps need: the probe for each, the doctor's name for it, and the first step that needs it.
 pub const NEEDS: [(Probe, &str, u32); 5] = [
     (Probe::Pid, "a PID namespace", 2),
     (Probe::Mounts, "private mounts", 3),

@@ -54,13 +54,13 @@ pub fn colors_stderr() -> bool {
 /// A color, or another way to stand out. All are readable on dark and on light backgrounds.
 #[derive(Clone, Copy, Debug)]
 pub enum Style {
-    /// What passed, what was expected.
+    /// A check that passed, or an expected behavior.
     Good,
-    /// What failed, what happened instead.
+    /// A check that failed, or the behavior that was seen.
     Bad,
-    /// What to read first.
+    /// A text to read first.
     Bold,
-    /// What to read last.
+    /// A text to read last.
     Faint,
     /// New, or changed since the frame before.
     Changed,

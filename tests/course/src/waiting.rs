@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::style::is_dumb;
 
-/// What takes less time needs no line.
+/// The time until the line appears.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Works, and shows `line` on standard error if that takes longer than half a second. The line goes when the work

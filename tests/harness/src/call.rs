@@ -75,7 +75,7 @@ impl Display for Call {
     }
 }
 
-/// What a call that may be refused returns.
+/// The result of a call that the kernel may refuse.
 pub type CallResult<T = ()> = Result<T, CallError>;
 
 /// A call that was refused, and the kernel's reason.

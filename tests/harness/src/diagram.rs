@@ -22,8 +22,8 @@ const LETTER: usize = 8;
 /// its PIDs, below its parent. Processes that share their namespaces share a frame. The PIDs on the host are
 /// replaced, with the same name for the same process throughout the figure.
 ///
-/// The first process's frame counts as the host's. Of the other kinds of namespace, a frame names only those that aren't
-/// the host's, so a learner doesn't meet one before the step that creates it.
+/// The first process's frame counts as the host's. Of the other kinds of namespace, a frame names only those that
+/// aren't the host's, so a learner doesn't meet one before the step that creates it.
 pub fn diagram(caption: &str, moments: &[(&str, &ProcessTree)]) -> String {
     let mut placeholders = Placeholders::default();
     let mut text = String::from("<figure class=\"picture\">\n");
@@ -34,7 +34,7 @@ pub fn diagram(caption: &str, moments: &[(&str, &ProcessTree)]) -> String {
     text
 }
 
-/// What a picture of one moment points out. Processes go by the names of their PIDs on the host.
+/// The processes that a picture of one moment points out. They are named after their PIDs on the host: `HOST_A`.
 #[derive(Clone, Debug, Default)]
 pub struct Highlights {
     /// The process that the moment is about.

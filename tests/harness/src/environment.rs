@@ -1,4 +1,4 @@
-//! What surrounds a program.
+//! The environment of a program: user, directory, variables, and limits.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ use crate::caller::{Caller, UNPRIVILEGED_UID};
 use crate::error::{Context, Result};
 use crate::scratch::ScratchDir;
 
-/// Where every caller's commands are looked up.
+/// The directories in which every caller's commands are looked up, as in PATH.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How long a program may take for an answer, unless it's told otherwise.
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// How many processes and threads a program may have in a clean environment.
 const PROCESSES: u32 = 500;
 
-/// The surroundings of a program: user, directory, variables, and its timeout.
+/// The environment of a program: user, directory, search path, and timeout.
 #[derive(Debug)]
 pub struct Environment {
     uid: Option<u32>,
@@ -106,7 +106,7 @@ impl Environment {
         if let Some(directory) = &self.directory {
             command.current_dir(directory.path()).env_clear();
             command.env("HOME", directory.path()).env("TERM", "dumb").env("LC_ALL", "C");
-            // What the program leaves in its temporary directory goes with this one.
+            // Temporary files that the program leaves are removed together with this directory.
             command.env("TMPDIR", directory.path());
             command.env("PATH", &self.search_path);
         }

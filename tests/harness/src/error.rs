@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-/// What every instrument returns.
+/// The result of every instrument.
 pub type Result<T = ()> = std::result::Result<T, Error>;
 
 /// Why an instrument has no answer.
@@ -20,18 +20,18 @@ pub enum Error {
     },
     /// The program under test gave no answer in time, and was killed.
     Timeout {
-        /// What it was asked for.
+        /// The answer that was expected.
         wanted: String,
-        /// How long it had.
+        /// The time limit.
         limit: Duration,
-        /// What it printed until then.
+        /// The output until then.
         printed: String,
     },
     /// The output of the program under test ended before the answer.
     OutputEnded {
-        /// What it was asked for.
+        /// The answer that was expected.
         wanted: String,
-        /// What it printed until then.
+        /// The output until then.
         printed: String,
     },
     /// The program under test printed more than anyone reads, and was killed.

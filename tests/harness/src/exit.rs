@@ -66,7 +66,7 @@ pub fn exit_code(shell_status: i32) -> ExitCode {
     ExitCode::from(u8::try_from(shell_status).unwrap_or(u8::MAX))
 }
 
-/// What a program printed, and how it ended.
+/// The output of a program, and how it ended.
 #[derive(Debug)]
 pub struct Captured {
     /// Standard output, at most [`crate::OUTPUT_LIMIT`] bytes.

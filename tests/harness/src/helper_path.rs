@@ -1,4 +1,4 @@
-//! Where the helper program is.
+//! The path of the helper program, which cargo builds if necessary.
 
 use std::env;
 use std::fs;

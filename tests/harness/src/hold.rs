@@ -46,8 +46,8 @@ impl Held {
         Ok(held)
     }
 
-    /// Holds a process that sleeps, before it reads a directory. `begin` wakes it. None: it sleeps again, and has read
-    /// none.
+    /// Holds a sleeping process before it reads a directory. `begin` wakes the process. Returns `None` if it goes back
+    /// to sleep without reading a directory.
     ///
     /// # Errors
     /// ptrace(2) isn't allowed, or the process exits first.

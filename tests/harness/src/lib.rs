@@ -1,5 +1,5 @@
-//! Instruments for programs that create processes and namespaces: what the tests, the book, and the learner's
-//tool look  through. They know no step by name.
+//! Instruments that observe programs which create processes and namespaces. The tests, the book, and the learner's
+//! tool use them. They know no step by name.
 //!
 //! - [`Program`]: a program and its caller, root or an ordinary user, in a clean environment.
 //! - [`Supervisor`]: the one way to run anything. It reports what a run leaves behind, and kills it.

@@ -1,4 +1,4 @@
-//! What a program prints: taken in while it runs, and never more than anyone reads.
+//! The output of a program, read while the program runs, and limited to [`OUTPUT_LIMIT`] bytes.
 
 use std::cell::RefCell;
 use std::io::Read;

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::error::{Context, Error, Result};
 
-/// Where this process reads /proc.
+/// The path at which this process reads /proc: `.` after [`pin`].
 static ROOT: OnceLock<&str> = OnceLock::new();
 
 fn root() -> &'static str {
@@ -30,7 +30,7 @@ pub(crate) fn pin() -> Result {
     Ok(())
 }
 
-/// What /proc/PID/stat says of a process.
+/// Fields of /proc/PID/stat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// The PID, in the PID namespace that this /proc belongs to.

@@ -1,4 +1,4 @@
-//! What a machine must be able to do for a test.
+//! The abilities that a test needs from a machine.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,7 +17,7 @@ use crate::helper_path::helper_path;
 use crate::probe::Probe;
 use crate::program::Program;
 
-/// What a test needs.
+/// An ability that a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Requirement {
     /// This caller, who creates a PID namespace: root without a user namespace, an ordinary user in one.
@@ -35,7 +35,7 @@ impl Requirement {
     /// Tries it, once in the life of the calling process.
     ///
     /// # Errors
-    /// What was refused or is missing.
+    /// The machine lacks the ability. The message names the refused call or the missing program.
     pub fn check(self) -> Result {
         static KNOWN: Mutex<BTreeMap<Requirement, Option<String>>> = Mutex::new(BTreeMap::new());
         let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -172,7 +172,7 @@ impl Running {
             self.kill_all();
         }
         if ended.is_err() || exit.timed_out.is_some() || !exit.leaked_processes.is_empty() {
-            // What was killed couldn't clean up after itself.
+            // The killed processes couldn't remove their temporary directories.
             sweep();
         }
         ended.map(|()| exit)

@@ -13,7 +13,7 @@ use crate::output::Output;
 use crate::running::{Running, send_signal};
 use crate::supervisor::{Supervisor, pipes};
 
-/// What becomes of standard error.
+/// The destination of standard error.
 enum Stderr {
     Captured,
     Merged,

@@ -42,7 +42,7 @@ const KINDS: [(&str, CloneFlags); 4] = [
     ("time", CLONE_NEWTIME),
 ];
 
-/// What to run.
+/// The program, its arguments, and the number of runs.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The program.
@@ -113,7 +113,7 @@ enum Target {
 struct Outcome {
     /// How many runs were killed: `run`, `init`, both.
     killed: [u32; 3],
-    /// What is not as before, one line each.
+    /// Processes, mounts, files, and namespaces that the runs left behind, one line each.
     left: Vec<String>,
     /// Runs with an exit status that they may not have.
     unexpected: Vec<String>,

@@ -25,7 +25,7 @@ use crate::tracee::{self, SystemCall};
 /// How often we look whether a call sleeps or returns.
 const INTERVAL: Duration = Duration::from_micros(100);
 
-/// What happened to a process. Each PID is the one that the calling process sees.
+/// An event of a process. PIDs are those of the calling process's PID namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It is about to make a system call.
@@ -44,7 +44,7 @@ pub enum Event {
     AllSleep,
 }
 
-/// Where a process is. Unless it sleeps, it's stopped.
+/// The state of a process, which is stopped unless it sleeps in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// In its own code.

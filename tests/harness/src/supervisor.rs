@@ -188,7 +188,8 @@ impl Supervisor {
             limit: self.timeout,
             answer_timeout: self.answer_timeout,
         };
-        // What the helper got is its own now. A pipe ends only when no one has it open.
+        // The helper has inherited its files. Close ours, because a pipe's reader sees EOF only if no process has the
+        // write end open.
         drop(helper);
         if wait_readable([listener.as_fd()], Some(Instant::now() + GRACE))? == [false] {
             return Err(Error::new("the helper doesn't answer"));

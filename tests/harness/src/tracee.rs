@@ -1,4 +1,4 @@
-//! What a process under ptrace(2) is about to do, and the memory that it's about.
+//! System calls of a process under ptrace(2), and the memory that their arguments point to.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

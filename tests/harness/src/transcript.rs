@@ -1,4 +1,4 @@
-//! What a reader would type and see.
+//! Transcripts: a command line as a reader would type it, with its output and exit status.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;

@@ -1,4 +1,4 @@
-//! What is new in step 07: a clock, masks, and read-only paths.
+//! The checks that step 07 adds: a clock, masks, and read-only paths.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use harness::{Caller, Program, Requirement, Restriction};
 
 use super::result::{AND, CheckResult, During, RunOutput, ensure, run, run_script};
 
-/// What runc masks by default, and what it makes read-only.
+/// The paths that runc masks by default, and those that it makes read-only (`runc spec`).
 const MASKED: &str = "/proc/acpi /proc/asound /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list \
     /proc/timer_stats /proc/sched_debug /proc/scsi /sys/firmware";
 const READ_ONLY: &str = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger";
@@ -101,7 +101,7 @@ pub(super) fn refuses_false_dev_null(program: &Program) -> CheckResult {
     Ok(())
 }
 
-/// What can be read can't be written.
+/// The files below a read-only path can be read but not written.
 pub(super) fn protects_kernel_settings(program: &Program) -> CheckResult {
     let script = "grep -q \"^proc $path proc ro,nosuid,nodev,noexec,\" /proc/mounts || echo $path";
     let expected = "each path is a mount with the options ro, nosuid, nodev and noexec";

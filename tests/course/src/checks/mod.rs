@@ -29,10 +29,10 @@ pub struct Check {
 }
 
 impl Check {
-    /// Whether `program` does it.
+    /// Runs the check on `program`.
     ///
     /// # Errors
-    /// What was expected, and what happened instead.
+    /// The check failed. The failure says what was expected and what happened.
     pub fn run(&self, program: &Program) -> CheckResult {
         (self.function)(program)
     }
@@ -138,7 +138,7 @@ const CHECKS: &[Check] = checks! {
     limits::refuses_false_dev_null: 7;
     limits::protects_kernel_settings: 7;
 
-    // What every step from 02 on promises.
+    // Every step from 02 on promises these.
     command_line::passes_on_exit_status: 2;
     command_line::exec_failure_exits_126_or_127: 2;
     command_line::usage_error_exits_2: 2;
@@ -163,7 +163,7 @@ pub fn for_step(step: &Step) -> Vec<&'static Check> {
 }
 
 /// Finds the checks that a learner means: the one of this name, or those whose names contain it. Spaces, hyphens, and
-//underscores  are the same.
+/// underscores are the same.
 ///
 /// # Errors
 /// No check of the step matches; the message has their names.

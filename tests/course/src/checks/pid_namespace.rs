@@ -1,4 +1,4 @@
-//! What is new in step 02: the command is PID 1.
+//! The checks that step 02 adds: the command is PID 1.
 
 use harness::{Caller, Program, Requirement};
 

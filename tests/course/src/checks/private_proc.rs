@@ -1,4 +1,4 @@
-//! What is new in step 03: a private /proc.
+//! The checks that step 03 adds: a private /proc.
 
 use harness::{Program, Transcript};
 

@@ -1,4 +1,4 @@
-//! What is new in step 04: `init` stays, reaps, and passes on the command's status.
+//! The checks that step 04 adds: `init` stays, reaps, and passes on the command's exit status.
 
 use std::cell::{Cell, RefCell};
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a check comes to.
+//! The result of a check, and functions that check a program's output and exit status.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display, Formatter};
@@ -12,15 +12,16 @@ use nix::sys::signal::Signal;
 /// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckFailure {
-    /// The command line, as a learner would type it. What else was done follows after [`AND`].
+    /// The command line, as a learner would type it. Other actions of the check follow after [`AND`].
     pub command: String,
-    /// What should have happened.
+    /// The behavior that the check expected.
     pub expected: String,
-    /// What happened.
+    /// The behavior that the check saw.
     pub actual: String,
 }
 
-/// Stands between a command line and what else was done. It makes that a comment, which can be pasted with the line.
+/// Separates a command line from the other actions of a check. A shell reads those as a comment, so a learner can paste
+/// the whole text.
 pub const AND: &str = "\n# ";
 
 /// A check passed, or failed.
@@ -107,7 +108,7 @@ impl<T> During<T> for Result<T, Error> {
 /// Fails unless `passed`.
 ///
 /// # Errors
-/// What was expected, and what happened instead.
+/// `passed` is false. The failure has the other arguments.
 pub fn ensure(
     passed: bool,
     command: impl Into<String>,
@@ -147,13 +148,13 @@ pub(super) fn send(pid: i32, signal: Signal, command: &str) -> CheckResult {
     send_signal(pid, signal).during(command)
 }
 
-/// What a command line printed, and its exit status.
+/// The output and the exit status of a command line.
 pub(crate) struct RunOutput {
     pub(crate) command: String,
     pub(crate) exit_status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
-    /// What was seen instead of an exit, if the check had to end it.
+    /// If the command line didn't exit in time and was killed: what was seen until then.
     timed_out: Option<String>,
 }
 
@@ -162,7 +163,7 @@ impl RunOutput {
     pub(crate) fn of(command: impl Into<String>, supervisor: Supervisor) -> CheckResult<Self> {
         let command = command.into();
         let captured = match supervisor.within_answer_timeout().output() {
-            // What should have happened instead, the next question says.
+            // The caller's next assertion reports the timeout, because it knows what was expected.
             Err(error @ Error::Timeout { .. }) => {
                 let timed_out = Some(seen(&error));
                 let (exit_status, stdout) = (ExitStatus::default(), Vec::new());

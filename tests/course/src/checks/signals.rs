@@ -1,4 +1,4 @@
-//! What is new in step 05: signals reach the command, and nothing else of `run` and `init` does.
+//! The checks that step 05 adds: `run` and `init` forward signals to the command, and are invisible otherwise.
 
 use std::io::{BufRead, BufReader, pipe};
 use std::os::unix::process::ExitStatusExt;

@@ -1,4 +1,4 @@
-//! What is new in step 06: the terminal's signals, and the terminal itself.
+//! The checks that step 06 adds: the terminal's signals, and the terminal itself.
 
 use harness::procfs::{Stat, has_signal, signal_mask};
 use harness::{Context, Held, ProcessTree, Program, Requirement, Session, Terminal};
@@ -110,8 +110,8 @@ pub(super) fn stopped_command_stops_run(program: &Program) -> CheckResult {
     stops_run_after_late_ctrl_z(program)
 }
 
-/// A SIGTSTP of `init` is lost if that of the terminal is still pending in `run`. `run` stands still until then. Without
-/// ptrace(2), this machine can't show that.
+/// If the terminal's SIGTSTP is still pending in `run`, the SIGTSTP that `init` sends is lost. ptrace(2) holds `run`
+/// still until both were sent. Without ptrace(2), this machine can't show that.
 fn stops_run_after_late_ctrl_z(program: &Program) -> CheckResult {
     if Requirement::Tool("bash").check().is_err() {
         return Ok(());

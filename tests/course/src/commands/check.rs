@@ -17,7 +17,7 @@ use crate::waiting::{bar, show_if_slow};
 use crate::workspace::typed_path;
 use crate::{checks, done, render, starter};
 
-/// What `check` is told.
+/// The arguments of `check`.
 #[derive(Args, Debug)]
 pub struct Check {
     /// Step to check: 02, 2, or 02-init-pid1

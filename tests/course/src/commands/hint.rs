@@ -10,7 +10,7 @@ use crate::step::Step;
 use crate::waiting::show_if_slow;
 use crate::{checks, done, hints, starter};
 
-/// What `hint` is told.
+/// The arguments of `hint`.
 #[derive(Args, Debug)]
 pub struct Hint {
     /// Step you are writing: 02, 2, or 02-init-pid1

@@ -94,7 +94,7 @@ pub fn trace(step: &Step, args: &[OsString]) -> Result<ExitCode> {
     Ok(exit_code(exit.shell_status()))
 }
 
-/// What `soak` is told.
+/// The arguments of `soak`.
 #[derive(Args, Debug)]
 pub struct Soak {
     /// Step to soak: 02, 2, or 02-init-pid1 [default: every step]

@@ -15,7 +15,7 @@ use crate::slow::{Film, Scene, explain, text};
 use crate::step::Step;
 use crate::workspace::typed_path;
 
-/// What `slow` is told.
+/// The arguments of `slow`.
 #[derive(Args, Debug)]
 pub struct Slow {
     /// Step to run: 02, 2, or 02-init-pid1

@@ -9,7 +9,7 @@ use crate::starter::{self, Begin};
 use crate::step::Step;
 use crate::workspace::relative_path;
 
-/// What `start` is told.
+/// The arguments of `start`.
 #[derive(Args, Debug)]
 pub struct Start {
     /// Step to write: 02, 2, or 02-init-pid1

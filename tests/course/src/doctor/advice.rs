@@ -1,4 +1,4 @@
-//! What to do about a refusal, for the place that we run in. Tried on Debian 12 and here, unless it says otherwise.
+//! Fixes for each cause of a refusal. They depend on the place that we run in. `tried` says whether we saw one work.
 
 use nix::unistd::geteuid;
 

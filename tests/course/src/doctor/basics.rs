@@ -1,4 +1,4 @@
-//! What every step counts on, whatever it asks the kernel for.
+//! Files, signals, and directories that every step relies on.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -97,7 +97,8 @@ fn null_cause(
     Some((Some(2), cause))
 }
 
-/// Where programs can be put that another user can run. The harness avoids a place that won't do.
+/// The tests need a directory in which another user can run programs. If TMPDIR or /tmp won't do, the harness looks for
+/// another one.
 pub(super) fn temporary_directory(facts: &Facts) -> Finding {
     let name = if std::env::var_os("TMPDIR").is_some() { "TMPDIR" } else { "/tmp" };
     let needed_for = "tests, just check";

@@ -161,7 +161,7 @@ fn mounts(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
     })
 }
 
-/// What is left to explain EPERM from unshare(2).
+/// A filter, a security module, or a chroot: the causes of EPERM from unshare(2) that are left.
 fn filter(facts: &Facts, call: Call, errno: Errno) -> Option<Cause> {
     if !call.is_unshare() || errno != Errno::EPERM {
         return None;

@@ -1,4 +1,4 @@
-//! What /proc says of this process and this machine.
+//! Facts about this process and this machine, mostly from /proc.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -23,7 +23,7 @@ const FIRST: [(&str, u64); 3] = [("pid", 0xEFFF_FFFC), ("uts", 0xEFFF_FFFE), ("u
 /// nothing: is_empty_dir_inode() in fs/namespace.c.
 const EMPTY: [&str; 3] = ["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd", "/proc/openprom"];
 
-/// What we run in, as far as it explains a refusal.
+/// The kind of place that we run in, which may explain a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// A container, with the name of its engine.

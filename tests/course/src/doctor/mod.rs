@@ -22,7 +22,7 @@ use crate::step::NEEDS;
 use advice::Cause;
 use facts::{Facts, SETUID, is_mapped};
 
-/// What a finding means.
+/// The meaning of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It works.
@@ -60,7 +60,7 @@ impl Finding {
     }
 }
 
-/// What this machine can do.
+/// The findings about this machine.
 #[derive(Clone, Debug)]
 pub struct Report {
     findings: Vec<Finding>,

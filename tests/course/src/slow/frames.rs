@@ -17,7 +17,7 @@ use super::rows::{Row, rows};
 use super::words::{self, Described};
 use super::{mounts, signals};
 
-/// What a frame shows.
+/// The kind of event that a frame shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A process makes a call.
@@ -35,7 +35,7 @@ pub enum Kind {
 pub struct Frame {
     /// Its number, from 1.
     pub number: usize,
-    /// What it shows.
+    /// The kind of event.
     pub kind: Kind,
     /// The process that it's about.
     pub caller: Caller,
@@ -43,7 +43,7 @@ pub struct Frame {
     pub pid: String,
     /// The call or the signal as in the manual, and what it will do.
     pub described: Described,
-    /// What the call returned. None until [`Film::finish`], unless it has happened already.
+    /// The call's result. `None` until [`Film::finish`], unless the call has returned already.
     pub result: Option<String>,
     /// The lines that were printed since the last frame. Those of the call itself come with [`Film::finish`].
     pub printed: Vec<String>,
@@ -180,7 +180,7 @@ impl Film {
             };
             self.frames += 1;
             let pid = self.pids.host(caller.pid.as_raw());
-            // What was printed on the way here came before this call.
+            // These lines were printed before this call.
             let printed = self.new_lines()?;
             return Ok(Some(Frame {
                 number: self.frames,

@@ -24,7 +24,7 @@ pub use render::{heading, lines, text};
 pub use rows::{Change, Row};
 pub use words::Described;
 
-/// What to run in slow motion.
+/// A run of a program, to be shown in slow motion.
 pub struct Scene {
     /// The program.
     pub program: PathBuf,

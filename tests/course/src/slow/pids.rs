@@ -1,4 +1,4 @@
-//! Who calls, and how PIDs are written.
+//! The processes that make calls, and how their PIDs are written.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

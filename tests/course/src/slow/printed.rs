@@ -1,4 +1,4 @@
-//! What a program in slow motion prints, kept in memory.
+//! The output of a program in slow motion, kept in memory.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

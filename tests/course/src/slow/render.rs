@@ -42,7 +42,7 @@ pub fn heading(frame: &Frame) -> String {
     }
 }
 
-/// Renders the processes as a table. What the call changed is marked with `*`, what's gone with `-`.
+/// Renders the processes as a table. `*` marks a process that the call created or changed, and `-` one that is gone.
 pub fn lines(rows: &[Row]) -> Vec<String> {
     if rows.is_empty() {
         return vec!["No process is left.".to_owned()];

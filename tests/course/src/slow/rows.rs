@@ -38,7 +38,7 @@ pub struct Row {
     pub branch: String,
     /// Its command line.
     pub process: String,
-    /// What the call changed here.
+    /// The change that the call made to this process.
     pub change: Change,
 }
 

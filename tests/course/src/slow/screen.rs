@@ -27,28 +27,28 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How long to wait before killing what was created while everything else was killed.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// What a learner wants next.
+/// The learner's choice of what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// The next frame.
     Next,
     /// Everything that is left, without stopping.
     RunOn,
-    /// No more.
+    /// No further frame.
     Quit,
 }
 
 /// A terminal that gives us single keys.
 pub struct Screen {
     title: String,
-    /// What `q` does.
+    /// The effect of `q`, as the screen names it.
     leave: &'static str,
     // Without Ctrl-Z, because after it the shell's settings would be ours.
     _keyboard: Keyboard,
 }
 
 impl Screen {
-    /// Switches to single keys, of which `q` does what `leave` says. None: this isn't a terminal.
+    /// Switches to single keys, of which `q` does what `leave` says. Returns `None` if this isn't a terminal.
     ///
     /// # Errors
     /// The terminal is gone.

@@ -1,4 +1,4 @@
-//! What a watched step waits for: keys, saves, signals, and the thread that builds and grades.
+//! The events that `watch` waits for: keys, saves, signals, and reports of the thread that builds and grades.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -29,7 +29,7 @@ use crate::starter;
 use crate::state::{Score, State, fingerprint};
 use crate::step::Step;
 
-/// An editor saves in several calls. What comes within this time after one belongs to the same save.
+/// An editor saves in several calls. Changes within this time after the first belong to the same save.
 const ONE_SAVE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) enum Event {
     Quit,
 }
 
-/// What the thread that builds and grades has to say.
+/// A report of the thread that builds and grades.
 #[derive(Debug)]
 pub(super) enum Progress {
     Built { program: PathBuf, warnings: usize, total: usize },
@@ -95,7 +95,8 @@ impl Events {
         Ok(events)
     }
 
-    /// Waits for what concerns another step. A handler stays registered until the process ends, so they stay as they are.
+    /// Waits for the events of another step from now on. The signal handlers stay, because each is registered until the
+    /// process exits.
     pub(super) fn change_to(&mut self, step: &Step) -> Result {
         (self.saves, self.directory) = (inotify()?, step.work_dir()?);
         self.ready.clear();
@@ -182,7 +183,7 @@ impl Events {
         }
     }
 
-    /// Builds and grades the step as it is now. What an earlier round still has to say is dropped.
+    /// Builds and grades the step as it is now. Later reports of an earlier round are dropped.
     pub(super) fn begin_round(&mut self, step: &Step) -> Result {
         let number = self.round.fetch_add(1, Ordering::Relaxed) + 1;
         self.ready.retain(|event| !matches!(event, Event::Progress(_)));

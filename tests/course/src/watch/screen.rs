@@ -1,4 +1,4 @@
-//! What the learner sees.
+//! The screens of `watch`.
 
 use harness::Result;
 
@@ -10,7 +10,7 @@ use crate::style::{Style, paint};
 use crate::waiting::bar;
 use crate::{checks, done, starter, terminal};
 
-/// What is shown.
+/// A screen.
 #[derive(Debug)]
 pub(super) enum Screen {
     /// The checks, and the first failure in full.
@@ -21,7 +21,7 @@ pub(super) enum Screen {
     Text(String),
     /// How the learner's sources differ from ours, until a key or a save.
     Diff(String),
-    /// What another program left.
+    /// The output of another program, with the keys below it.
     AsItIs,
 }
 

@@ -45,7 +45,7 @@ const SHOWN: usize = 50;
 /// How often we count the program's processes. The kernel has no event for a fork.
 const COUNT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What to start, and how.
+/// The program to start, and the options of this supervisor.
 #[derive(Default)]
 struct Options {
     control: String,
@@ -149,9 +149,9 @@ fn run(options: &Options, control: &UnixStream) -> Result {
     Ok(())
 }
 
-/// Runs this process before all others that want the processor, because among 500 processes of a fork bomb it would
-/// have a 500th of it. What it starts isn't affected. Without chrt(1), which nearly every system has, it goes on as
-/// it is.
+/// Gives this process a real-time priority, so that the kernel runs it before the program's processes. Beside a fork
+/// bomb of 500 processes, it would otherwise get a 500th of the CPU time. Its children keep the normal priority. If
+/// there's no chrt(1), which nearly every system has, the priority stays as it is.
 fn run_first() {
     let mut chrt = Command::new("chrt");
     chrt.args(["--reset-on-fork", "--fifo", "--pid", "1", &std::process::id().to_string()]);
@@ -218,7 +218,7 @@ fn limit_processes(options: &Options, (soft, hard): (u64, u64)) -> Result {
     setrlimit(Resource::RLIMIT_NPROC, soft, hard).context("setrlimit")
 }
 
-/// Reaps everything until no child is left. What outlives the program, or the timeout, is killed and reported.
+/// Reaps everything until no child is left. Processes that outlive the program or the timeout are killed and reported.
 fn adopt(
     options: &Options,
     mut limit: Option<ProcessLimit>,
