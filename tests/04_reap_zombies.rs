@@ -551,9 +551,11 @@ fn sigterm_to_run_kills_the_command() -> Result {
 #[test]
 fn run_and_init_keep_the_commands_pipe_open() -> Result {
     for program in inspectable(programs()) {
-        let script = "echo ready; exec >&-; exec sleep 1000";
+        // Stops itself, because a program that starts opens its libraries, one after the other, as file descriptor 1.
+        let script = "echo ready; exec >&-; kill -STOP $$";
         let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
-        let tree = session.wait_for_tree(|tree| named(tree, "sleep").is_some())?;
+        let is_stopped = |process: &&Process| process.state == 'T';
+        let tree = session.wait_for_tree(|tree| tree.processes().iter().any(is_stopped))?;
         let stdout =
             |process: &Process| fs::read_link(format!("/proc/{}/fd/1", process.pids[0])).ok();
         let [run, init, command] = tree.processes()[..] else {

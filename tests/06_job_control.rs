@@ -300,9 +300,9 @@ fn ctrl_c_before_command_exists_isnt_lost() -> Result {
             let mut terminal = start_with_output_stopped(&program)?;
             // Ctrl-Q starts the output.
             terminal.send_keys("\u{11}")?;
+            // The kernel writes the end of a line after its text. A Ctrl-S between the two would stop `run` there.
             terminal.expect("run PID: ")?;
-            // In the middle of its line, `run` couldn't go on.
-            terminal.expect("\n")?;
+            terminal.expect("\r\n")?;
             terminal.send_keys(CTRL_S)?;
             let tree = terminal.wait_for_tree(|tree| tree.pid_1().is_some())?;
             caught += usize::from(tree.processes().len() == 2);
