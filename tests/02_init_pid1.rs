@@ -176,7 +176,8 @@ fn command_has_one_pid_inside_and_one_outside() -> Result {
     Ok(())
 }
 
-/// Root needs the PID namespace only. Everyone else is root inside a user namespace, with their own IDs mapped.
+/// Root needs only a PID namespace. An ordinary user also gets a user namespace, and is root there, with their IDs
+/// mapped.
 #[test]
 fn only_ordinary_users_get_a_user_namespace() -> Result {
     for program in inspectable(programs()) {
@@ -244,14 +245,14 @@ fn ps_lists_the_hosts_processes() -> Result {
     Ok(())
 }
 
-/// `ps` looks itself up first, by the PID that it has inside. A host as small as this one has no such PID.
+/// `ps` first looks up itself in /proc, by its PID inside the container. A host with few processes has no such PID.
 #[test]
 fn process_may_not_find_itself_in_the_hosts_proc() -> Result {
     for program in with_tools(&["ps", "unshare"], programs()) {
         let host = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
         let args = [&host[..], &["/bin/sh"]].concat();
         let mut host = Session::start(program.environment().supervise("unshare", args))?;
-        // PID 2 is used up.
+        // Use up PID 2, so that no later process on this host has it.
         host.run("/bin/true")?;
         let step = program.path().display();
         let itself = "sh -c \"echo \\$\\$; ls -d /proc/\\$\\$\"; exit $?";
@@ -264,7 +265,7 @@ fn process_may_not_find_itself_in_the_hosts_proc() -> Result {
     Ok(())
 }
 
-/// Not only that it refuses: it makes no call that could change anything.
+/// `init` refuses, and makes no call that could change anything.
 #[test]
 fn init_on_the_host_touches_nothing() -> Result {
     for program in programs() {
@@ -284,7 +285,8 @@ fn init_on_the_host_touches_nothing() -> Result {
     Ok(())
 }
 
-/// The parent's mark is that its children are created in this namespace. `unshare` has it too.
+/// `init` accepts a parent whose children are created in the PID namespace that `init` is in. This is true for
+/// `unshare`, too.
 #[test]
 fn init_accepts_any_parent_with_the_namespace() -> Result {
     for program in programs() {
@@ -416,11 +418,11 @@ fn ctrl_c_ends_the_inner_shells_job_only() -> Result {
 }
 
 /// The kernel answers a read from the background with SIGTTIN. PID 1 has no handler, so the signal is dropped, and
-/// the read starts again: PID 1 uses all the CPU it gets. `run` is stopped. In the foreground, all is well again.
+/// the read starts again: PID 1 uses all the CPU it gets. `run` is stopped. After `fg`, the read succeeds.
 #[test]
 fn background_read_makes_pid_1_spin() -> Result {
     for program in programs() {
-        // The limit is for a test that dies on the way: the kernel kills a process that used up 60 s of CPU.
+        // If this test is killed, the kernel kills the spinning process after 60 s of CPU time.
         let script = "set -m; ulimit -t 60; \"$0\" run --ti cat & echo \"job\"; read _; fg; echo \"status $?\"";
         let shell = program.script(script);
         let mut terminal = Terminal::start(shell)?;

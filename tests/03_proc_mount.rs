@@ -88,7 +88,7 @@ fn new_procfs_covers_the_hosts() -> Result {
         exit.assert_clean();
         let pids = [RUN_PID, r"readlink /proc/self\n(\d+)"];
         assert_snapshot!("covered_proc", typed.redacted(&pids)?);
-        // This test is outside, and visible again.
+        // The host's procfs lists this test, which is outside the container.
         let outside = process::id().to_string();
         let args = ["run", "sh", "-c", "umount /proc; test -e /proc/$0", &outside];
         assert!(program.transcript(args)?.status.success());
@@ -205,7 +205,7 @@ fn init_on_the_host_changes_no_mount() -> Result {
 #[test]
 fn dead_orphan_stays_a_zombie() -> Result {
     for program in programs() {
-        // The orphan lives until someone writes to the pipe, and that is after PID 1 became `sleep`.
+        // The orphan lives until the test writes to the pipe, after PID 1 has become `sleep`.
         Transcript::run(program.environment().supervise("mkfifo", ["pipe"]))?;
         let mut terminal =
             program.terminal(["run", "sh", "-c", "(cat pipe &); exec sleep 1000"])?;

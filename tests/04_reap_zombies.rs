@@ -35,12 +35,12 @@ fn passes_every_check() {
     assert_checks_pass(step());
 }
 
-// Zombies: the problem, and the cure.
+// Zombies: the problem, and the fix.
 
-/// A PID 1 that waits for its own child and for no other process, as most programs do that start one.
+/// A PID 1 that waits only for its own child, as most programs do that start one.
 const TIMEOUT: [&str; 4] = ["timeout", "--foreground", "600", "sh"];
 
-/// Below GNU's `timeout`. That of busybox becomes the program, which is a shell here and reaps.
+/// Whether `timeout` stays PID 1, as GNU's does. That of busybox becomes the program, here a shell, which reaps.
 fn timeout_stays(program: &Program) -> bool {
     let version = program.environment().command("timeout", ["--version"]).output();
     require_tools(&["timeout"]) && version.is_ok_and(|version| version.status.success())
@@ -114,7 +114,7 @@ fn with_zombie(program: &Program) -> Result<(Session, ProcessTree)> {
     Ok((shell, tree))
 }
 
-/// Nothing runs any more, so there's nothing that a signal could kill.
+/// A zombie runs no code any more, so a signal has no effect on it.
 #[test]
 fn zombie_survives_sigkill() -> Result {
     for program in programs_03().iter().filter(|program| timeout_stays(program)) {
@@ -131,7 +131,7 @@ fn zombie_survives_sigkill() -> Result {
     Ok(())
 }
 
-/// Its PID and its status are kept for its parent. Its memory and its arguments are gone.
+/// The kernel keeps a zombie's PID and exit status for its parent, and has freed its memory and arguments.
 #[test]
 fn zombie_has_a_pid_but_no_memory() -> Result {
     for program in programs_03().iter().filter(|program| timeout_stays(program)) {
@@ -197,7 +197,7 @@ fn reaps_orphan_killed_by_signal_34() -> Result {
     Ok(())
 }
 
-// Exec or spawn, one level down.
+// Processes and system calls.
 
 #[test]
 fn init_stays_and_command_is_pid_2() -> Result {
@@ -217,7 +217,7 @@ fn init_stays_and_command_is_pid_2() -> Result {
     Ok(())
 }
 
-/// The calls that are new since step 03. Each process does its part while the others wait or run.
+/// The system calls that step 04 adds. The processes run at the same time, so the trace is grouped by process.
 #[test]
 fn makes_the_expected_system_calls() -> Result {
     let lesson = [r"^(execve|clone3?|v?fork|waitid|wait4|exit_group)\("];
@@ -250,10 +250,10 @@ fn init_has_under_1_mib_of_private_memory() -> Result {
     Ok(())
 }
 
-// The status.
+// The exit status.
 
-/// 0 to 255. Every 17th as an ordinary user, because the steps do nothing else for them, and for another program than
-/// ours.
+/// Checks the exit statuses 0 to 255. For an ordinary user, and for tini, every 17th is enough: the step's code is the
+/// same for both users.
 fn passes_on_each_status(program: &Program, prefix: &[&str]) -> Result {
     let ours = program.caller() == Caller::Root && prefix == ["run"];
     let by = if ours { "1" } else { "17" };
@@ -280,12 +280,12 @@ fn death_by_signal_34_exits_162() -> Result {
     Ok(())
 }
 
-/// `init` has 300 deaths by signal 34 to work through while the command exits. If it waited for any child, it
-/// could get the command, and its status would be lost.
+/// `init` has 300 deaths by signal 34 to work through while the command exits. If `init` waited for any child without
+/// checking which, it could reap the command, and lose the exit status.
 #[test]
 fn status_survives_300_deaths_by_signal_34() -> Result {
-    // A subshell that waits for its input costs a tenth of a `sleep`, and there are 3,000. None of them reads the line,
-    // because they're dead before it comes.
+    // A subshell that waits for its input costs a tenth of a `sleep`, and there are 3,000. All of them are dead before
+    // the line comes, so only the command reads it.
     let script = "exec 3<&0; (n=0; while [ $n -lt 300 ]; do read line <&3 & n=$((n+1)); done); \
         echo ready; read line; exit 42";
     in_parallel(programs(), |program| {
@@ -327,7 +327,7 @@ fn tamper(
     Ok((strace, lines))
 }
 
-/// strace would stop if its pipe were closed.
+/// Keeps reading from strace, because strace would stop if its pipe were closed.
 fn read_to_the_end(mut lines: impl BufRead + Send + 'static) {
     std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
 }
@@ -337,8 +337,8 @@ fn programs_of_root() -> impl Iterator<Item = Program> {
     programs().into_iter().filter(move |one| has_strace && one.caller() == Caller::Root)
 }
 
-/// The same, without luck: strace stops `init` when it has found that the command runs, until the command is a
-/// zombie too.
+/// Tests the same race, but not by chance: when `init` has found that the command still runs, strace stops `init` until
+/// the command is a zombie too.
 #[test]
 fn reaping_never_takes_the_commands_status() -> Result {
     for program in programs_of_root() {
@@ -387,7 +387,8 @@ fn lost_status_exits_125_without_hanging() -> Result {
     Ok(())
 }
 
-/// The kernel reaps for a parent that ignores SIGCHLD. Not through `env` before the shell, which may reset it.
+/// The kernel reaps the children of a parent that ignores SIGCHLD. `env` comes after the shell, because a shell may
+/// reset the signal's disposition.
 #[test]
 fn ignoring_sigchld_leaves_no_zombies() -> Result {
     for program in programs_03() {
@@ -403,7 +404,7 @@ fn ignoring_sigchld_leaves_no_zombies() -> Result {
     Ok(())
 }
 
-// The end.
+// The end of the container.
 
 fn everything_dies_with_the_parent(program: &Program, prefix: &[&str]) -> Result {
     let args = [prefix, &["sh", "-c", "sleep 1000 & echo ready; wait"]].concat();
@@ -419,8 +420,8 @@ fn command_dies_with_run() -> Result {
     programs().iter().try_for_each(|program| everything_dies_with_the_parent(program, &["run"]))
 }
 
-/// PID 1 is stopped by nothing, so the command can be stopped and its job continued. In step 03 the command
-/// was PID 1 itself, and its read restarted forever.
+/// The terminal's signals can stop the command, because it isn't PID 1, and `fg` continues it. In step 03, the command
+/// was PID 1, which these signals can't stop, so its read restarted forever.
 #[test]
 fn background_read_stops_instead_of_spinning() -> Result {
     for program in with_tools(&["bash"], programs()) {
@@ -547,7 +548,7 @@ fn sigterm_to_run_kills_the_command() -> Result {
     Ok(())
 }
 
-/// Two more writers than a reader of the command's output expects.
+/// `run` and `init` keep the write end open, too, so a reader of the command's output sees EOF only when they exit.
 #[test]
 fn run_and_init_keep_the_commands_pipe_open() -> Result {
     for program in inspectable(programs()) {

@@ -1,5 +1,5 @@
-//! Step 05: `run` and `init` forward signals to the command. None is lost, none arrives twice, and the command
-//! starts as it would without the two above it.
+//! Step 05: `run` and `init` forward signals to the command. Every signal arrives exactly once, and the command starts
+//! as it would without `run` and `init`.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ const RUN_PID: [&str; 1] = [r"run PID: (\d+)"];
 
 const STOP_SIGNALS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
 
-/// A command that lives until it's told otherwise.
+/// The arguments of a run whose command lives until a signal kills it.
 const SLEEP: [&str; 4] = ["run", "sh", "-c", "echo ready; exec sleep 1000"];
 
 fn programs() -> Vec<Program> {
@@ -41,7 +41,7 @@ fn bit(signal: Signal) -> u64 {
     1 << (signal as u32 - 1)
 }
 
-/// Whether a process has a signal that it hasn't taken yet.
+/// Whether a signal is pending for a process.
 fn is_pending(pid: i32, signal: Signal) -> bool {
     has_signal(pid, "ShdPnd", signal)
 }
@@ -82,7 +82,7 @@ fn listen(program: &Program) -> Result<Session> {
     Session::ready(program.supervise(["run", "sh", "-c", &listener()]), "ready")
 }
 
-/// Everything that a process can catch. SIGUSR2 is the last, because the listener exits.
+/// Lists every signal that is forwarded. SIGUSR2 comes last, because the listener then exits.
 fn catchable() -> impl Iterator<Item = Signal> {
     use Signal::{SIGCHLD, SIGKILL, SIGSTOP, SIGUSR2};
     let not = [SIGKILL, SIGSTOP, SIGCHLD, SIGUSR2];
@@ -161,7 +161,7 @@ fn end_of_file_comes_before_the_command_exits() -> Result {
     })
 }
 
-/// The kernel drops it at once: it isn't even pending.
+/// The kernel drops the signal at once, so it's never pending.
 #[test]
 fn step_04_drops_sigterm_to_pid_1() -> Result {
     for program in programs() {
@@ -180,7 +180,7 @@ fn step_04_drops_sigterm_to_pid_1() -> Result {
 
 // Forwarding.
 
-/// From both places, one after the other. A second copy would be the answer to the next signal.
+/// Sends each signal to `init`, and then to `run`. If a second copy arrived, it would be in place of the next answer.
 #[test]
 fn forwards_every_signal_once() -> Result {
     for program in programs() {
@@ -206,7 +206,7 @@ fn forwards_every_signal_once() -> Result {
     Ok(())
 }
 
-/// The only signal that can be caught and isn't forwarded: `run` and `init` need it themselves.
+/// SIGCHLD is the only catchable signal that isn't forwarded, because `run` and `init` need it themselves.
 #[test]
 fn keeps_sigchld_to_itself() -> Result {
     for program in programs() {
@@ -412,7 +412,7 @@ fn ctrl_z_and_fg_stop_and_continue_the_command() -> Result {
 
 // Problems with the terminal, which step 06 solves.
 
-/// `run` and `init` are stopped, so their copies are still pending. Both would go to the command.
+/// `run` and `init` are stopped, so their copies of SIGINT are still pending. They forward both to the command.
 #[test]
 fn ctrl_c_goes_to_all_three_processes() -> Result {
     let script = "trap 'echo INT' INT; trap 'exit 7' USR1; sleep 1000 & echo ready; \
@@ -435,7 +435,7 @@ fn ctrl_c_goes_to_all_three_processes() -> Result {
     Ok(())
 }
 
-/// The same for a signal that a program sends to the whole group, as `timeout` does, or a shell's `kill %1`.
+/// Tests the same with a signal that a program sends to the whole group, as `timeout` and a shell's `kill %1` do.
 #[test]
 fn group_signal_goes_to_all_three_processes() -> Result {
     for program in programs() {
@@ -478,11 +478,11 @@ fn suspend_inside_does_not_stop_run() -> Result {
         terminal.expect(PROMPT)?;
         let [run, init, command] = pids(&terminal.tree()?, 1);
         terminal.send_keys("suspend\r")?;
-        // PID 1 took the SIGCHLD for it, too.
+        // PID 1 has also taken the SIGCHLD that the stop caused.
         terminal.wait_for_tree(|_| state(command) == 'T' && !is_pending(init, Signal::SIGCHLD))?;
-        // One of them may still be about to sleep.
+        // Only T is wrong, because one of them may still be running, about to sleep.
         assert!(![run, init].map(state).contains(&'T'));
-        // Nothing of it is left when the terminal is gone.
+        // Closing the terminal kills everything in it.
         drop(terminal);
     }
     Ok(())
@@ -542,7 +542,7 @@ fn pid_1_drops_real_time_signals() -> Result {
     Ok(())
 }
 
-/// If the caller blocked it, `run` doesn't take what it can't forward.
+/// `run` can't forward real-time signals, so it leaves one pending if the caller has blocked it.
 #[test]
 fn blocked_real_time_signal_stays_pending() -> Result {
     for program in programs() {
@@ -589,8 +589,8 @@ fn command_keeps_mask_and_ignored_signals() -> Result {
     Ok(())
 }
 
-/// `exec` unblocks what is pending for it. Rust's runtime ignores SIGPIPE in it until the command is executed, so
-/// that signal is lost there.
+/// The `exec` stage unblocks signals, and then gets those that are pending. Rust's runtime ignores SIGPIPE in this
+/// stage, so a pending SIGPIPE is lost.
 #[test]
 fn exec_stage_takes_pending_signals_but_sigpipe() -> Result {
     for program in with_tools(&["bash"], programs()) {
@@ -606,7 +606,8 @@ fn exec_stage_takes_pending_signals_but_sigpipe() -> Result {
     Ok(())
 }
 
-/// Two SIGCHLDs that come together are one. `init` is stopped until every orphan is dead.
+/// Pending SIGCHLDs merge into one. `init` is stopped until every orphan is dead, so it gets one SIGCHLD for eight
+/// deaths.
 #[test]
 fn reaps_orphans_that_die_together() -> Result {
     for program in programs() {
@@ -634,7 +635,7 @@ fn reaps_orphans_that_die_together() -> Result {
 
 // Files.
 
-/// Lists what a process has open besides its signalfd. None: it closed a file meanwhile.
+/// Lists the files that a process has open, except its signalfd. Returns `None` if it closed a file meanwhile.
 fn open_files(pid: i32) -> Option<Vec<String>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).ok()? {
@@ -666,9 +667,9 @@ fn run_and_init_keep_no_file_open() -> Result {
     Ok(())
 }
 
-// Failures: one error, and always the same.
+// Failures: each prints one error, the same one every time.
 
-/// Before the container starts, because standard error is /dev/null afterwards.
+/// `run` creates its signalfd before the container starts, because standard error is /dev/null afterwards.
 #[test]
 fn refused_signalfd_is_one_error() -> Result {
     for program in with_tools(&["strace"], programs()) {
@@ -683,11 +684,11 @@ fn refused_signalfd_is_one_error() -> Result {
     Ok(())
 }
 
-/// Ten times the same. It used to fail after the spawn, and `init` had its own opinion on that.
+/// All ten runs print the same error. If `run` opened /dev/null after the spawn, `init` could report a second error.
 #[test]
 fn unreadable_dev_null_is_one_error() -> Result {
     for program in programs().iter().filter(|program| program.caller() == Caller::Rootless) {
-        // Only root can make /dev/null unreadable, and that caller is one of the two.
+        // Only root can make /dev/null unreadable for an ordinary user.
         let Some(root) = programs().into_iter().find(|program| program.caller() == Caller::Root)
         else {
             return Ok(());

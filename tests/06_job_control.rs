@@ -180,8 +180,8 @@ fn passes_every_check() {
 
 // Ctrl-C
 
-/// `run` and `init` get it too, and must not pass it on. They're stopped until the command has it, and go on one
-/// after the other, `init` first: otherwise a second SIGINT could merge with one that is still pending.
+/// `run` and `init` get SIGINT too, and must not forward it. They're stopped until the command has its copy, and then
+/// continue one at a time, `init` first. Otherwise a second SIGINT could merge with one that is still pending.
 #[test]
 fn ctrl_c_reaches_command_exactly_once() -> Result {
     for program in programs() {
@@ -205,7 +205,7 @@ fn ctrl_c_reaches_command_exactly_once() -> Result {
                     terminal.wait_for_tree(|_| !has_signal(pid, "ShdPnd", signal))?;
                 }
             }
-            // It follows the others all the way, so they would arrive before it.
+            // SIGUSR1 takes the same way as a forwarded SIGINT would, so a second SIGINT would arrive before it.
             send(processes[0], SIGUSR1);
             let (exit, rest) = terminal.end()?;
             assert_eq!((exit.assert_clean().shell_status(), rest.as_str()), (7, ""));
@@ -277,7 +277,8 @@ fn start_with_output_stopped(program: &Program) -> Result<Terminal> {
     Ok(terminal)
 }
 
-/// Only `run` gets it from the terminal. `run` waits in the middle of `run PID`, until Ctrl-C starts the output.
+/// Only `run` gets SIGINT from the terminal. `run` waits in the middle of its line `run PID: …`, until Ctrl-C starts
+/// the output again.
 #[test]
 fn ctrl_c_before_init_exists_isnt_lost() -> Result {
     for program in programs() {
@@ -290,8 +291,8 @@ fn ctrl_c_before_init_exists_isnt_lost() -> Result {
     Ok(())
 }
 
-/// `run` and `init` get it. `init` waits in the middle of `init PID`. The output stops a moment after `run PID`,
-/// which may be too late to catch it, so this takes a few rounds.
+/// `run` and `init` get SIGINT, while `init` waits in the middle of its line `init PID: 1`. The output stops a moment
+/// after the line of `run`, which may be too late to catch `init`, so the test takes five rounds.
 #[test]
 fn ctrl_c_before_command_exists_isnt_lost() -> Result {
     for program in programs() {
@@ -314,8 +315,8 @@ fn ctrl_c_before_command_exists_isnt_lost() -> Result {
     Ok(())
 }
 
-/// Both parents are slow here. The command doesn't start until they have handed over what came early. Otherwise it
-/// could get a signal by itself that its parent counts as early.
+/// strace delays `run` and `init`. The command doesn't start until both have forwarded the signals that came early.
+/// Otherwise the terminal could send it a signal that its parent forwards as an early one, too.
 #[test]
 fn command_waits_for_release() -> Result {
     for program in with_tools(&["strace"], programs()) {
@@ -457,7 +458,7 @@ fn terminal_signal_makes_init_look_again() -> Result {
     Ok(())
 }
 
-/// It doesn't wait for the stop, but looks whether the command is stopped.
+/// At every SIGCHLD, `init` looks whether the command is stopped. It doesn't wait for the event of the stop.
 #[test]
 fn init_reports_stop_as_long_as_it_lasts() -> Result {
     from_each_shell(|shell, program, terminal| {
@@ -479,8 +480,8 @@ fn init_reports_stop_as_long_as_it_lasts() -> Result {
     })
 }
 
-/// A terminal that runs nothing but `run`, as with a terminal emulator's -e: no shell could say `fg`. So the kernel
-/// stops no process there.
+/// If a terminal runs only `run`, as with a terminal emulator's -e, no shell could continue a stopped job with `fg`. So
+/// the kernel doesn't stop the processes.
 #[test]
 fn orphaned_process_group_ignores_ctrl_z() -> Result {
     for program in programs() {
@@ -515,7 +516,7 @@ fn background_reader_stops_until_fg() -> Result {
 fn background_run_leaves_terminal_to_shell() -> Result {
     from_each_shell(|_, program, terminal| {
         enter(terminal, &format!("{} run true &", program.name()))?;
-        // A shell that waits for input doesn't reap it.
+        // A shell that waits for input doesn't reap its background jobs.
         terminal.wait_for_tree(|tree| {
             let processes = tree.processes();
             processes.len() == 1 || processes.len() == 2 && processes[1].state == 'Z'
@@ -653,7 +654,8 @@ fn bash_inside_bash() -> Result {
     Ok(())
 }
 
-/// S9: a shell without job control, here of a script, doesn't look after its terminal. It finds it as it was.
+/// S9: a shell without job control, here one that runs a script, never sets the terminal's foreground process group. So
+/// `run` has to restore it.
 #[test]
 fn script_reads_terminal_after_run() -> Result {
     if !BASH.is_installed() {
@@ -681,7 +683,7 @@ fn script_reads_terminal_after_run() -> Result {
 
 // Pipelines and /dev/tty
 
-/// S11: its standard input is a pipe, and it reads the terminal, as `less` does.
+/// S11: the command's standard input is a pipe, and it reads keys from the terminal, as `less` does.
 #[test]
 fn command_behind_pipe_reads_terminal() -> Result {
     from_each_shell(|_, program, terminal| {
@@ -702,7 +704,7 @@ fn command_behind_pipe_reads_terminal() -> Result {
     })
 }
 
-/// S12: the program after the pipe is a pager outside.
+/// S12: `run` writes to a pager outside, which reads keys from the terminal.
 #[test]
 fn pager_outside_reads_terminal() -> Result {
     from_each_shell(|shell, program, terminal| {
@@ -746,8 +748,8 @@ fn less_works_in_pipelines() -> Result {
     })
 }
 
-/// S13: with `tostop`, the kernel stops a background job that writes. Without `--ti`, too, the foreground job may
-/// write, and change the terminal's settings.
+/// S13: with `tostop`, the kernel stops a background job that writes. A foreground job may write, and change the
+/// terminal's settings, even without `--ti`.
 #[test]
 fn tostop_stops_background_jobs_only() -> Result {
     from_each_shell(|_, program, terminal| {
@@ -833,7 +835,7 @@ fn signal_to_group_arrives_three_times() -> Result {
     Ok(())
 }
 
-/// To kill(2), PID 0 is the caller's process group. The command's has members outside.
+/// kill(2) takes PID 0 as the caller's process group. The command's group has members outside the container.
 #[test]
 fn kill_0_inside_reaches_group_outside() -> Result {
     for program in programs() {

@@ -354,8 +354,8 @@ fn uptime_starts_at_zero() -> Result {
     Ok(())
 }
 
-/// On a host whose clock is three years and nearly a second ahead: an offset counts from the host's clock, and
-/// replaces the caller's.
+/// The caller is in a time namespace whose clock is three years and nearly a second ahead. The container's offset
+/// counts from the host's clock, and replaces the caller's offset.
 #[test]
 fn uptime_starts_at_zero_in_any_time_namespace() -> Result {
     let helper = helper_path()?;
@@ -501,7 +501,8 @@ fn masks_can_be_mounted_by_hand() -> Result {
     Ok(())
 }
 
-/// A file, a directory; and root of the container may take a mask off, because a mask isn't a security boundary.
+/// A masked file and a masked directory are empty. Root of the container can unmount a mask, because a mask isn't a
+/// security boundary.
 #[test]
 fn masked_paths_are_empty() -> Result {
     for program in programs() {
@@ -522,7 +523,7 @@ fn masked_paths_are_empty() -> Result {
     Ok(())
 }
 
-/// Without the mask, the file's own permissions are left.
+/// Without the mask, only the file's permissions protect it.
 #[test]
 fn unmasked_file_is_readable_for_hosts_root() -> Result {
     for program in programs() {
@@ -554,7 +555,7 @@ fn proc_sys_is_read_only() -> Result {
     Ok(())
 }
 
-/// Nothing is ever written to this file. It isn't even opened unless the mount table says that it's read-only.
+/// The test never writes to this file, and opens it only if the mount table says that it's read-only.
 #[test]
 fn sysrq_trigger_is_read_only() -> Result {
     if !Path::new("/proc/sysrq-trigger").exists() {

@@ -206,8 +206,8 @@ fn graded(step: &Step, program: &Path) -> Result<(BTreeSet<&'static str>, String
     Ok((passed, failures))
 }
 
-/// A starter compiles, and lacks its own lesson first. Each of its TODOs, done in order, passes another check, and fails
-/// none that passed before. After the last, nothing is missing.
+/// A starter compiles, and lacks its own lesson first. Each of its TODOs, done in order, passes another check, and
+/// fails none that passed before. After the last, nothing is missing.
 #[test]
 fn every_todo_raises_the_score() -> Result {
     if !can_test() {

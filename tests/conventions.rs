@@ -273,7 +273,7 @@ fn recipes_are_plain_lines() {
     }
 }
 
-/// A screen or two.
+/// Files of at most 400 lines are easy to survey.
 #[test]
 fn harness_and_course_files_are_short() {
     for directory in ["tests/harness/src", "tests/course/src"] {
@@ -291,7 +291,7 @@ fn harness_and_course_files_are_short() {
     }
 }
 
-/// Takes out the modules that need none of the others, again and again. Those of a cycle are left.
+/// Repeatedly removes the modules that import no other. Only the modules of a cycle are left.
 #[test]
 fn modules_import_each_other_one_way() -> Result {
     let import = Regex::new(r"\bcrate::(?:(\w+)|\{([^}]*)\})").expect("a pattern");

@@ -141,19 +141,19 @@ fn names_null_that_cannot_be_opened() {
     );
 }
 
-/// The steps run there, because they mount their own.
+/// The steps run on such a host, because they mount their own /proc.
 #[test]
 fn accepts_proc_subset() -> Result {
     assert_accepts(Restriction::ProcSubset, "note /proc has only processes (subset=pid)")
 }
 
-/// So does step 07, as on a kernel before 5.6.
+/// Step 07 runs without time namespaces, as on a kernel before 5.6.
 #[test]
 fn accepts_kernel_without_time_ns() -> Result {
     assert_accepts(Restriction::NoTimeNsKernel, "runs without it: uptime is the host's")
 }
 
-/// systemd mounts it on every host, over a directory that the kernel keeps empty.
+/// systemd mounts binfmt_misc on every host, over a directory that the kernel keeps empty.
 #[test]
 fn ignores_binfmt_misc_mount() -> Result {
     assert_accepts(Restriction::BinfmtMisc, "All steps can run.")?;
@@ -251,7 +251,7 @@ fn names_lost_capability_of_root() {
     );
 }
 
-/// Nothing but these needs git. A checkout without .git is enough.
+/// Only `just start`, `just break`, and tests need git. A checkout without .git is enough.
 #[test]
 fn says_what_needs_git() -> Result {
     for doctor in doctors() {
@@ -280,7 +280,7 @@ fn names_unfit_tmpdir() -> Result {
     Ok(())
 }
 
-/// Only root can make such a device, in its own mounts.
+/// Only root can create a device with the mode 0600, and mount it over /dev/null in a private mount namespace.
 #[test]
 fn names_null_closed_to_ordinary_users() -> Result {
     let doctors = doctors();
@@ -322,7 +322,7 @@ fn terminal_gets_color_and_a_next_step() -> Result {
     Ok(())
 }
 
-/// Names neither the host nor the user nor their paths. The JSON says the same.
+/// The report contains no hostname, username, or private path. The JSON has the same findings.
 #[test]
 fn reports_success_without_private_data() -> Result {
     for doctor in doctors() {
@@ -347,7 +347,7 @@ fn reports_success_without_private_data() -> Result {
     Ok(())
 }
 
-/// The book shows this one.
+/// The book shows this report.
 #[test]
 fn report_in_a_container() -> Result {
     let doctors = doctors();

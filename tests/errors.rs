@@ -1,5 +1,5 @@
-//! Everyday errors, as the page "Explain this error" shows them: here the kernel refuses nothing unusual. The refusals of
-//! a restricted place are in refusals.rs.
+//! Everyday errors, as the page "Explain this error" shows them: here the kernel refuses nothing unusual. The refusals
+//! of a restricted place are in refusals.rs.
 
 use course::test_support::{programs_for_each_caller, step_program};
 use harness::test_support::{AssertClean, with_tools, write_program};

@@ -70,14 +70,14 @@ fn start_is_all_or_nothing() -> Result {
     assert_has(&printed, &["`git restore steps`"]);
     let left: Vec<_> = fs::read_dir(checkout.root.join("work")).into_iter().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
-    // And --again leaves what is there.
+    // If it fails, --again leaves the learner's files in place.
     checkout.write("work/02/src/main.rs", "// Mine.\n");
     said(&checkout, &["start", "02", "--again"])?;
     assert!(checkout.root.join("work/02/src/main.rs").exists());
     Ok(())
 }
 
-/// Cargo shows its progress, but doesn't say what for.
+/// Cargo shows its progress, but not the purpose of the build.
 #[test]
 fn first_recipe_says_that_it_builds() -> Result {
     // Cargo and pip install just in directories that the callers of the steps may not search.
@@ -474,7 +474,7 @@ fn finished_step_says_what_is_possible() -> Result {
     assert_has(&said(&checkout, &["progress"])?, &["\nNext: cargo course start 03\n"]);
     fs::remove_dir_all(step("03-three")).expect("remove the step");
     assert_has(&said(&checkout, &["progress"])?, &["\nNext: cargo course watch 01\n"]);
-    // The last one.
+    // Without a third step, all steps are done.
     assert_has(&said(&checkout, &["check", "01"])?, &["All steps are done."]);
     assert_has(&said(&checkout, &["progress"])?, &["every step is done"]);
     Ok(())
@@ -508,7 +508,7 @@ fn color_is_for_terminals() -> Result {
     Ok(())
 }
 
-/// A pipe gets the lines as they are.
+/// Only a terminal gets broken lines. A pipe gets the lines as they are.
 #[test]
 fn diff_fits_the_terminal() -> Result {
     let checkout = begun();
@@ -554,7 +554,7 @@ fn slow_check_shows_a_bar() -> Result {
     Ok(())
 }
 
-/// As every caller that the machine has. The bomb itself stops at 4,095 processes, in case we don't.
+/// Grades a fork bomb as each caller. The bomb stops by itself at 4,095 processes, in case the harness doesn't stop it.
 #[test]
 fn fork_bomb_ends_at_its_limit() -> Result {
     let scratch = ScratchDir::new("bomb")?;
@@ -562,7 +562,7 @@ fn fork_bomb_ends_at_its_limit() -> Result {
     let grow = format!(
         "grow() {{ echo >>{log:?}; [ $1 = 0 ] || {{ grow $(($1 - 1)) & grow $(($1 - 1)) & wait; }}; exec sleep 60; }}"
     );
-    // Once more with a root whom the check finds nothing to blame for, so that it's the ordinary user's turn.
+    // The second program passes the check as root, so that the ordinary user's bomb is graded, too.
     let step = step_program(2).display().to_string();
     for root in ["".into(), format!("[ $(id -u) != 0 ] || exec {step} \"$@\"\n")] {
         write_program(&log, "", 0o666);
@@ -583,7 +583,7 @@ fn watching(checkout: &Checkout, step: &str) -> Result<Terminal> {
     watching_after(checkout, step, ":")
 }
 
-/// The same, after a command that prepares the terminal.
+/// Does the same, after a command that prepares the terminal.
 fn watching_after(checkout: &Checkout, step: &str, prepare: &str) -> Result<Terminal> {
     watching_with(COURSE, checkout, step, prepare)
 }
@@ -622,7 +622,7 @@ fn watch_checks_again_on_every_save() -> Result {
     terminal.send_keys("hh")?;
     terminal.expect("These are all its hints. The key d shows our solution.")?;
     terminal.expect("[d] solution")?;
-    // As editors save: a new file, renamed.
+    // Save as editors do: write a new file, and rename it.
     let source = checkout.root.join("work/02/src/main.rs");
     fs::write(source.with_extension("tmp"), "fn main() {\n    nonsense\n}\n").expect("write");
     fs::rename(source.with_extension("tmp"), &source).expect("rename");
@@ -648,7 +648,7 @@ fn watch_checks_again_on_every_save() -> Result {
     Ok(())
 }
 
-/// Its keys say that they go back to watch, and a save counts as soon as one is back.
+/// The keys of slow motion lead back to `watch`, which then grades a file that was saved meanwhile.
 #[test]
 fn slow_motion_in_watch_goes_back_to_it() -> Result {
     let checkout = begun();
@@ -657,7 +657,7 @@ fn slow_motion_in_watch_goes_back_to_it() -> Result {
     terminal.send_keys("s")?;
     terminal.expect("slow motion of your work/02: 02-two run /bin/true")?;
     terminal.expect("[q] back to watch ")?;
-    // The end stays on the screen until Enter.
+    // The last frame stays on the screen until Enter.
     terminal.send_keys("c")?;
     terminal.expect("[exit status 3]\r\n[Enter] back to watch ")?;
     terminal.send_keys("\r")?;
@@ -668,7 +668,7 @@ fn slow_motion_in_watch_goes_back_to_it() -> Result {
     terminal.send_keys("q")?;
     terminal.expect("exit status 4")?;
     terminal.expect("[r] again")?;
-    // A step that makes no call is ended, and watch isn't.
+    // The key kills a step that makes no call, but `watch` goes on.
     checkout.write("work/02/src/main.rs", "fn main() {\n    loop {}\n}\n");
     terminal.expect("checking 1 of ")?;
     terminal.send_keys("s")?;
@@ -681,7 +681,7 @@ fn slow_motion_in_watch_goes_back_to_it() -> Result {
     Ok(())
 }
 
-/// A page that fits 80 columns and 24 lines, with the first error on top.
+/// A page fits 80 columns and 24 lines, and the first page begins with the first error.
 #[test]
 fn watch_shows_long_errors_in_pages() -> Result {
     let checkout = begun();
@@ -701,7 +701,7 @@ fn watch_shows_long_errors_in_pages() -> Result {
     Ok(())
 }
 
-/// `start --again` moves it aside, too.
+/// `watch` goes on if the step's directory is moved aside, as `start --again` does.
 #[test]
 fn watch_outlives_a_removed_step() -> Result {
     let checkout = begun();
@@ -713,7 +713,7 @@ fn watch_outlives_a_removed_step() -> Result {
     terminal.expect("work/02 doesn't exist; `cargo course start 02` creates it")?;
     terminal.send_keys("d")?;
     terminal.expect("read work/02/src: No such file or directory (ENOENT)")?;
-    // A new directory, which has to be watched, too.
+    // `watch` has to notice saves in the new directory, too.
     for name in ["src/main.rs", "Cargo.toml"] {
         let text = fs::read_to_string(aside.join(name)).expect("a source");
         checkout.write(&format!(".02.new/{name}"), &text);
@@ -728,7 +728,7 @@ fn watch_outlives_a_removed_step() -> Result {
     Ok(())
 }
 
-/// Cargo puts a new file in place of the old one, also while that runs.
+/// Cargo replaces the tool's file even while the tool runs.
 #[test]
 fn watch_goes_on_when_the_tool_is_built_again() -> Result {
     if programs_for_each_caller(step_program(2)).is_empty() {
@@ -772,7 +772,7 @@ fn next_step_registers_no_handler_again() -> Result {
     checkout.write("steps/02-two/start.patch", &start);
     let mut terminal = watching(&checkout, "01")?;
     terminal.expect("[n] next step")?;
-    // A handler writes to a socket.
+    // Each signal handler writes to a socket, so a second handler would add one.
     let sockets = |terminal: &Terminal| -> Result<usize> {
         let tree = terminal.tree()?;
         let worker = tree.processes().last().expect("the process that works").pids[0];
@@ -817,7 +817,7 @@ fn watch_fits_a_small_terminal() -> Result {
     Ok(())
 }
 
-/// However it ends, the terminal is as it was, and nothing is left.
+/// Ctrl-Z stops every process of the job, and `fg` continues them all.
 #[test]
 fn ctrl_z_stops_watch_and_fg_resumes_it() -> Result {
     if !require_tools(&["bash"]) {
@@ -834,7 +834,7 @@ fn ctrl_z_stops_watch_and_fg_resumes_it() -> Result {
     terminal.expect("[r] again")?;
     terminal.send_keys("\u{1a}")?;
     terminal.expect("Stopped")?;
-    // The one that works can be PID 1 of a PID namespace, which ignores Ctrl-Z.
+    // The worker can be PID 1 of a PID namespace, which Ctrl-Z can't stop, so this looks at both processes.
     terminal.wait_for_tree(|tree| tree.processes()[1..].iter().all(|one| one.state == 'T'))?;
     terminal.send_keys("fg\r")?;
     terminal.expect("[r] again")?;
@@ -845,20 +845,21 @@ fn ctrl_z_stops_watch_and_fg_resumes_it() -> Result {
     Ok(())
 }
 
+/// Whichever signal ends `watch`, the terminal gets its old settings back, and no process is left.
 #[test]
 fn watch_brings_the_terminal_back() -> Result {
     let checkout = begun();
     checkout.write("work/02/src/main.rs", "fn main() {\n    loop {}\n}\n");
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL, Signal::SIGHUP] {
         for child in [0, 1] {
-            // The one that works can be PID 1 of a PID namespace, which only SIGKILL ends.
+            // The worker can be PID 1 of a PID namespace, which only SIGKILL kills.
             if child == 1 && signal != Signal::SIGKILL {
                 continue;
             }
             let mut terminal = watching(&checkout, "02")?;
             let before = settings(&mut terminal)?;
             terminal.expect("checking 1 of ")?;
-            // The shell, the process that cleans up, and the one that works.
+            // Below the shell is the process that cleans up, and below that the worker.
             let mut process = terminal.tree()?.root.children.remove(0);
             for _ in 0..child {
                 process = process.children.remove(0);
@@ -866,8 +867,8 @@ fn watch_brings_the_terminal_back() -> Result {
             kill(Pid::from_raw(process.pids[0]), signal).expect("it runs");
             terminal.expect("ended: ")?;
             let after = settings(&mut terminal).and_then(|_| settings(&mut terminal))?;
-            // The shell goes on at once if the process that it waits for is killed. An interactive one brings the
-            // terminal back itself.
+            // If SIGKILL kills the process that the shell waits for, the shell may go on before the worker has restored
+            // the terminal. An interactive shell restores it itself.
             if (signal, child) != (Signal::SIGKILL, 0) {
                 assert_eq!(after, before, "{signal} to process {child}");
             }

@@ -135,8 +135,8 @@ fn note(namespaces: &str) -> String {
     note
 }
 
-/// Gives each zombie the namespaces that it had when it was alive. A zombie has left most of them, and only root may see
-/// the rest.
+/// Gives each zombie the namespaces that it had when it was alive. A zombie has left most of them, and only root may
+/// see the rest.
 fn keep_namespaces(process: &mut Process, known: &mut BTreeMap<i32, HashMap<String, u64>>) {
     if process.state != 'Z' {
         known.insert(process.pids[0], process.namespaces.clone());

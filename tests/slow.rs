@@ -86,7 +86,7 @@ fn step_04_shows_an_orphan_by_default() -> Result {
     for pair in pairs("04")? {
         let frames = pair.frames(&["--all"], &[])?;
         let reaped = frames.rsplit_once("[true] (zombie)").expect("it dies").1;
-        // Not only because the container ends: the command goes on.
+        // The command still runs, so the end of the container isn't why the orphan is gone.
         assert!(reaped.contains("└─ /bin/sleep 0.1\n"), "{frames}");
     }
     Ok(())
@@ -144,7 +144,7 @@ fn sentences_are_true_for_other_programs() -> Result {
     Ok(())
 }
 
-/// Without ptrace(2), the kernel discards it as soon as the child dies, so it arrives nowhere and interrupts nothing.
+/// Without ptrace(2), the kernel discards such a SIGCHLD as soon as the child dies, so it interrupts no call.
 #[test]
 fn sigchld_without_handler_has_no_frame() -> Result {
     let mut pairs = pairs("03")?;
@@ -157,7 +157,7 @@ fn sigchld_without_handler_has_no_frame() -> Result {
         return Ok(());
     }
     for pair in &mut pairs {
-        // It waits for one child, and another one dies meanwhile.
+        // `unshare` waits for one child while another one dies.
         let script = "#!/bin/sh\n/bin/sleep 0.2 &\nexec unshare --fork /bin/sleep 0.6\n";
         let path = pair.course.directory().join("script");
         fs::write(&path, script).context("write script")?;
@@ -171,7 +171,7 @@ fn sigchld_without_handler_has_no_frame() -> Result {
     Ok(())
 }
 
-/// With a command that waits by default, because only then does it arrive.
+/// A signal is sent only when every process waits. So the default command of `--signal` is one that waits.
 #[test]
 fn signal_that_was_not_sent_is_named() -> Result {
     for pair in pairs("05")? {
@@ -221,7 +221,8 @@ fn refused_ptrace_has_an_advice_per_cause() {
     assert!(advice[5].contains("3 until the next reboot"), "{advice:?}");
 }
 
-/// Per process, in the same order. Which paths a step masks depends on the kernel, and one stands for all.
+/// For each process, both show the same calls in the same order. Masked paths depend on the kernel, so one stands for
+/// all.
 #[test]
 fn calls_are_those_that_strace_sees() -> Result {
     if !require_tools(&["strace"]) {
@@ -348,7 +349,7 @@ fn changes_are_highlighted() -> Result {
     Ok(())
 }
 
-/// Each key ends it in its own way, and the terminal is as before.
+/// However slow motion ends, it restores the terminal's settings, and exits with the right status.
 #[test]
 fn each_way_out_leaves_nothing() -> Result {
     for (key, status) in [("q", "0"), ("c", "0"), ("\u{3}", "130"), ("\r\r\r\rq", "0")] {
@@ -372,7 +373,7 @@ fn each_way_out_leaves_nothing() -> Result {
     Ok(())
 }
 
-/// Of a call that was about to happen, nothing stays on the screen, and each line is there once.
+/// The screen shows no frame of a call that was about to happen, and every line once.
 #[test]
 fn run_to_the_end_leaves_a_transcript() -> Result {
     for step in ["02", "03", "04", "05", "06", "07"] {
@@ -394,7 +395,7 @@ fn run_to_the_end_leaves_a_transcript() -> Result {
     Ok(())
 }
 
-/// Whether or not it makes calls.
+/// The step may sleep, or use the CPU without making calls.
 #[test]
 fn key_ends_step_that_goes_on() -> Result {
     let busy = ["run", "/bin/sh", "-c", "while :; do :; done"];

@@ -1,4 +1,4 @@
-//! The learner's tool in other hands: other directories, other surroundings, and programs that nobody knows.
+//! The learner's tool under unusual conditions: other directories, other environments, and unknown programs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ fn diff_ignores_editor_files() -> Result {
     Ok(())
 }
 
-/// With another target, cargo puts the program elsewhere.
+/// With `CARGO_BUILD_TARGET`, cargo puts the program in another directory.
 #[test]
 fn runs_the_program_that_cargo_built() -> Result {
     let checkout = Checkout::new(COURSE);
@@ -87,7 +87,7 @@ fn runs_the_program_that_cargo_built() -> Result {
     Ok(())
 }
 
-/// `x86_64-unknown-linux-gnu`, as rustc says.
+/// Returns rustc's name of this machine's target, such as `x86_64-unknown-linux-gnu`.
 fn host_target() -> String {
     let output = std::process::Command::new("rustc").arg("-vV").output().expect("start rustc");
     let text = text(&output.stdout);
@@ -117,7 +117,7 @@ fn tree_prints_the_command_line_first() -> Result {
     Ok(())
 }
 
-/// strace would wait for the step, which it can't end.
+/// When the reader exits, strace alone would wait for the step, which it can't kill.
 #[test]
 fn trace_ends_with_its_reader() -> Result {
     if !require_tools(&["strace"]) {
@@ -259,7 +259,8 @@ impl Graded {
         Ok(Graded { directory, options: &[] })
     }
 
-    /// Waits only a second for an answer. Only for what gives none, because a slow machine needs longer for one.
+    /// Waits only a second for an answer. This is for programs that give none, because a slow machine needs longer for
+    /// an answer.
     fn in_vain(self) -> Self {
         Graded { options: &["--timeout", "1"], ..self }
     }
@@ -279,10 +280,10 @@ impl Graded {
         Ok(course(&root()?, &args))
     }
 
-    /// An ordinary user's grader, in a PID namespace of the test's own, so that nothing else is hurt if it fails.
+    /// Grades as an ordinary user, in a separate PID namespace, so that a grader that fails harms no other process.
     fn graded_as_ordinary_user(self) -> Result<(Transcript, Exit)> {
         let caller = program(COURSE, Caller::Rootless);
-        // A fork bomb must not take other tests' processes from them either.
+        // A fork bomb must leave enough processes for other tests, too.
         let pid_1 = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc"];
         let pid_1 = [&pid_1[..], &["prlimit", "--nproc=300"]].concat();
         let mine = self.program();
@@ -296,7 +297,7 @@ impl Graded {
     }
 }
 
-/// Asserts that the grader got to its end.
+/// Asserts that the grader finished.
 #[track_caller]
 fn assert_graded(said: &Transcript, exit: &Exit) {
     exit.assert_clean();
@@ -336,7 +337,7 @@ fn polling_init_fails_its_check() -> Result {
     };
     let printed = check("wait $!", "120")?;
     assert!(printed.starts_with("✓ idle container uses no CPU\n"), "{printed}");
-    // The other check takes its whole time, and a slow machine needs more of it.
+    // The failing check takes its whole timeout, so keep that short, but long enough for a slow machine.
     let seconds = 1 + 2 * begun.elapsed().as_secs();
     let printed = check("while :; do :; done", &seconds.to_string())?;
     assert!(printed.contains("seen:     `init` uses the CPU all the time\n"), "{printed}");
@@ -369,7 +370,7 @@ fn early_look_at_parent_fails_its_check() -> Result {
     Ok(())
 }
 
-/// A program that mounts, and one that doesn't exit.
+/// The program mounts something, and in one check it doesn't exit.
 #[test]
 fn graded_program_harms_neither_host_nor_grader() -> Result {
     if !Requirement::Caller(Caller::Root).is_met_or_skip() {
@@ -395,7 +396,7 @@ fn graded_program_may_print_without_end() -> Result {
     Ok(())
 }
 
-/// Its group, its parent, and both for good.
+/// The program sends SIGTERM and SIGKILL to its process group and to its parent, and SIGSTOP to its parent.
 #[test]
 fn graded_program_may_signal_its_group_and_parent() -> Result {
     let send = |signal: &str| -> Result {
@@ -408,7 +409,8 @@ fn graded_program_may_signal_its_group_and_parent() -> Result {
     in_parallel(["TERM 0", "KILL 0", "TERM $PPID", "KILL $PPID", "STOP $PPID"], send)
 }
 
-/// Every process that it can see, for good. Run as an ordinary user, because nothing else holds root off.
+/// The program sends SIGTERM, SIGKILL, and SIGSTOP to every process that it can see. It runs as an ordinary user,
+/// because root's signals would reach every process of the host if the grader failed.
 #[test]
 fn graded_program_may_signal_every_process() -> Result {
     if !Requirement::Procfs(Caller::Rootless).is_met_or_skip() {
@@ -442,7 +444,7 @@ fn supervised_program_may_cover_proc() -> Result {
     if !require_tools(&["unshare", "mount"]) {
         return Ok(());
     }
-    // Root of a scratch host: of the machine, or of a user namespace.
+    // Either caller will do, because both are root on a scratch host.
     let callers = [Caller::Root, Caller::Rootless].into_iter();
     let mut callers = callers.filter(|caller| Requirement::Procfs(*caller).is_met_or_skip());
     let Some(caller) = callers.next() else { return Ok(()) };
@@ -488,8 +490,8 @@ fn graded_program_may_leave_a_process_behind() -> Result {
     Ok(())
 }
 
-/// Started by root, it is graded twice: this program does what it should for root only. It starts nothing to find
-/// out, because a check would kill that for `init`.
+/// Root's grader grades a program twice. This one works only for root. It finds out with a test that is built into the
+/// shell, because a check would take another process for `init`, and kill it.
 #[test]
 fn root_grades_as_ordinary_user_too() -> Result {
     if !(Requirement::Caller(Caller::Root).is_met_or_skip()
@@ -509,7 +511,7 @@ fn root_grades_as_ordinary_user_too() -> Result {
     Ok(())
 }
 
-/// A strict umask, a TMPDIR where nothing can be executed, and someone who mounts and unmounts meanwhile.
+/// The umask is strict, programs in TMPDIR can't be executed, and another process mounts and unmounts meanwhile.
 #[test]
 fn finished_step_passes_in_harsh_surroundings() -> Result {
     if !Requirement::Caller(Caller::Root).is_met_or_skip() || !require_tools(&["mount"]) {
@@ -534,7 +536,7 @@ fn finished_step_passes_in_harsh_surroundings() -> Result {
     Ok(())
 }
 
-/// However a command is ended, nothing is left, though the program under test sleeps on, and an orphan with it.
+/// The program under test and an orphan would sleep on, but whichever signal ends the command, no process is left.
 #[test]
 fn ended_check_leaves_nothing() -> Result {
     use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -555,7 +557,7 @@ fn ended_check_leaves_nothing() -> Result {
     in_parallel([SIGINT, SIGTERM, SIGHUP, SIGQUIT], end_by)
 }
 
-/// Nobody can clean up after SIGKILL but the next process.
+/// After SIGKILL, only the next command can clean up.
 #[test]
 fn next_command_removes_what_a_killed_one_left() -> Result {
     let scratch = ScratchDir::new("temporary")?;
@@ -573,7 +575,7 @@ fn next_command_removes_what_a_killed_one_left() -> Result {
     Ok(())
 }
 
-/// Its helper is stopped after each of its starts, and doesn't see its own deadline.
+/// The program stops the helper again and again, so the helper can't notice the deadline.
 #[test]
 fn stopped_supervisor_is_killed_in_time() -> Result {
     let script = "(sleep 1000 &); while :; do kill -STOP $PPID; sleep 0.01; done";
@@ -592,7 +594,7 @@ fn stopped_supervisor_is_killed_in_time() -> Result {
     Ok(())
 }
 
-/// A bare machine for an ordinary user: no root, and none of the optional programs.
+/// The machine lacks root's abilities, an ordinary user's, and every optional program.
 #[test]
 fn skips_are_three_lines_at_most() {
     let tests = (0..300).map(|number| format!("test_{number}"));
@@ -664,8 +666,7 @@ fn ordinary_user_reads_only_about_checks() -> Result {
     Ok(())
 }
 
-/// A checkout that this process can't change: `break` works in the target directory, or names its path.
-/// A break needs git, and a scratch host with its own mounts.
+/// Whether `break` can run: it needs git, and a scratch host with its own mounts.
 fn can_break() -> bool {
     let callers = [Caller::Root, Caller::Rootless];
     let can_mount = callers.iter().any(|caller| Requirement::Procfs(*caller).check().is_ok());
@@ -701,7 +702,7 @@ fn break_says_that_it_waits_for_another() -> Result {
     Ok(())
 }
 
-/// Such a file comes and goes while the others are copied.
+/// An editor's swap file can be removed while `break` copies the workspace.
 #[test]
 fn break_ignores_a_vanished_file() -> Result {
     if !can_break() {
@@ -713,7 +714,7 @@ fn break_ignores_a_vanished_file() -> Result {
     for file in &files {
         fs::write(file, "").expect("write a file");
     }
-    // The copy is stuck here until we write.
+    // The copy waits at this pipe until the test closes the write end.
     let pipe = directory.join("pipe");
     mkfifo(&pipe, Mode::S_IRWXU).expect("create a pipe");
     let terminal = Terminal::start(checkout.course(&["break", "02", "quiet"]))?;
@@ -728,6 +729,7 @@ fn break_ignores_a_vanished_file() -> Result {
     Ok(())
 }
 
+/// `break` writes only to the target directory. If it can't, the error names the path.
 #[test]
 fn break_works_in_a_read_only_checkout() -> Result {
     if !require_tools(&["mount"]) || !can_break() {

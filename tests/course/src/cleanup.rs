@@ -89,7 +89,7 @@ pub fn with_cleanup<T: Termination>(
     });
     let status = ended.unwrap_or(Ok(1)).context("wait for the work")?;
     if status == 128 + SIGINT && stderr().is_terminal() {
-        // The prompt comes into a line of its own.
+        // Let the prompt begin on a new line.
         let _ = stderr().write_all(b"\n");
     }
     kill_descendants()?;

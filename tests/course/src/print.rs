@@ -18,17 +18,18 @@ pub fn print(text: impl AsRef<str>) -> Result {
     written.context("write to standard output")
 }
 
-/// The widest line.
+/// The width of the longest line, in columns.
 pub const WIDTH: usize = 80;
 
-/// Writes `text` after `start`, broken between words so that it fits. It's indented as far as it begins.
+/// Writes `text` after `start`, broken between words so that it fits. The other lines are indented by the width of
+/// `start`.
 pub fn wrap(start: &str, text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     fill(start, &" ".repeat(start.chars().count()), &text, WIDTH).join("\n")
 }
 
-/// Breaks a text between words into lines of at most `width` columns. The first begins with `start`, and the others with
-/// `more`.
+/// Breaks a text between words into lines of at most `width` columns. The first begins with `start`, and the others
+/// with `more`.
 pub fn fill(start: &str, more: &str, text: &str, width: usize) -> Vec<String> {
     let (mut lines, mut line, mut is_empty) = (Vec::new(), start.to_owned(), true);
     for word in text.split(' ') {

@@ -14,12 +14,12 @@ use crate::style::colors_stderr;
 use crate::waiting::show_if_slow;
 use crate::workspace::root;
 
-/// The copy. There's one, below the target directory, so that cargo builds what patches have in common once.
+/// The copy. All patches share this one, below the target directory, so that cargo builds unpatched packages once.
 #[derive(Debug)]
 pub struct Sandbox {
     directory: PathBuf,
     target: PathBuf,
-    /// Keeps others out while we work.
+    /// The lock that keeps other processes out of the copy while we use it.
     _lock: Flock<File>,
 }
 
@@ -141,8 +141,8 @@ pub fn missing_lines(before: &str, after: &str) -> Option<String> {
     Some(text + ".")
 }
 
-/// Copies what differs at `from` to `to`, and removes what isn't at `from`. Unchanged files keep their times, so
-/// that cargo doesn't build them again.
+/// Copies every file of `from` that differs in `to`, and removes from `to` the files that `from` doesn't have.
+/// Unchanged files keep their times, so that cargo doesn't build them again.
 fn mirror(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
         let text = fs::read(from).context(format!("read {}", from.display()))?;
@@ -158,7 +158,7 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
         let names = entries.map(|entry| PathBuf::from(entry.file_name()));
         // The browser's tests have thousands of files, and need no copy.
         let names = names.filter(|name| !name.ends_with("browser"));
-        // Nor does an editor's lock, a link that leads nowhere.
+        // An editor's lock is a link to a file that doesn't exist, and needs no copy either.
         names.filter(|name| directory.join(name).exists()).collect()
     };
     for name in names(to).iter().filter(|name| !from.join(name).exists()) {

@@ -38,7 +38,7 @@ pub enum Freshness {
 }
 
 impl State {
-    /// Reads what is kept, or begins anew if that isn't readable.
+    /// Reads the state, or returns an empty one if the file can't be read.
     pub fn load(directory: &Path) -> Self {
         let text = fs::read_to_string(directory.join(FILE)).unwrap_or_default();
         let kept = serde_json::from_str(&text).ok().filter(Value::is_object);
@@ -50,7 +50,7 @@ impl State {
         Some(Score { passed: self.0["passed"].as_u64()?, total: self.0["total"].as_u64()? })
     }
 
-    /// Writes a new file and renames it, so that there's always a whole one.
+    /// Changes the file by renaming a new one, so that a reader never sees a part of it.
     fn change(directory: &Path, change: impl FnOnce(&mut Value)) -> Result {
         let State(mut kept) = State::load(directory);
         change(&mut kept);

@@ -160,7 +160,8 @@ impl Step {
         }
     }
 
-    /// Returns what slow motion shows unless it's told otherwise. In the step about orphans, it has one.
+    /// Returns the command lines that slow motion shows by default. In the step about orphans, the command has an
+    /// orphan.
     pub fn scenes(&self) -> &'static [&'static [&'static str]] {
         match self.number {
             4 => &[&["run", "/bin/sh", "-c", "(/bin/true &); /bin/sleep 0.1"]],
@@ -168,7 +169,7 @@ impl Step {
         }
     }
 
-    /// Returns what slow motion shows with a signal, unless it's told otherwise: a command that waits for one.
+    /// Returns the command lines that slow motion shows by default with a signal. Their commands wait.
     pub fn signal_scenes(&self) -> &'static [&'static [&'static str]] {
         if self.has_container() {
             &[&["run", "/bin/sleep", "100"]]
@@ -177,7 +178,7 @@ impl Step {
         }
     }
 
-    /// Returns what to soak it with. The first step promises nothing about what it leaves when it's killed.
+    /// Returns the runs for a soak. Only a step with a container promises to leave nothing when it's killed.
     pub fn soak_config(&self) -> Config {
         let long = self.has_container().then(|| "run sleep 1000".to_owned());
         let short =

@@ -14,7 +14,7 @@ pub fn size() -> Option<(usize, usize)> {
     let output = Command::new("stty").arg("size").stdin(terminal).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let (height, width) = text.trim().split_once(' ')?;
-    // A terminal that doesn't know says 0.
+    // stty(1) reports 0 if the terminal's size is unknown.
     Some((height.parse().ok()?, width.parse().ok()?)).filter(|size| size.0 > 0 && size.1 > 0)
 }
 

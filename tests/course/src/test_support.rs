@@ -1,4 +1,4 @@
-//! For tests only: what panics, as `assert!` does.
+//! For tests only: helpers that panic, as `assert!` does.
 
 mod checkout;
 
@@ -111,7 +111,7 @@ pub fn assert_checks_pass(path: impl AsRef<Path>) {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// Does the same with each, all at a time, because most of the time they wait.
+/// Calls the function with every item at the same time, because the calls mostly wait.
 ///
 /// # Errors
 /// As for the first that fails.
@@ -130,8 +130,8 @@ pub fn in_parallel<T: Send>(
     })
 }
 
-/// Lists the patches in a step's `todos/`, in the order of work. Each does what a TODO asks for, in a starter without its
-/// comments. There's none for the last TODO, because the step is finished after it.
+/// Lists the patches in a step's `todos/`, in the order of work. Each does what a TODO asks for, in a starter without
+/// its comments. There's none for the last TODO, because the step is finished after it.
 #[track_caller]
 pub fn todo_patches(step: &Step) -> Vec<String> {
     let directory = format!("steps/{step}/todos");

@@ -38,8 +38,8 @@ impl Exit {
         }
     }
 
-    /// Passes itself on with what was printed, unless the program was killed for a limit: a status that we caused
-    /// is none of the program's.
+    /// Returns itself and the output, or an error if the program was killed for a limit. The exit status isn't the
+    /// program's then.
     pub(crate) fn within_limits(self, wanted: &str, printed: String) -> Result<(Self, String)> {
         if let Some(limit) = self.process_limit {
             return Err(Error::ProcessLimit { limit });
@@ -61,7 +61,7 @@ impl Exit {
     }
 }
 
-/// Exits as a program did whose status a shell would show like this.
+/// Converts an exit status as a shell shows it, so that this process can exit with the same status.
 pub fn exit_code(shell_status: i32) -> ExitCode {
     ExitCode::from(u8::try_from(shell_status).unwrap_or(u8::MAX))
 }

@@ -27,8 +27,8 @@ impl Held {
         Ok(held)
     }
 
-    /// Holds a process that has created a child, before the call in which it would wait for a signal or for that
-    /// child. The child isn't held. `begin` makes the process go on, which has to wait for that until then.
+    /// Holds a process after it has created a child, and before the call in which it waits for a signal or for that
+    /// child. The child isn't held. The process has to wait for something that `begin` does.
     ///
     /// # Errors
     /// ptrace(2) isn't allowed, or the process exits first.
@@ -58,7 +58,7 @@ impl Held {
         ptrace::interrupt(pid).context("ptrace(PTRACE_INTERRUPT)")?;
         let mut signal = held.wait()?;
         begin();
-        // The call in which it sleeps begins once more, and then returns.
+        // PTRACE_INTERRUPT made the call in which it sleeps restart, so that call is entered a second time.
         let (mut enters, mut sleeps) = (false, 0);
         loop {
             ptrace::syscall(pid, signal).context("ptrace(PTRACE_SYSCALL)")?;
@@ -78,13 +78,13 @@ impl Held {
         }
     }
 
-    /// Waits until it has stopped. Returns the signal that it still has to get.
+    /// Waits until the process has stopped. Returns the signal to deliver when it continues, if any.
     fn wait(&self) -> Result<Option<Signal>> {
         signal_to_deliver(tracee::wait(self.0, WaitPidFlag::empty())?)
     }
 }
 
-/// Returns the signal that a stopped process still has to get.
+/// Returns the signal to deliver when a stopped process continues, if any.
 fn signal_to_deliver(status: WaitStatus) -> Result<Option<Signal>> {
     match status {
         WaitStatus::Stopped(_, signal) => Ok(Some(signal)),
@@ -93,8 +93,8 @@ fn signal_to_deliver(status: WaitStatus) -> Result<Option<Signal>> {
     }
 }
 
-/// Whether the call that it's in lasts until a signal comes or a child dies. Other calls can wait for a child, too,
-/// as std's pipe to it does, but then the child is about to start.
+/// Whether a process is in a call that lasts until a signal comes or a child dies. A read from a pipe can wait for a
+/// child, too, but std does that only until the child has executed its program.
 fn waits(pid: Pid) -> Result<bool> {
     let (call, _) = tracee::registers(pid)?;
     let descriptor = call.args[0];
@@ -119,7 +119,7 @@ fn waits(pid: Pid) -> Result<bool> {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // A process that was killed can't be detached from. Its parent learns of its death after us.
+        // Detaching fails if the process was killed. As the tracer, we have to reap it before its parent can.
         if ptrace::detach(self.0, None).is_err() {
             let _ = waitpid(self.0, Some(WaitPidFlag::__WALL));
         }

@@ -24,7 +24,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Starts to read `source`. `stop` is called if there's too much of it; the rest is thrown away.
+    /// Starts to read `source`. If it has more than [`OUTPUT_LIMIT`] bytes, `stop` is called, and the rest is
+    /// discarded.
     pub(crate) fn capture(
         mut source: impl Read + Send + 'static,
         stop: impl FnOnce() + Send + 'static,
@@ -83,7 +84,7 @@ impl Output {
         }
     }
 
-    /// Returns what comes until the stream ends, but waits no longer than `limit`.
+    /// Returns the text up to the end of the stream, but waits at most for `limit`.
     pub(crate) fn read_within(&self, limit: Duration) -> String {
         let deadline = Instant::now() + limit;
         let mut unread = self.unread.borrow_mut();
@@ -94,8 +95,8 @@ impl Output {
         String::from_utf8_lossy(&unread).into_owned()
     }
 
-    /// Reads to the end of the stream, which comes when every process that had it open is gone. One that nobody
-    /// could kill may never be, so this doesn't wait for ever.
+    /// Reads to the end of the stream, which comes when every process has closed its write end. This wait has a limit,
+    /// in case a process couldn't be killed.
     pub(crate) fn finish(self) -> Result<Vec<u8>> {
         let deadline = Instant::now() + FINISH;
         let mut bytes = self.unread.into_inner();

@@ -8,8 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context, Result};
 
-/// Waits until one of the files has something to read or is closed, or until the deadline. Returns for each file whether
-/// it has or is. A signal doesn't end the wait.
+/// Waits until one of the files has something to read or is closed, or until the deadline. Returns for each file
+/// whether it has or is. A signal doesn't end the wait.
 ///
 /// # Errors
 /// poll(2) failed.

@@ -77,8 +77,8 @@ pub fn all_processes() -> Result<Vec<Stat>> {
     Ok(pids.filter_map(Stat::of).collect())
 }
 
-/// Lists the processes below `pid`, parents before their children. A process that stays may be missing while another
-/// child of the same parent exits.
+/// Lists the processes below `pid`, parents before their children. The kernel's list may miss a child if another child
+/// of the same parent exits meanwhile.
 ///
 /// # Errors
 /// There is no /proc.
@@ -103,7 +103,7 @@ fn children(pid: i32) -> Option<Vec<Stat>> {
     Some(found)
 }
 
-/// Looks for the processes below `pid` in all of /proc, and misses none that stays.
+/// Searches all of /proc for the processes below `pid`. Finds every process that exists during the whole search.
 pub(crate) fn search_below(pid: i32) -> Result<Vec<Stat>> {
     let mut children: HashMap<i32, Vec<Stat>> = HashMap::new();
     for stat in all_processes()? {
@@ -118,7 +118,7 @@ pub(crate) fn search_below(pid: i32) -> Result<Vec<Stat>> {
     Ok(found)
 }
 
-/// Lists the processes below the calling one, and misses none that stays.
+/// Lists the processes below the calling one: every process that exists during the whole search.
 ///
 /// # Errors
 /// There is no /proc.
@@ -133,13 +133,14 @@ pub fn own_descendants() -> Result<Vec<Stat>> {
 pub(crate) fn own_tasks() -> Result<u64> {
     let tasks = |process: &Stat| {
         let directory = fs::metadata(format!("{}/{}/task", root(), process.pid)).ok()?;
-        // It has a link for each directory in it, and two for itself.
+        // The link count is the number of subdirectories, one for each thread, plus two.
         Some(directory.nlink().saturating_sub(2))
     };
     Ok(own_descendants()?.iter().filter_map(tasks).sum())
 }
 
-/// Counts the processes in this /proc's PID namespace, and looks at none of them, which is ten times as fast.
+/// Counts the processes in this /proc's PID namespace by their names, which is ten times as fast as to read their
+/// files.
 pub(crate) fn count_processes() -> Result<usize> {
     let entries = fs::read_dir(root()).context("read /proc")?.flatten();
     Ok(entries.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()).count())

@@ -213,7 +213,7 @@ impl Running {
     fn kill_all(&mut self) {
         if let Ok(None) = self.helper.try_wait() {
             let pid = self.helper.id().cast_signed();
-            // Stopped, the helper reaps nothing, so the PIDs below it stay its own.
+            // A stopped helper reaps no process, so the PIDs below it can't be reused.
             let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
             for process in procfs::search_below(pid).unwrap_or_default() {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);

@@ -21,10 +21,10 @@ fn places() -> impl Iterator<Item = PathBuf> {
     [env::temp_dir(), "/var/tmp".into(), "/dev/shm".into(), "/run".into()].into_iter()
 }
 
-/// A directory that goes when the value goes. Its mode is 0755 whatever the umask is.
+/// A directory that is removed when the value is dropped. Its mode is 0755, regardless of the umask.
 ///
-/// A process that is killed drops nothing, and neither does one that exits with a value in a static. The kernel
-/// unlocks the directory for both, and `sweep` removes each one that no process has locked.
+/// A process that is killed drops no values, and `exit` doesn't drop those in a static. The kernel unlocks the
+/// directory in both cases, and `sweep` removes every directory that no process has locked.
 #[derive(Debug)]
 pub struct ScratchDir {
     path: PathBuf,

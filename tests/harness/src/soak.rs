@@ -1,6 +1,6 @@
 //! Many runs of a program, many at a time, some killed at a random moment, and a count of what is left.
 //!
-//! The runs happen in a user namespace of their own, below a child subreaper. The limits on namespaces are ours
+//! The runs happen in a separate user namespace, below a child subreaper. The limits on namespaces are ours
 //! to set there, and the kernel counts every namespace created below against them. With a limit of 1, one can
 //! be created only if none is left.
 
@@ -133,7 +133,7 @@ fn soak(config: &Config) -> Result<Outcome> {
                 return Ok::<(), Error>(());
             }
             if !run_once(config, index, directory.path(), &outcome)? {
-                // The outcome is bad already, and a program that is wrong from the start is wrong in each run.
+                // Skip the other runs: the outcome is bad already, and they would probably fail in the same way.
                 next.fetch_max(config.runs, Ordering::Relaxed);
             }
         }
@@ -255,7 +255,7 @@ fn reap_orphans(patience: Duration) -> Result<Vec<String>> {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
         }
-        // A wait that blocks has no deadline.
+        // Poll, because a waitid(2) that blocks has no timeout.
         thread::sleep(Duration::from_millis(1));
     }
 }

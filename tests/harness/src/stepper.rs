@@ -60,7 +60,7 @@ enum State {
 struct Tracee {
     pid: Pid,
     state: State,
-    /// To deliver as soon as it goes on.
+    /// The signal to deliver when the process continues.
     signal: Option<Signal>,
 }
 
@@ -156,7 +156,7 @@ impl Stepper {
         Ok(None)
     }
 
-    /// Lets the process go on that's next, and returns why it stopped. None: all of them sleep.
+    /// Continues the next process, and returns why it stopped. Returns `None` if every process sleeps.
     fn next_status(&mut self) -> Result<Option<WaitStatus>> {
         // A call that has begun comes first, so that it returns before anything else happens.
         let entering = |tracee: &Tracee| matches!(tracee.state, State::Entering(_));
@@ -236,7 +236,7 @@ impl Stepper {
             ) => {
                 let child = ptrace::getevent(pid).context("ptrace(PTRACE_GETEVENTMSG)")?;
                 let child = Pid::from_raw(i32::try_from(child).unwrap_or(0));
-                // It's attached to already, and stops before its first instruction.
+                // ptrace(2) attaches to the child automatically, and stops it before its first instruction.
                 self.tracee(child);
                 let born = wait(child)?;
                 if matches!(born, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
@@ -263,7 +263,7 @@ impl Stepper {
 }
 
 impl Tracee {
-    /// Returns why it stopped. None: it sleeps.
+    /// Waits until the process stops, and returns why. Returns `None` if it sleeps.
     fn wait_unless_asleep(&self) -> Result<Option<WaitStatus>> {
         loop {
             match tracee::wait(self.pid, WaitPidFlag::WNOHANG)? {
@@ -280,7 +280,7 @@ impl Tracee {
     /// Whether it sleeps. If not, it's stopped, or on its way to sleep or to a stop.
     fn is_asleep(&self) -> bool {
         match self.state_in_proc() {
-            // A process also counts as sleeping while it's about to, and looks for a reason not to.
+            // State S also includes a process that still runs, and is about to sleep.
             Some('S') => !tracee::is_running(self.pid),
             Some('D') => matches!(self.state, State::Vforking(_)),
             _ => false,

@@ -13,7 +13,7 @@ use super::pids::{Caller, FileId, Pids};
 use super::words::{Described, flags, names, quoted, signal_name};
 use super::{mounts, signals};
 
-/// Describes a call that a process is about to make. None: it isn't part of a lesson.
+/// Describes a call that a process is about to make. Returns `None` if the call isn't part of a lesson.
 pub(super) fn describe(caller: &Caller, call: SystemCall, pids: &mut Pids) -> Option<Described> {
     // Of the command we show what creates, replaces, and ends processes, and what signals them.
     let (pid, who) = (caller.pid, &caller.name);

@@ -115,7 +115,7 @@ impl Film {
         Ok(film)
     }
 
-    /// Goes on until a process is about to make a call of the lesson. None: every process is gone.
+    /// Goes on until a process is about to make a call of the lesson. Returns `None` once every process is gone.
     ///
     /// # Errors
     /// ptrace(2) or waitpid(2) failed, or the program printed too much.
@@ -250,7 +250,7 @@ impl Film {
                 self.result(&frame.caller, call, value)
             }
             Some(Event::Created(pid, _, child)) if pid == caller => {
-                // vfork(2) returns much later, and then it's no news.
+                // vfork(2) returns much later, and its return needs no separate frame.
                 self.open.remove(&pid);
                 let child = match frame.caller.inside {
                     Some(_) => procfs::pids(child.as_raw()).last().copied().unwrap_or_default(),
@@ -301,7 +301,7 @@ impl Film {
         Described::new(signal.to_string(), sentence)
     }
 
-    /// Takes the event that was kept, or waits for the next, and keeps track of who is who.
+    /// Takes the event that was kept, or waits for the next, and updates the names of the processes.
     fn event(&mut self) -> Result<Option<Event>> {
         if let Some(event) = self.kept.take() {
             return Ok(Some(event));

@@ -14,8 +14,8 @@ const MOUNT_FLAGS: [(u64, &str); 12] = names![
     MS_NOSUID MS_NODEV MS_NOEXEC
 ];
 
-/// Of the paths that a step masks one by one, those that stand for the others: which of the others there are
-/// depends on the kernel.
+/// The masked and read-only paths that get a frame. Whether the others exist depends on the kernel, so these stand for
+/// them.
 const EXAMPLES: [&str; 3] = ["/proc/keys", "/sys/firmware", "/proc/sys"];
 
 /// Describes a call to mount(2).

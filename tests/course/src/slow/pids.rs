@@ -42,7 +42,7 @@ pub(super) struct FileId {
 }
 
 impl FileId {
-    /// Looks at the file at a path. None: there's none, or we may not look.
+    /// Identifies the file at a path. Returns `None` if there's no such file, or if we may not look.
     pub(super) fn of(path: impl AsRef<Path>) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         Some(FileId { device: file.dev(), inode: file.ino() })

@@ -32,10 +32,10 @@ impl Printed {
         Ok([clone()?.into(), clone()?.into()])
     }
 
-    /// Returns an error if it's more than anyone reads.
+    /// Returns an error if the program printed too much.
     ///
     /// # Errors
-    /// It is.
+    /// The output is longer than [`OUTPUT_LIMIT`].
     pub(super) fn ensure_limit(&self) -> Result {
         let length = self.file.metadata().context("stat")?.len();
         if length > OUTPUT_LIMIT as u64 {

@@ -89,7 +89,7 @@ pub(super) fn rows(
 }
 
 fn own_namespaces(process: &Process, host: &Process) -> String {
-    // It has given up most of them, and only root may see the rest.
+    // A zombie has left most of its namespaces, and only root may see the rest.
     if process.state == 'Z' {
         return String::new();
     }
@@ -99,7 +99,7 @@ fn own_namespaces(process: &Process, host: &Process) -> String {
             Some(base) => (number(process, base), number(process, kind)),
             None => (number(process, kind), number(host, kind)),
         };
-        // The kernel doesn't show a PID namespace that has no process yet, and an old one shows no other kinds.
+        // The kernel doesn't show a PID namespace that has no process yet. An old kernel lacks some kinds.
         own.is_some() && own != other && number(host, kind).is_some()
     };
     let own = KINDS.iter().filter(|(kind, _)| is_own(kind)).map(|(_, name)| *name);

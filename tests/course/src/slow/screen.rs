@@ -22,9 +22,9 @@ use crate::terminal;
 const HEIGHT: usize = 24;
 /// The widest table. Sentences stay narrower, because long lines are hard to read.
 const WIDEST: usize = 120;
-/// A program that ends sooner needs no key to end it.
+/// The time after which the key that kills the program is shown.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long to wait before killing what was created while everything else was killed.
+/// How long to wait between two rounds of killing. A process may be created during a round.
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// The learner's choice of what comes next.
@@ -91,7 +91,7 @@ impl Screen {
     }
 
     /// Lets the step run, and meanwhile takes the key that ends it. Below what is printed, `line` shows this key after
-    /// half a second. None: the key has ended the step.
+    /// half a second. Returns `None` if the key has ended the step.
     ///
     /// # Errors
     /// There can't be another thread, or `run` failed.
@@ -159,13 +159,13 @@ impl Screen {
         if text.len() + 2 + frame.rows.len() + below > height {
             text.retain(|line| !line.is_empty());
         }
-        // The title can go, and a line of the table stays.
+        // On a small screen, a line of the table is more important than the title.
         if text.len() + 1 + below > height {
             text.remove(0);
         }
         let room = height.saturating_sub(text.len() + below).max(1);
         let table = lines(&frame.rows);
-        // Below the line of heads.
+        // The first line of the table has the headings.
         let caller = frame.rows.iter().position(|row| row.pid == frame.pid).map(|row| row + 1);
         let shown = if table.len() > room { room - 1 } else { room };
         for (index, line) in table.iter().enumerate().take(shown) {
@@ -233,7 +233,7 @@ impl Below {
 
 /// Kills every process of the step after the key, until the other side says that all of them are gone.
 fn end_on_key(is_done: &PipeReader, below: &Below, is_ended: &AtomicBool) {
-    // Before that, a key is for what comes next.
+    // A key that is pressed earlier belongs to the next frame.
     let Ok([false]) = wait_readable([is_done.as_fd()], Some(Instant::now() + PATIENCE)) else {
         return;
     };

@@ -24,13 +24,13 @@ pub(super) fn kill(caller: &Caller, target: i32, signal: u64, pids: &mut Pids) -
     Described::new(format!("kill({number}, {signal})"), format!("{who} sends {signal} to {whom}."))
 }
 
-/// The signals that have a name, as a mask. Whenever glibc creates a process, it blocks every signal there is, and those
-/// calls are its own.
+/// The signals that have a name, as a mask. Whenever glibc creates a process, it blocks every signal there is, and
+/// those calls are its own.
 const NAMED: u64 = (1 << 31) - 1;
-/// Those that the kernel leaves out of any mask.
+/// SIGKILL and SIGSTOP, which the kernel leaves out of every mask.
 const UNBLOCKABLE: u64 = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
 
-/// Describes a call that changes the signal mask. None: glibc makes it for itself.
+/// Describes a call that changes the signal mask. Returns `None` if glibc makes the call for itself.
 pub(super) fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Described> {
     let mask = (set != 0).then(|| tracee::word(caller.pid, set))??;
     let (how, verb, effect) = match how as i32 {
@@ -58,7 +58,7 @@ pub(super) fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Describ
     Some(Described::new(format!("rt_sigprocmask({how}, {set})"), sentence))
 }
 
-/// Describes a read(2) from a signalfd. None: it's another file.
+/// Describes a read(2) from a signalfd. Returns `None` if it reads another file.
 pub(super) fn read(caller: &Caller, descriptor: u64) -> Option<Described> {
     let is_signalfd = tracee::file(caller.pid, descriptor)? == "anon_inode:[signalfd]";
     let sentence = if tracee::is_nonblocking(caller.pid, descriptor) {

@@ -95,7 +95,7 @@ pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut P
             let field = |offset| tracee::int(caller.pid, second + offset).unwrap_or(0);
             let (signal, code, sender) = (field(0), field(8), field(12));
             let signal = signal_name(u64::from(signal.cast_unsigned()));
-            // SI_USER is kill(2). Zero is a process without a PID here.
+            // A code of 0 is SI_USER: kill(2). A sender of 0 has no PID in the reader's PID namespace.
             let whose = match (code, sender) {
                 (0, _)
                     if sender.cast_unsigned() == std::process::id() && caller.inside.is_none() =>
@@ -111,7 +111,7 @@ pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut P
             };
             format!("= {value} bytes: {signal}, {whose}")
         }
-        // As long as an ID or the uptime.
+        // The length depends on the ID or the uptime that is written.
         libc::SYS_write if pids.is_redacted() && value != 4 => "= LENGTH".to_owned(),
         libc::SYS_clone | libc::SYS_clone3 => created(pids, caller, value),
         #[cfg(target_arch = "x86_64")]

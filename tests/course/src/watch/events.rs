@@ -60,13 +60,13 @@ pub(super) struct Events {
     quit: Arc<AtomicBool>,
     sender: Sender<(u64, Progress)>,
     progress: Receiver<(u64, Progress)>,
-    /// The number of the round that counts. A thread of another round gives up.
+    /// The number of the current round. A thread of an earlier round gives up.
     round: Arc<AtomicU64>,
     ready: VecDeque<Event>,
 }
 
 impl Events {
-    /// Waits for what concerns this step.
+    /// Waits for the events of this step.
     pub(super) fn of(step: &Step) -> Result<Self> {
         let (woken, wake) = UnixStream::pair().context("socketpair")?;
         woken.set_nonblocking(true).context("fcntl")?;
@@ -147,7 +147,7 @@ impl Events {
         }
     }
 
-    /// Takes in what the other thread and the signals left.
+    /// Collects the events of the other thread and of the signal handlers.
     fn take_in(&mut self) {
         while (&self.woken).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
         if self.quit.load(Ordering::Relaxed) {
@@ -210,13 +210,13 @@ fn inotify() -> Result<Inotify> {
     Inotify::init(flags).context("inotify_init")
 }
 
-/// Cargo.lock changes with a build, and so does what is kept about the step.
+/// Whether a saved file is a source. Every build changes Cargo.lock, and every round the state of the step.
 fn is_source(name: &OsStr) -> bool {
     let hidden = name.as_encoded_bytes().starts_with(b".");
     !hidden && (name == "Cargo.toml" || Path::new(name).extension() == Some(OsStr::new("rs")))
 }
 
-/// Tells what comes out, until that interests nobody any more.
+/// Builds and grades the step, and reports the progress until `tell` returns false.
 fn build_and_grade(step: &Step, tell: &mut impl FnMut(Progress) -> bool) -> Result {
     let directory = step.work_dir()?;
     let sources = fingerprint(&directory);

@@ -32,14 +32,14 @@ use crate::namespace::{enter_private_mounts, enter_user_namespace, make_mounts_p
 use crate::poll::wait_readable;
 use crate::procfs;
 
-/// How long what the program started may outlive it. The kernel kills a container in milliseconds, so this is
-/// for a busy machine.
+/// How long the program's processes may outlive it. The kernel kills a container in milliseconds, so this is for a busy
+/// machine.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// More processes than that aren't stopped before they are killed.
+/// The number of processes above which we no longer stop them before we kill them.
 const MANY: usize = 100_000;
 
-/// So many of the processes that are left are reported.
+/// The largest number of leftover processes that are reported.
 const SHOWN: usize = 50;
 
 /// How often we count the program's processes. The kernel has no event for a fork.
@@ -51,7 +51,7 @@ struct Options {
     control: String,
     user: Option<u32>,
     scratch_host: bool,
-    /// Whether this PID namespace has nothing but PID 1, which started us, and what comes from it.
+    /// Whether every process in this PID namespace descends from PID 1, and PID 1 started us.
     alone: bool,
     timeout: Option<Duration>,
     processes: Option<u32>,
@@ -105,7 +105,7 @@ pub(super) fn supervise(args: &[OsString]) -> Result {
 }
 
 fn report(mut control: &UnixStream, line: impl Display) {
-    // If nobody listens any more, there's nobody to tell.
+    // An error means that the harness has closed the socket, and then no process needs the report.
     let _ = control.write_all(format!("{line}\n").as_bytes());
 }
 
@@ -131,12 +131,12 @@ fn run(options: &Options, control: &UnixStream) -> Result {
         dup2_stdout(terminal.as_fd()).context("dup2")?;
         dup2_stderr(terminal.as_fd()).context("dup2")?;
     }
-    // Opened now, because the program may break /proc.
+    // Open the table now, because the program may mount something over /proc.
     let table = File::open("/proc/self/mountinfo").context("open /proc/self/mountinfo")?;
     let before = mounts(&table)?;
     let directory = env::current_dir().context("getcwd")?;
     procfs::pin()?;
-    // Counted before, because a bomb has hundreds of processes when we come next.
+    // Count before the start, because a fork bomb may have hundreds of processes when we run next.
     let limit = options.processes.map(|most| ProcessLimit::new(most, options.alone));
     let child = spawn(options, user, &directory)?;
     report(control, format_args!("pid {}", child.id()));
@@ -203,15 +203,16 @@ fn spawn(options: &Options, user: Option<u32>, directory: &Path) -> Result<Child
     let limit = getrlimit(Resource::RLIMIT_NPROC).context("getrlimit")?;
     limit_processes(options, limit)?;
     let child = command.spawn().context(format!("start {}", options.program.display()))?;
-    // Ours again. Root may raise the soft limit to the hard one, as everyone may.
+    // Restore our own limit. Any user may raise the soft limit as far as the hard one.
     setrlimit(Resource::RLIMIT_NPROC, limit.0, limit.1).context("setrlimit")?;
     mask.thread_unblock().context("sigprocmask")?;
     Ok(child)
 }
 
-/// Lets the program's user have so many processes and threads more than now. The kernel doesn't limit root, so we
-/// count as well. A fork bomb that is faster than we are fills this, and not the machine. The kernel also counts the
-/// user's processes in other PID namespaces, which our /proc doesn't list, so this allows for everyone's.
+/// Limits how many more processes and threads the program's user can have than now. If a fork bomb is faster than our
+/// counting, it reaches this limit before it fills the machine. The kernel doesn't limit root, so we count as well. It
+/// counts a user's processes in every PID namespace, but our /proc doesn't list those, so we add the tasks of all
+/// users.
 fn limit_processes(options: &Options, (soft, hard): (u64, u64)) -> Result {
     let (Some(limit), Some(now)) = (options.processes, procfs::all_tasks()) else { return Ok(()) };
     let soft = soft.min(now + u64::from(2 * limit));
@@ -255,11 +256,11 @@ fn adopt(
                 report(control, format_args!("timeout {}", timeout.as_millis()));
             }
             if bomb.is_some() && options.alone {
-                // All but PID 1 and us, and none of them in the middle of a fork(2): a bomb outruns a list.
+                // One call stops every process except PID 1 and us. A fork bomb would be faster than a list of PIDs.
                 let _ = kill(Pid::from_raw(-1), Signal::SIGSTOP);
             }
             let seen = stop_descendants()?;
-            // Reported once they're dead, because a report waits for its reader.
+            // Kill first and report later, because a report waits for its reader.
             let lines: Vec<_> = seen.iter().take(SHOWN).map(procfs::describe).collect();
             for process in &seen {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
@@ -267,7 +268,7 @@ fn adopt(
             for line in lines {
                 report(control, format_args!("process {line}"));
             }
-            // Not even our child is there if the program mounted something over our /proc.
+            // If the program mounted something over our /proc, even our child isn't listed.
             if seen.is_empty() && !exited {
                 report(control, format_args!("process {} in a /proc that hides it", child.id()));
                 let pid = Pid::from_raw(child.id().cast_signed());
@@ -281,10 +282,10 @@ fn adopt(
     }
 }
 
-/// How many processes the program may have.
+/// The limit on the program's processes.
 struct ProcessLimit {
     most: u32,
-    /// Whether every process here is the program's, or nearly.
+    /// Whether nearly every process in this PID namespace is the program's.
     alone: bool,
     /// How many tasks the whole machine had when we began.
     before: u64,
@@ -295,7 +296,8 @@ impl ProcessLimit {
         ProcessLimit { most, alone, before: procfs::all_tasks().unwrap_or(0) }
     }
 
-    /// A bomb leaves us little of the processor, so this begins with what costs least.
+    /// Whether the program has too many processes. A fork bomb leaves us little CPU time, so the cheapest check comes
+    /// first.
     fn is_exceeded(&self) -> bool {
         let most = u64::from(self.most);
         let is_possible = procfs::all_tasks().is_none_or(|now| now > self.before + most);
@@ -308,8 +310,8 @@ impl ProcessLimit {
     }
 }
 
-/// Stops everything below this process, so that nothing starts another process while it's being killed, and lists
-/// it. A fork bomb fills the table of processes, and is stopped when no new one appears.
+/// Stops every process below this one, so that they create no more while we kill them, and lists them. Repeats this
+/// until no new process appears, which a fork bomb needs several rounds for.
 fn stop_descendants() -> Result<Vec<procfs::Stat>> {
     let mut known = BTreeSet::new();
     loop {
@@ -333,12 +335,12 @@ fn reap(child: &mut Child, status: &mut Option<ExitStatus>) -> Result<bool> {
             Ok(WaitStatus::StillAlive) => return Ok(true),
             Ok(status) => status.pid(),
             Err(Errno::ECHILD) => return Ok(false),
-            // nix has no name for a real-time signal, and then we learn only that a process died of one.
+            // nix has no name for a real-time signal, and returns EINVAL without the PID of the dead process.
             Err(Errno::EINVAL) => None,
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno).context("waitid"),
         };
-        // std decodes any status. Once it has the child's, it returns that again.
+        // std decodes every status, and remembers that of the child.
         if status.is_none() && dead.is_none_or(|dead| dead == ours) {
             *status = child.try_wait().context("waitpid")?;
             if status.is_some() {
@@ -349,7 +351,7 @@ fn reap(child: &mut Child, status: &mut Option<ExitStatus>) -> Result<bool> {
     }
 }
 
-/// Waits for a signal, the deadline, or the end of the control socket. Returns whether it was the latter.
+/// Waits for a signal, the deadline, or the end of the control socket. Returns whether the control socket was closed.
 fn wait_for_event(
     control: Option<&UnixStream>,
     mut woken: &UnixStream,
