@@ -516,7 +516,7 @@ fn sigterm_to_init_never_reaches_the_command() -> Result {
         let mut text = type_and_wait(&mut shell, &start, |tree| named(tree, "sleep").is_some())?;
         for line in [
             "run=$!; init=$(ps -o pid= --ppid $run)",
-            "kill -TERM $init",
+            "kill -TERM $init; sleep 1",
             "kill -KILL $init; wait $run",
         ] {
             let (printed, status) = shell.run_with_status(line)?;

@@ -40,8 +40,9 @@ pub fn next_signal() -> Result<Received> {
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
         // If our standard error is a pipe that no process reads, our messages cause
-        // a SIGPIPE, with our own PID as the sender. That SIGPIPE isn't meant for
-        // the command.
+        // a SIGPIPE, with our own PID as the sender. (Rust ignores SIGPIPE, but an
+        // ignored signal is still pending if it's blocked.) It isn't meant for the
+        // command.
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
             let from_terminal = is_from_terminal(signal, info.ssi_code);
