@@ -383,6 +383,7 @@ fn hints_can_be_read_again() -> Result {
 fn check_runs_one_check_by_name() -> Result {
     let printed = graded("#!/bin/sh\nexit 3\n", &["ctrl_c"])?;
     assert_has(&printed, &["✗ Ctrl-C leaks nothing\n", "\n0 of 1 check passed\n", "\nNext: "]);
+    assert_eq!(printed.matches("leaks nothing\n").count(), 1, "{printed}");
     let printed = graded("#!/bin/sh\nexit 3\n", &["leak", "--verbose"])?;
     assert_eq!(printed.matches("  expected: ").count(), 3, "{printed}");
     let printed = graded("#!/bin/sh\nexit 3\n", &["leak"])?;

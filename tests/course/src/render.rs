@@ -18,8 +18,17 @@ pub fn line(grade: &Grade) -> String {
     format!("{mark} {}\n", grade.check.title())
 }
 
-/// Returns what a failed check expected and what happened, with the difference marked. `in_full` cuts nothing.
+/// Returns a failed check's title, what it expected, and what happened.
 pub fn failure(grade: &Grade, in_full: bool) -> String {
+    if grade.failure.is_none() {
+        return String::new();
+    }
+    let title = paint(Style::Bold, &grade.check.title());
+    format!("{} {title}\n{}", paint(Style::Bad, "✗"), details(grade, in_full))
+}
+
+/// Returns what a failed check expected and what happened, with the difference marked. `in_full` cuts nothing.
+pub fn details(grade: &Grade, in_full: bool) -> String {
     let Some(failure) = &grade.failure else { return String::new() };
     let shorten = |text: &str| {
         let text = if text.trim().is_empty() { "nothing" } else { text.trim_end() };
@@ -32,9 +41,7 @@ pub fn failure(grade: &Grade, in_full: bool) -> String {
     let lines = failure.actual.lines().filter(|line| keeps || !is_hint(line));
     let actual = shorten(&lines.collect::<Vec<_>>().join("\n"));
     let (expected, actual) = mark(&expected, &actual);
-    let mut text =
-        format!("{} {}\n", paint(Style::Bad, "✗"), paint(Style::Bold, &grade.check.title()));
-    let _ = writeln!(text, "  tried:    {}", tried(&failure.command));
+    let mut text = format!("  tried:    {}\n", tried(&failure.command));
     let _ = writeln!(text, "  expected: {expected}");
     let _ = writeln!(text, "  seen:     {actual}");
     text
