@@ -234,7 +234,7 @@ fn processes_called_exe_are_explained() -> Result {
 fn difference_is_marked() -> Result {
     let printed = graded("#!/bin/sh\necho why >&2\nexit 12\n", &["exec_failure"])?;
     let marked = "  expected: exit status 127\n  seen:     exit status 12\n\
-        \x20                         ^\n            standard error: why\n";
+        \x20                       ^^\n            standard error: why\n";
     assert_has(&printed, &[marked]);
     let script = "#!/bin/sh\nprintf '%s' \"a b\"\n";
     let printed = graded(script, &["passes_on_exit_status"])?;
@@ -242,6 +242,9 @@ fn difference_is_marked() -> Result {
         &printed,
         &["exit status 7\n  seen:     exit status 0\n                        ^\n"],
     );
+    // A number is marked as a whole, even if only its digit in the middle differs.
+    let printed = graded("#!/bin/sh\nexit 137\n", &["exec_failure"])?;
+    assert_has(&printed, &["  seen:     exit status 137\n                        ^^^\n"]);
     // Marks below a line that has to be broken would be at the wrong place.
     let long = "02-init-pid1: init: our parent isn't one that fits into eighty columns, by far";
     let script = format!("#!/bin/sh\n[ $1 = init ] || exit 0\necho \"{long}\" >&2\nexit 125\n");

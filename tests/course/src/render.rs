@@ -158,15 +158,27 @@ fn mark_lines(expected: &str, actual: &str) -> (String, String) {
     (side(ChangeTag::Insert, Style::Good), side(ChangeTag::Delete, Style::Bad))
 }
 
-/// Finds where two lines begin to differ, and where each is the same again. There's nothing to mark if they have
-/// little in common.
+/// Finds where two lines begin to differ, and where each is the same again. A number differs as a whole. There's nothing
+/// to mark if the lines have little in common.
 fn difference(one: &str, other: &str) -> Option<(usize, [usize; 2])> {
     let (one, other): (Vec<_>, Vec<_>) = (one.chars().collect(), other.chars().collect());
     let same = |(one, other): &(&char, &char)| one == other;
-    let start = one.iter().zip(&other).take_while(same).count();
+    let mut start = one.iter().zip(&other).take_while(same).count();
     let left = [one.len() - start, other.len() - start];
     let end = one.iter().rev().zip(other.iter().rev()).take_while(same).count();
     let end = end.min(left[0]).min(left[1]);
     let is_close = (start + end) * 3 >= one.len().min(other.len()) && (start > 0 || end > 0);
-    is_close.then(|| (start, [one.len() - end, other.len() - end]))
+    let mut ends = [one.len() - end, other.len() - end];
+    let is_digit = |line: &[char], at: usize| line.get(at).is_some_and(char::is_ascii_digit);
+    let splits_number = is_digit(&one, start) || is_digit(&other, start);
+    while splits_number && start > 0 && is_digit(&one, start - 1) {
+        start -= 1;
+    }
+    let ends_with_digit = |line, end| end > start && is_digit(line, end - 1);
+    if ends_with_digit(&one, ends[0]) || ends_with_digit(&other, ends[1]) {
+        while is_digit(&one, ends[0]) {
+            ends = ends.map(|end| end + 1);
+        }
+    }
+    is_close.then_some((start, ends))
 }
