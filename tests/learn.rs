@@ -254,6 +254,31 @@ fn difference_is_marked() -> Result {
     Ok(())
 }
 
+/// Only lines that one side has are marked, and a marked line that is too wide is broken.
+#[test]
+fn marked_lines_fit_the_terminal() -> Result {
+    if !require_tools(&["unshare", "setpriv"]) {
+        return Ok(());
+    }
+    let fits = |printed: &str| printed.lines().all(|line| line.chars().count() <= 80);
+    let message = "02-init-pid1: unshare(CLONE_NEWPID): No space left on device (ENOSPC)";
+    for (said, wanted) in [
+        ("why", "a message on standard error:"),
+        (message, "`hint: …` below the message"),
+        (&format!("{message}\nhint: look"), "`hint: …` below the message"),
+    ] {
+        let script = format!("#!/bin/sh\nprintf '%s\\n' '{said}' >&2\nexit 125\n");
+        let printed = graded(&script, &["unshare_failure"])?;
+        assert_has(&printed, &[&format!("expected: {wanted}"), "seen:     standard error:\n"]);
+        assert!(fits(&printed) && !printed.contains("> "), "{printed}");
+    }
+    let script = format!("#!/bin/sh\necho a b; echo {}>&2\n", "word ".repeat(30));
+    let printed = graded(&script, &["report_their_pids"])?;
+    assert_has(&printed, &[" standard error:\n            > word word "]);
+    assert!(fits(&printed), "{printed}");
+    Ok(())
+}
+
 #[test]
 fn commands_are_quoted_and_wrapped() -> Result {
     // The path's length decides where the line ends.

@@ -146,12 +146,12 @@ fn mark_lines(expected: &str, actual: &str) -> (String, String) {
     let diff = TextDiff::from_lines(expected, actual);
     let side = |left_out: ChangeTag, style: Style| {
         let changes = diff.iter_all_changes().filter(|change| change.tag() != left_out);
-        let lines = changes.map(|change| {
+        let lines = changes.flat_map(|change| {
+            let is_same = change.tag() == ChangeTag::Equal;
             let line = change.value().trim_end_matches('\n');
-            match change.tag() {
-                ChangeTag::Equal => format!("  {line}"),
-                _ => paint(style, &format!("> {line}")),
-            }
+            let start = if is_same { "  " } else { "> " };
+            let lines = fill(start, "  ", line, WIDTH + 1 - MARGIN.len()).into_iter();
+            lines.map(move |line| if is_same { line } else { paint(style, &line) })
         });
         lines.collect::<Vec<_>>().join(MARGIN)
     };
