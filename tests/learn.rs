@@ -249,6 +249,8 @@ fn difference_is_marked() -> Result {
     let long = "02-init-pid1: init: our parent isn't one that fits into eighty columns, by far";
     let script = format!("#!/bin/sh\n[ $1 = init ] || exit 0\necho \"{long}\" >&2\nexit 125\n");
     let printed = graded(&script, &["init_refuses_other_parents"])?;
+    let wanted = "a message on standard error: 02-init-pid1: init: our parent isn't run…";
+    assert!(printed.replace("\n            ", " ").contains(wanted), "{printed}");
     assert_has(&printed, &["fits into eighty\n            columns, by far\n"]);
     assert!(!printed.contains('^'), "{printed}");
     Ok(())

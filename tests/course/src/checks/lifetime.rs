@@ -34,7 +34,12 @@ fn ensure_refuses(program: &Program, supervisor: Supervisor, reason: &str) -> Ch
 
 fn ensure_refused(program: &Program, command: &str, printed: &str, reason: &str) -> CheckResult {
     let line = format!("{}: init: {reason}", program.name());
-    ensure(printed.contains(&line), command, line, printed)?;
+    let wanted = format!("a message on standard error: {line}…");
+    let shown = match printed.trim_end() {
+        "" => "it printed nothing".to_owned(),
+        printed => format!("it printed:\n{printed}"),
+    };
+    ensure(printed.contains(&line), command, wanted, shown)?;
     ensure(!printed.contains("unreached"), command, "the command doesn't run", printed)
 }
 
