@@ -62,13 +62,15 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
     };
     const QUIET: Duration = Duration::from_millis(200);
     let last = RefCell::new((Instant::now(), Vec::new()));
-    let busy = Cell::new("");
+    let (busy, sleeps) = (Cell::new(""), Cell::new(0));
     let is_quiet = |tree: &ProcessTree| {
         let (mut last, now) = (last.borrow_mut(), used(tree));
         if last.1 != now || now.iter().any(|(state, _)| *state != 'S') {
             let run_sleeps = now.first().is_some_and(|(state, _)| *state == 'S');
             let is_init = run_sleeps && last.1.first() == now.first();
             busy.set(if is_init { "`init`" } else { "`run`" });
+            let sleeps_now = now.get(usize::from(is_init)).is_some_and(|(state, _)| *state == 'S');
+            sleeps.set(sleeps.get() + if sleeps_now { 1 } else { -1 });
             *last = (Instant::now(), now);
         }
         last.0.elapsed() > QUIET
@@ -78,6 +80,9 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
         expected: "`run` and `init` sleep while the command waits for input".to_owned(),
         actual: match busy.get() {
             "" => error.to_string(),
+            busy if sleeps.get() > 0 => {
+                format!("{busy} wakes up again and again, although nothing happens")
+            }
             busy => format!("{busy} uses the CPU all the time"),
         },
     })
