@@ -292,6 +292,15 @@ fn commands_are_quoted_and_wrapped() -> Result {
     let end = "/mine init echo unreached\n";
     assert_has(&unbroken(&printed), &[command, end, "seen:     exit status 0\n"]);
     assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
+    // A long script has its meaning in words below it.
+    let printed = graded_as("04", "#!/bin/sh\nexit 3\n", &["dead_orphan"])?;
+    assert_has(
+        &printed,
+        &["\n            # an orphan exits: does its PID vanish within two seconds?\n"],
+    );
+    // The number of runs is that of the check's title.
+    let printed = graded("#!/bin/sh\nexit 3\n", &["hundred_runs"])?;
+    assert_has(&printed, &["hundred runs, one after the other\n"]);
     // A shell finds the program, whose path is quoted if it needs that.
     let checkout = begun();
     write_program(&checkout.root.join("mine"), "#!/bin/sh\nexit 3\n", 0o755);
