@@ -349,6 +349,21 @@ fn polling_init_fails_its_check() -> Result {
     Ok(())
 }
 
+#[test]
+fn run_with_wrong_status_is_named() -> Result {
+    if !require_tools(&["setpriv"]) {
+        return Ok(());
+    }
+    let printed = check_of("02", "killed_runs", "60", "#!/bin/sh\nexit 3\n")?;
+    for part in [
+        "  expected: exit status 0, or 137 after SIGKILL to `run` or `init`\n",
+        ", which wasn't killed: exit status 3 instead of 0\n",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    Ok(())
+}
+
 /// If `init` looks at its parent before it asks for the signal, `run` can die between the two.
 #[test]
 fn early_look_at_parent_fails_its_check() -> Result {

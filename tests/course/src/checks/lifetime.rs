@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 
-use harness::soak::Config;
+use harness::soak::{Config, WRONG_STATUS};
 use harness::{
     Caller, Context, Error, Event, Program, Requirement, Stepper, Supervisor, Transcript,
     helper_path,
@@ -239,8 +239,9 @@ pub fn soak(program: &Program, config: Config) -> CheckResult {
     }
     let line = config.long.as_deref().unwrap_or(&config.short[0]);
     let command = format!(
-        "{} {line}{AND}200 runs, some of which are killed at a random moment",
-        program.name()
+        "{} {line}{AND}200 runs. A third is killed at a random moment, and the others are `{}`",
+        program.name(),
+        config.short[0]
     );
     let mut config = Config {
         program: program.path().to_owned(),
@@ -256,7 +257,13 @@ pub fn soak(program: &Program, config: Config) -> CheckResult {
         config.seed = seed;
         let output = helper.supervise(config.args()).output().during(&command)?;
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        ensure(output.exit.status.success(), &command, "no process and no mount is left", said)?;
+        let status = output.exit.status;
+        let expected = if status.code() == Some(WRONG_STATUS.into()) {
+            "exit status 0, or 137 after SIGKILL to `run` or `init`"
+        } else {
+            "no process and no mount is left"
+        };
+        ensure(status.success(), &command, expected, said)?;
     }
     Ok(())
 }
