@@ -234,7 +234,7 @@ fn processes_called_exe_are_explained() -> Result {
 fn difference_is_marked() -> Result {
     let printed = graded("#!/bin/sh\necho why >&2\nexit 12\n", &["exec_failure"])?;
     let marked = "  expected: exit status 127\n  seen:     exit status 12\n\
-        \x20                         ^\n            standard error: why\n";
+        \x20                       ^^\n            standard error: why\n";
     assert_has(&printed, &[marked]);
     let script = "#!/bin/sh\nprintf '%s' \"a b\"\n";
     let printed = graded(script, &["passes_on_exit_status"])?;
@@ -242,12 +242,42 @@ fn difference_is_marked() -> Result {
         &printed,
         &["exit status 7\n  seen:     exit status 0\n                        ^\n"],
     );
+    // A number is marked as a whole, even if only its digit in the middle differs.
+    let printed = graded("#!/bin/sh\nexit 137\n", &["exec_failure"])?;
+    assert_has(&printed, &["  seen:     exit status 137\n                        ^^^\n"]);
     // Marks below a line that has to be broken would be at the wrong place.
     let long = "02-init-pid1: init: our parent isn't one that fits into eighty columns, by far";
     let script = format!("#!/bin/sh\n[ $1 = init ] || exit 0\necho \"{long}\" >&2\nexit 125\n");
     let printed = graded(&script, &["init_refuses_other_parents"])?;
+    let wanted = "a message on standard error: 02-init-pid1: init: our parent isn't run…";
+    assert!(printed.replace("\n            ", " ").contains(wanted), "{printed}");
     assert_has(&printed, &["fits into eighty\n            columns, by far\n"]);
     assert!(!printed.contains('^'), "{printed}");
+    Ok(())
+}
+
+/// Only lines that one side has are marked, and a marked line that is too wide is broken.
+#[test]
+fn marked_lines_fit_the_terminal() -> Result {
+    if !require_tools(&["unshare", "setpriv"]) {
+        return Ok(());
+    }
+    let fits = |printed: &str| printed.lines().all(|line| line.chars().count() <= 80);
+    let message = "02-init-pid1: unshare(CLONE_NEWPID): No space left on device (ENOSPC)";
+    for (said, wanted) in [
+        ("why", "a message on standard error:"),
+        (message, "`hint: …` below the message"),
+        (&format!("{message}\nhint: look"), "`hint: …` below the message"),
+    ] {
+        let script = format!("#!/bin/sh\nprintf '%s\\n' '{said}' >&2\nexit 125\n");
+        let printed = graded(&script, &["unshare_failure"])?;
+        assert_has(&printed, &[&format!("expected: {wanted}"), "seen:     standard error:\n"]);
+        assert!(fits(&printed) && !printed.contains("> "), "{printed}");
+    }
+    let script = format!("#!/bin/sh\necho a b; echo {}>&2\n", "word ".repeat(30));
+    let printed = graded(&script, &["report_their_pids"])?;
+    assert_has(&printed, &[" standard error:\n            > word word "]);
+    assert!(fits(&printed), "{printed}");
     Ok(())
 }
 
@@ -262,6 +292,15 @@ fn commands_are_quoted_and_wrapped() -> Result {
     let end = "/mine init echo unreached\n";
     assert_has(&unbroken(&printed), &[command, end, "seen:     exit status 0\n"]);
     assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
+    // A long script has its meaning in words below it.
+    let printed = graded_as("04", "#!/bin/sh\nexit 3\n", &["dead_orphan"])?;
+    assert_has(
+        &printed,
+        &["\n            # an orphan exits: does its PID vanish within two seconds?\n"],
+    );
+    // The number of runs is that of the check's title.
+    let printed = graded("#!/bin/sh\nexit 3\n", &["hundred_runs"])?;
+    assert_has(&printed, &["hundred runs, one after the other\n"]);
     // A shell finds the program, whose path is quoted if it needs that.
     let checkout = begun();
     write_program(&checkout.root.join("mine"), "#!/bin/sh\nexit 3\n", 0o755);
@@ -383,6 +422,7 @@ fn hints_can_be_read_again() -> Result {
 fn check_runs_one_check_by_name() -> Result {
     let printed = graded("#!/bin/sh\nexit 3\n", &["ctrl_c"])?;
     assert_has(&printed, &["✗ Ctrl-C leaks nothing\n", "\n0 of 1 check passed\n", "\nNext: "]);
+    assert_eq!(printed.matches("leaks nothing\n").count(), 1, "{printed}");
     let printed = graded("#!/bin/sh\nexit 3\n", &["leak", "--verbose"])?;
     assert_eq!(printed.matches("  expected: ").count(), 3, "{printed}");
     let printed = graded("#!/bin/sh\nexit 3\n", &["leak"])?;

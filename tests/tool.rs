@@ -325,7 +325,7 @@ fn check_of(step: &str, name: &str, timeout: &str, script: &str) -> Result<Strin
     Ok(said.printed)
 }
 
-/// An `init` that asks without a pause never sleeps.
+/// An `init` that asks without a pause never sleeps, and with a pause it wakes up for each question.
 #[test]
 fn polling_init_fails_its_check() -> Result {
     if !require_tools(&["unshare"]) {
@@ -339,8 +339,28 @@ fn polling_init_fails_its_check() -> Result {
     assert!(printed.starts_with("✓ idle container uses no CPU\n"), "{printed}");
     // The failing check takes its whole timeout, so keep that short, but long enough for a slow machine.
     let seconds = 1 + 2 * begun.elapsed().as_secs();
-    let printed = check("while :; do :; done", &seconds.to_string())?;
-    assert!(printed.contains("seen:     `init` uses the CPU all the time\n"), "{printed}");
+    for (wait, seen) in [
+        ("while :; do :; done", "uses the CPU all the time"),
+        ("while :; do sleep 0.05; done", "wakes up again and again, although nothing happens"),
+    ] {
+        let printed = check(wait, &seconds.to_string())?;
+        assert!(printed.contains(&format!("seen:     `init` {seen}\n")), "{printed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn run_with_wrong_status_is_named() -> Result {
+    if !require_tools(&["setpriv"]) {
+        return Ok(());
+    }
+    let printed = check_of("02", "killed_runs", "60", "#!/bin/sh\nexit 3\n")?;
+    for part in [
+        "  expected: exit status 0, or 137 after SIGKILL to `run` or `init`\n",
+        ", which wasn't killed: exit status 3 instead of 0\n",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
     Ok(())
 }
 

@@ -18,8 +18,17 @@ pub fn line(grade: &Grade) -> String {
     format!("{mark} {}\n", grade.check.title())
 }
 
-/// Returns what a failed check expected and what happened, with the difference marked. `in_full` cuts nothing.
+/// Returns a failed check's title, what it expected, and what happened.
 pub fn failure(grade: &Grade, in_full: bool) -> String {
+    if grade.failure.is_none() {
+        return String::new();
+    }
+    let title = paint(Style::Bold, &grade.check.title());
+    format!("{} {title}\n{}", paint(Style::Bad, "✗"), details(grade, in_full))
+}
+
+/// Returns what a failed check expected and what happened, with the difference marked. `in_full` cuts nothing.
+pub fn details(grade: &Grade, in_full: bool) -> String {
     let Some(failure) = &grade.failure else { return String::new() };
     let shorten = |text: &str| {
         let text = if text.trim().is_empty() { "nothing" } else { text.trim_end() };
@@ -32,9 +41,7 @@ pub fn failure(grade: &Grade, in_full: bool) -> String {
     let lines = failure.actual.lines().filter(|line| keeps || !is_hint(line));
     let actual = shorten(&lines.collect::<Vec<_>>().join("\n"));
     let (expected, actual) = mark(&expected, &actual);
-    let mut text =
-        format!("{} {}\n", paint(Style::Bad, "✗"), paint(Style::Bold, &grade.check.title()));
-    let _ = writeln!(text, "  tried:    {}", tried(&failure.command));
+    let mut text = format!("  tried:    {}\n", tried(&failure.command));
     let _ = writeln!(text, "  expected: {expected}");
     let _ = writeln!(text, "  seen:     {actual}");
     text
@@ -139,27 +146,39 @@ fn mark_lines(expected: &str, actual: &str) -> (String, String) {
     let diff = TextDiff::from_lines(expected, actual);
     let side = |left_out: ChangeTag, style: Style| {
         let changes = diff.iter_all_changes().filter(|change| change.tag() != left_out);
-        let lines = changes.map(|change| {
+        let lines = changes.flat_map(|change| {
+            let is_same = change.tag() == ChangeTag::Equal;
             let line = change.value().trim_end_matches('\n');
-            match change.tag() {
-                ChangeTag::Equal => format!("  {line}"),
-                _ => paint(style, &format!("> {line}")),
-            }
+            let start = if is_same { "  " } else { "> " };
+            let lines = fill(start, "  ", line, WIDTH + 1 - MARGIN.len()).into_iter();
+            lines.map(move |line| if is_same { line } else { paint(style, &line) })
         });
         lines.collect::<Vec<_>>().join(MARGIN)
     };
     (side(ChangeTag::Insert, Style::Good), side(ChangeTag::Delete, Style::Bad))
 }
 
-/// Finds where two lines begin to differ, and where each is the same again. There's nothing to mark if they have
-/// little in common.
+/// Finds where two lines begin to differ, and where each is the same again. A number differs as a whole. There's nothing
+/// to mark if the lines have little in common.
 fn difference(one: &str, other: &str) -> Option<(usize, [usize; 2])> {
     let (one, other): (Vec<_>, Vec<_>) = (one.chars().collect(), other.chars().collect());
     let same = |(one, other): &(&char, &char)| one == other;
-    let start = one.iter().zip(&other).take_while(same).count();
+    let mut start = one.iter().zip(&other).take_while(same).count();
     let left = [one.len() - start, other.len() - start];
     let end = one.iter().rev().zip(other.iter().rev()).take_while(same).count();
     let end = end.min(left[0]).min(left[1]);
     let is_close = (start + end) * 3 >= one.len().min(other.len()) && (start > 0 || end > 0);
-    is_close.then(|| (start, [one.len() - end, other.len() - end]))
+    let mut ends = [one.len() - end, other.len() - end];
+    let is_digit = |line: &[char], at: usize| line.get(at).is_some_and(char::is_ascii_digit);
+    let splits_number = is_digit(&one, start) || is_digit(&other, start);
+    while splits_number && start > 0 && is_digit(&one, start - 1) {
+        start -= 1;
+    }
+    let ends_with_digit = |line, end| end > start && is_digit(line, end - 1);
+    if ends_with_digit(&one, ends[0]) || ends_with_digit(&other, ends[1]) {
+        while is_digit(&one, ends[0]) {
+            ends = ends.map(|end| end + 1);
+        }
+    }
+    is_close.then_some((start, ends))
 }

@@ -91,14 +91,24 @@ impl Config {
     }
 }
 
+/// The helper's exit status if a run's exit status was wrong. If only something is left, it's 1.
+pub const WRONG_STATUS: u8 = 3;
+
 /// The helper's side: soaks, prints the outcome, and fails if it isn't clean.
 pub(crate) fn main(args: &[OsString]) -> Result<ExitCode> {
     let config = Config::parse(args).ok_or_else(|| Error::new(format!("soak-one: {args:?}")))?;
     let Outcome { killed: [run, init, both], left, unexpected } = soak(&config)?;
-    let summary = format!("killed: run {run}, init {init}, both {both}");
-    let _ = writeln!(io::stdout(), "{}", [&[summary], &unexpected[..], &left].concat().join("\n"));
-    let clean = unexpected.is_empty() && left.is_empty();
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let wrong = [&unexpected[..], &left].concat();
+    let said = match wrong[..] {
+        [] => format!("killed: run {run}, init {init}, both {both}"),
+        _ => wrong.join("\n"),
+    };
+    let _ = writeln!(io::stdout(), "{said}");
+    Ok(match (unexpected.is_empty(), left.is_empty()) {
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::FAILURE,
+        (false, _) => WRONG_STATUS.into(),
+    })
 }
 
 /// Which process to kill.
@@ -198,12 +208,14 @@ fn run_once(
     let is_expected = allowed.contains(&status);
     if !is_expected {
         let what = match killed {
-            None => "not killed",
-            Some(Target::Run) => "`run` killed",
-            Some(Target::Init) => "`init` killed",
-            Some(Target::Both) => "both killed",
+            None => "which wasn't killed",
+            Some(Target::Run) => "after SIGKILL to `run`",
+            Some(Target::Init) => "after SIGKILL to `init`",
+            Some(Target::Both) => "after SIGKILL to `init` and `run`",
         };
-        let line = format!("run {index}, {what}: exit status {status}");
+        let wanted = allowed.iter().map(i32::to_string).collect::<Vec<_>>().join(" or ");
+        let number = index + 1;
+        let line = format!("run {number}, {what}: exit status {status} instead of {wanted}");
         outcome.unexpected.push(line);
     }
     if let Some(killed) = killed {

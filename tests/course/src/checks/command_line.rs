@@ -214,11 +214,15 @@ pub(super) fn reports_unshare_failure(program: &Program) -> CheckResult {
         let shell = ["unshare", "--user", "--map-root-user", "sh", "-c", &line, "sh"];
         let command = format!("{} run true{AND}if the limit user.{limit} is 0", program.name());
         let name = program.name();
-        let expected = format!("{name}: {call}: No space left on device (ENOSPC)\nhint: ");
-        RunOutput::of(command, program.supervise(["run", "true"]).wrapped_by(&shell))?
+        let line = format!("{name}: {call}: No space left on device (ENOSPC)\n");
+        let output = RunOutput::of(command, program.supervise(["run", "true"]).wrapped_by(&shell))?
             .has_status(125)?
-            .has_in_stderr(&expected)?
-            .has_in_stderr("just doctor")?;
+            .has_in_stderr(&line)?;
+        let rest = output.stderr.split_once(&line).map_or("", |(_, rest)| rest);
+        let has_hint = rest.starts_with("hint: ") && rest.contains("just doctor");
+        let expected = "`hint: …` below the message on standard error, which names `just doctor`";
+        let actual = format!("standard error:\n{}", output.stderr);
+        ensure(has_hint, output.command, expected, actual)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 
-use harness::soak::Config;
+use harness::soak::{Config, WRONG_STATUS};
 use harness::{
     Caller, Context, Error, Event, Program, Requirement, Stepper, Supervisor, Transcript,
     helper_path,
@@ -34,7 +34,12 @@ fn ensure_refuses(program: &Program, supervisor: Supervisor, reason: &str) -> Ch
 
 fn ensure_refused(program: &Program, command: &str, printed: &str, reason: &str) -> CheckResult {
     let line = format!("{}: init: {reason}", program.name());
-    ensure(printed.contains(&line), command, line, printed)?;
+    let wanted = format!("a message on standard error: {line}…");
+    let shown = match printed.trim_end() {
+        "" => "it printed nothing".to_owned(),
+        printed => format!("it printed:\n{printed}"),
+    };
+    ensure(printed.contains(&line), command, wanted, shown)?;
     ensure(!printed.contains("unreached"), command, "the command doesn't run", printed)
 }
 
@@ -194,7 +199,8 @@ pub(super) fn hundred_runs_leak_nothing(program: &Program) -> CheckResult {
          done; rm said";
     let files = || std::fs::read_dir(program.directory()).map(Iterator::count).unwrap_or_default();
     let before = files();
-    let command = format!("{} run true{AND}{runs} times in a row", program.name());
+    let all = if runs < 100 { "50 of the hundred runs" } else { "a hundred runs" };
+    let command = format!("{} run true{AND}{all}, one after the other", program.name());
     for _ in 0..runs / 10 {
         let shell = program.script(line).on_scratch_host();
         let (transcript, exit) = Transcript::run_with_exit(shell).during(&command)?;
@@ -233,8 +239,9 @@ pub fn soak(program: &Program, config: Config) -> CheckResult {
     }
     let line = config.long.as_deref().unwrap_or(&config.short[0]);
     let command = format!(
-        "{} {line}{AND}200 runs, some of which are killed at a random moment",
-        program.name()
+        "{} {line}{AND}200 runs. A third is killed at a random moment, and the others are `{}`",
+        program.name(),
+        config.short[0]
     );
     let mut config = Config {
         program: program.path().to_owned(),
@@ -250,7 +257,13 @@ pub fn soak(program: &Program, config: Config) -> CheckResult {
         config.seed = seed;
         let output = helper.supervise(config.args()).output().during(&command)?;
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        ensure(output.exit.status.success(), &command, "no process and no mount is left", said)?;
+        let status = output.exit.status;
+        let expected = if status.code() == Some(WRONG_STATUS.into()) {
+            "exit status 0, or 137 after SIGKILL to `run` or `init`"
+        } else {
+            "no process and no mount is left"
+        };
+        ensure(status.success(), &command, expected, said)?;
     }
     Ok(())
 }

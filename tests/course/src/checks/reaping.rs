@@ -31,19 +31,20 @@ pub(super) fn command_killed_by_signal_34_exits_162(program: &Program) -> CheckR
 
 /// Runs an orphan, and waits until PID 1 has reaped it. A zombie still has its PID, so `kill -0` finds it. If the
 /// command is PID 1, its shell may reap by chance. The status shows that the orphan's death didn't end the container.
-fn is_reaped(program: &Program, orphan: &str) -> CheckResult {
+fn is_reaped(program: &Program, orphan: &str, event: &str) -> CheckResult {
     let script = format!(
         "pid=$( ({orphan} &) ); n=0; \
          while kill -0 $pid 2>/dev/null && [ $n -lt 100 ]; do sleep 0.02; n=$((n+1)); done; \
          kill -0 $pid 2>/dev/null && echo still a zombie || echo reaped by $PPID; exit 7"
     );
-    run_script(program, &script)?.has_stdout(b"reaped by 1\n")?.has_status(7)?;
+    let note = format!("{event}: does its PID vanish within two seconds?");
+    run_script(program, &script)?.noting(&note).has_stdout(b"reaped by 1\n")?.has_status(7)?;
     Ok(())
 }
 
 /// No zombie stays.
 pub(super) fn dead_orphan_is_reaped(program: &Program) -> CheckResult {
-    is_reaped(program, "sh -c 'echo $$'")
+    is_reaped(program, "sh -c 'echo $$'", "an orphan exits")
 }
 
 /// While nothing happens, `run` and `init` sleep, and don't ask again and again.
@@ -62,13 +63,15 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
     };
     const QUIET: Duration = Duration::from_millis(200);
     let last = RefCell::new((Instant::now(), Vec::new()));
-    let busy = Cell::new("");
+    let (busy, sleeps) = (Cell::new(""), Cell::new(0));
     let is_quiet = |tree: &ProcessTree| {
         let (mut last, now) = (last.borrow_mut(), used(tree));
         if last.1 != now || now.iter().any(|(state, _)| *state != 'S') {
             let run_sleeps = now.first().is_some_and(|(state, _)| *state == 'S');
             let is_init = run_sleeps && last.1.first() == now.first();
             busy.set(if is_init { "`init`" } else { "`run`" });
+            let sleeps_now = now.get(usize::from(is_init)).is_some_and(|(state, _)| *state == 'S');
+            sleeps.set(sleeps.get() + if sleeps_now { 1 } else { -1 });
             *last = (Instant::now(), now);
         }
         last.0.elapsed() > QUIET
@@ -78,6 +81,9 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
         expected: "`run` and `init` sleep while the command waits for input".to_owned(),
         actual: match busy.get() {
             "" => error.to_string(),
+            busy if sleeps.get() > 0 => {
+                format!("{busy} wakes up again and again, although nothing happens")
+            }
             busy => format!("{busy} uses the CPU all the time"),
         },
     })
@@ -85,7 +91,7 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
 
 /// No zombie stays either if nix, or another library, has no name for the signal.
 pub(super) fn orphan_killed_by_signal_34_is_reaped(program: &Program) -> CheckResult {
-    is_reaped(program, "sh -c 'echo $$; kill -34 $$'")?;
+    is_reaped(program, "sh -c 'echo $$; kill -34 $$'", "signal 34 kills an orphan")?;
     keeps_status(program, "34")?;
     keeps_status_during_search(program)
 }
@@ -135,7 +141,8 @@ fn keeps_status(program: &Program, signal: &str) -> CheckResult {
         "echo child of $PPID; n=0; while [ $n -lt 100 ]; do (sleep 1000 &); n=$((n+1)); done; \
          kill -{signal} -1; exit 42"
     );
-    run_script(program, &script)?.has_stdout(b"child of 1\n")?.has_status(42)?;
+    let note = format!("signal {signal} kills a hundred orphans, and the command exits with 42");
+    run_script(program, &script)?.noting(&note).has_stdout(b"child of 1\n")?.has_status(42)?;
     Ok(())
 }
 

@@ -187,6 +187,12 @@ impl RunOutput {
         })
     }
 
+    /// Says in words what the command line does.
+    pub(super) fn noting(mut self, note: &str) -> Self {
+        self.command += &format!("{AND}{note}");
+        self
+    }
+
     /// Returns what came on standard output.
     pub(crate) fn text(&self) -> String {
         let text = || String::from_utf8_lossy(&self.stdout).into_owned();

@@ -98,8 +98,11 @@ pub fn check(options: &Check) -> Result<ExitCode> {
     Ok(if passed == total { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Shows the first failure, or every failure in full.
+/// Shows the first failure, or every failure in full. If only one check ran, its title is in the line above.
 fn print_failures(grades: &[Grade], verbose: bool) -> Result {
+    if let [grade] = grades {
+        return print(render::details(grade, verbose));
+    }
     let failed = grades.iter().filter(|grade| grade.failure.is_some());
     for grade in failed.take(if verbose { usize::MAX } else { 1 }) {
         print(format!("\n{}", render::failure(grade, verbose)))?;
