@@ -118,7 +118,13 @@ fn start_continues_from_own_step() -> Result {
     assert_has(&printed, &["you have no step before 02"]);
     checkout.write("work/01/src/main.rs", "// Mine.\n");
     let printed = said(&checkout, &["start", "02", "--from-mine"])?;
-    assert_has(&printed, &["\nNext: add what `cargo course diff 01 02` shows"]);
+    let what = "It's your own step 01 as it is, without TODOs.\n";
+    assert_has(
+        &printed,
+        &[what, "\nNext: read \"Write it yourself\" in the chapter, and run cargo"],
+    );
+    // The diff is the solution.
+    assert!(!printed.contains("course diff"), "{printed}");
     let source = fs::read_to_string(checkout.root.join("work/02/src/main.rs"));
     assert_eq!(source.expect("a source"), "// Mine.\n");
     Ok(())
@@ -492,8 +498,9 @@ fn finished_step_says_what_is_possible() -> Result {
     let one = said(&checkout, &["check", "01", "passes_on_exit_status"])?;
     assert_has(&one, &["1 of 1 check passed\n\nNext: cargo course check 01, for all checks\n"]);
     let printed = said(&checkout, &["check", "01"])?;
-    let next = "\nNext: cargo course start 02 (or cargo course start 02 --from-mine";
+    let next = "\nNext: cargo course start 02 (or cargo course start 02 --from-mine: your own step";
     assert_has(&printed, &["Step 01 is done.", "\n    cargo course work 01 exec ", next]);
+    assert_has(&printed, &["\n      01 as it is, without TODOs)\n"]);
     assert_has(&said(&checkout, &["progress"])?, &["✓ all ", "\nNext: cargo course start 02\n"]);
     // The hints can still be read.
     let hints = said(&checkout, &["hint", "01", "--all"])?;
@@ -825,6 +832,9 @@ fn next_step_registers_no_handler_again() -> Result {
     assert!(before > 0);
     terminal.send_keys("n")?;
     terminal.expect("02-two is next.")?;
+    terminal.expect("TODOs.")?;
+    let offer = terminal.expect("--from-mine --again")?;
+    assert_has(&offer, &["your own step 01 as it is, without TODOs"]);
     terminal.expect("[Enter] back")?;
     terminal.send_keys("\r")?;
     terminal.expect("[r] again")?;

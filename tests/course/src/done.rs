@@ -31,7 +31,10 @@ pub fn message(step: &Step) -> Result<(String, String)> {
         Some(next) if next.work_dir()?.exists() => next.recipe("watch"),
         Some(next) => {
             let start = next.recipe("start");
-            format!("{start} (or {start} --from-mine, from your own code)")
+            match starter::own_without_todos(&next) {
+                Some(mine) => format!("{start} (or {start} --from-mine: {mine})"),
+                None => start,
+            }
         }
     };
     Ok((text, next))

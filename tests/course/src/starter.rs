@@ -133,6 +133,12 @@ pub fn previous(step: &Step) -> Result<Step> {
     })
 }
 
+/// Says what `start --from-mine` copies, so that a learner can choose. Returns `None` if there's nothing to copy.
+pub fn own_without_todos(step: &Step) -> Option<String> {
+    let mine = previous(step).ok()?.label();
+    Some(format!("your own step {mine} as it is, without TODOs"))
+}
+
 /// Lists the steps that the learner can write: those with checks and a starter.
 ///
 /// # Errors

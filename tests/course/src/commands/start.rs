@@ -17,7 +17,7 @@ pub struct Start {
     /// Move your existing step aside, and start over
     #[arg(long)]
     pub again: bool,
-    /// Continue from your own version of the previous step
+    /// Copy your own version of the previous step, without TODOs
     #[arg(long)]
     pub from_mine: bool,
 }
@@ -35,15 +35,18 @@ pub fn start(options: &Start) -> Result {
         print(format!("your previous {path} is now {}\n", relative_path(&aside)))?;
     }
     print(format!("{path} is yours. The chapter is book/src/{step}.md.\n"))?;
+    if let Some(mine) = starter::own_without_todos(step).filter(|_| *from_mine) {
+        print(format!("It's {mine}.\n"))?;
+    }
     let [work, check, watch] = ["work", "check", "watch"].map(|name| step.recipe(name));
     print(format!("`{work}` runs it, and `{check}` grades it.\n"))?;
     if let Some(line) = editor::link_projects()? {
         print(line)?;
     }
     let next = match (starter::first_todo(&directory), begin) {
+        // The diff of the two steps is the solution.
         (_, Begin::WithMine) => {
-            let diff = starter::previous(step)?.recipe("diff");
-            format!("add what `{diff} {}` shows, and run {watch}", step.label())
+            format!("read \"Write it yourself\" in the chapter, and run {watch}")
         }
         (Some(place), _) => format!("open {place}, the first TODO, and run {watch}"),
         (None, _) => watch,

@@ -174,11 +174,11 @@ impl Session {
             "{step} is next. The chapter is book/src/{step}.md.\nOpen {place}.\n",
             step = self.step
         );
-        if is_new {
+        if let Some(mine) = starter::own_without_todos(&self.step).filter(|_| is_new) {
             let start = self.step.recipe("start");
             text += &format!(
-                "\nThis starter contains our code up to here. To continue from your own instead:\n    \
-                 {start} --from-mine --again\n"
+                "\nThis starter contains our code up to here, and TODOs.\n\
+                 Instead, you can start with {mine}:\n    {start} --from-mine --again\n"
             );
         }
         Ok(Screen::Text(text))
