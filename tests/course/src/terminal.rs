@@ -26,9 +26,9 @@ pub fn columns(line: &str) -> usize {
     first + pieces.map(after).sum::<usize>()
 }
 
-/// Writes keys, each with what it does, in lines of at most `width` columns.
-pub fn keys(keys: &[(&str, &str)], width: usize) -> String {
-    let mut lines = vec![String::new()];
+/// Writes keys after `start`, each with what it does, in lines of at most `width` columns.
+pub fn keys(start: &str, keys: &[(&str, &str)], width: usize) -> String {
+    let mut lines = vec![start.to_owned()];
     for (key, what) in keys {
         let key = format!("[{key}] {what}");
         let Some(line) = lines.last_mut() else { break };

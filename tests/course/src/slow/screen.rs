@@ -77,7 +77,7 @@ impl Screen {
     /// # Errors
     /// The terminal is gone.
     pub fn wait(&self, keys: &[(&str, &str)]) -> Result<Key> {
-        print(terminal::keys(keys, WIDTH) + " ")?;
+        print(terminal::keys("", keys, WIDTH) + " ")?;
         Ok(read_wanted())
     }
 
@@ -191,7 +191,7 @@ impl Screen {
             (None, Kind::Sent) => "send the signal",
             (None, _) => "deliver the signal",
         };
-        terminal::keys(&[("Enter", enter), ("c", "run to the end"), ("q", self.leave)], width)
+        terminal::keys("", &[("Enter", enter), ("c", "run to the end"), ("q", self.leave)], width)
     }
 }
 

@@ -95,7 +95,12 @@ impl Session {
         self.begin_round()?;
         loop {
             let pages = screen::show(&self.step, &self.round, &screen, page)?;
-            match self.events.next()? {
+            let mut event = self.events.next()?;
+            // Without another page, this key isn't offered.
+            while pages <= 1 && matches!(event, Event::Key(b' ')) {
+                event = self.events.next()?;
+            }
+            match event {
                 Event::Saved => {
                     (screen, page) = (Screen::Checks, 0);
                     self.begin_round()?;
@@ -103,7 +108,7 @@ impl Session {
                 Event::Progress(progress) => self.round.add(progress),
                 Event::Resumed => self.keyboard.apply()?,
                 Event::Quit => return Ok(()),
-                Event::Key(b' ') if pages > 1 => page = (page + 1) % pages,
+                Event::Key(b' ') => page = (page + 1) % pages,
                 Event::Key(key) => match self.press(key) {
                     Ok(Some(next)) => (screen, page) = (next, 0),
                     Ok(None) => return Ok(()),

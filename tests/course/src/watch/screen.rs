@@ -42,8 +42,8 @@ pub(super) fn show(step: &Step, round: &Round, screen: &Screen, page: usize) -> 
         head = self::head(step, round, |done, total| format!("{done} of {total}"));
     }
     let keys_of = |page, count| keys(step, round, screen, (page, count), width);
-    // The keys of several pages are the longest. Two lines are empty, and the cursor has one.
-    let around = rows(&head, width) + keys_of(0, 2)?.lines().count() + 3;
+    // The keys of the last of many pages are the longest. Two lines are empty, and the cursor has one.
+    let around = rows(&head, width) + keys_of(98, 99)?.lines().count() + 3;
     let pages = pages(&body, height.saturating_sub(around).max(1), width);
     let page = page % pages.len().max(1);
     let body = pages.get(page).cloned().unwrap_or_default();
@@ -149,7 +149,7 @@ fn rows(line: &str, width: usize) -> usize {
     terminal::columns(line).div_ceil(width.max(1)).max(1)
 }
 
-/// Returns the keys that do something now.
+/// Returns the page, if there are several, and the keys that do something now.
 fn keys(
     step: &Step,
     round: &Round,
@@ -157,10 +157,11 @@ fn keys(
     (page, count): (usize, usize),
     width: usize,
 ) -> Result<String> {
-    let more = format!("page {} of {count}", (page + 1) % count.max(1) + 1);
     let mut keys = Vec::new();
+    let mut start = String::new();
     if count > 1 {
-        keys.push(("Space", &*more));
+        start = format!("page {} of {count}", page + 1);
+        keys.push(("Space", if page + 1 < count { "next page" } else { "first page" }));
     }
     if round.is_done() && done::next_step(step)?.is_some() {
         keys.push(("n", "next step"));
@@ -183,5 +184,5 @@ fn keys(
         keys.push(("r", "again"));
     }
     keys.push(("q", "quit"));
-    Ok(terminal::keys(&keys, width))
+    Ok(terminal::keys(&start, &keys, width))
 }
