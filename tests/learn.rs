@@ -671,6 +671,7 @@ fn watch_checks_again_on_every_save() -> Result {
     // On a single page, Space isn't offered and changes nothing.
     let shown = terminal.expect("[q] quit")?;
     assert!(!shown.contains("[Space]") && !shown.contains("page "), "{shown}");
+    assert!(!shown.contains("[h] hint"), "{shown}");
     terminal.expect("\u{1b}[J")?;
     terminal.send_keys(" a")?;
     let shown = terminal.expect("\u{1b}[J")?;

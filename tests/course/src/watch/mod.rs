@@ -132,9 +132,13 @@ impl Session {
                 Some(grade) => {
                     let count = hints::next(&self.step, grade.check)?;
                     hints::keep(&self.step, grade.check, count)?;
-                    let is_last = count == hints::for_check(grade.check.name).len();
-                    let end = "\nThese are all its hints. The key d shows our solution.\n";
-                    Screen::Text(hints::text(grade.check, count) + if is_last { end } else { "" })
+                    let text = hints::text(grade.check, count);
+                    if count < hints::for_check(grade.check.name).len() {
+                        Screen::Text(text)
+                    } else {
+                        let end = "\nThese are all its hints. The key d shows our solution.\n";
+                        Screen::LastHint(text + end)
+                    }
                 }
                 None => Screen::Checks,
             },

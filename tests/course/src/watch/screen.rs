@@ -19,6 +19,8 @@ pub(super) enum Screen {
     Failures,
     /// Something else, until a key or a save.
     Text(String),
+    /// Every hint for the first failure, until a key or a save.
+    LastHint(String),
     /// How the learner's sources differ from ours, until a key or a save.
     Diff(String),
     /// The output of another program, with the keys below it.
@@ -31,7 +33,7 @@ pub(super) fn show(step: &Step, round: &Round, screen: &Screen, page: usize) -> 
     let body = match screen {
         Screen::Checks => verdict(step, round)?,
         Screen::Failures => failures(round),
-        Screen::Text(text) | Screen::Diff(text) => text.clone(),
+        Screen::Text(text) | Screen::LastHint(text) | Screen::Diff(text) => text.clone(),
         Screen::AsItIs => {
             print(format!("\n{}\n", keys(step, round, screen, (0, 1), width)?))?;
             return Ok(1);
@@ -167,7 +169,9 @@ fn keys(
         keys.push(("n", "next step"));
     }
     if round.first_failure().is_some() {
-        keys.push(("h", "hint"));
+        if !matches!(screen, Screen::LastHint(_)) {
+            keys.push(("h", "hint"));
+        }
         if !matches!(screen, Screen::Failures) {
             keys.push(("a", "failures"));
         }
