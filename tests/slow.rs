@@ -85,6 +85,7 @@ fn frames_are_as_recorded() -> Result {
 fn step_04_shows_an_orphan_by_default() -> Result {
     for pair in pairs("04")? {
         let frames = pair.frames(&["--all"], &[])?;
+        assert!(frames.contains(" init adopts its child."), "{frames}");
         let reaped = frames.rsplit_once("[true] (zombie)").expect("it dies").1;
         // The command still runs, so the end of the container isn't why the orphan is gone.
         assert!(reaped.contains("└─ /bin/sleep 0.1\n"), "{frames}");
@@ -300,7 +301,7 @@ fn screens(pair: &Pair, term: &str, no_color: &str) -> Result<Vec<String>> {
     let mut screens = Vec::new();
     loop {
         let screen = terminal.expect("[q] quit ")?;
-        let is_last = screen.contains(" exit_group(0)") && screen.contains("run is dead.");
+        let is_last = screen.contains(" exit_group(0)") && screen.contains("run is dead, ");
         screens.push(screen);
         terminal.send_keys("\r")?;
         if is_last {

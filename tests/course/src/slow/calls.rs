@@ -279,13 +279,7 @@ fn exit(caller: &Caller, status: u64) -> Described {
     let more = if caller.is_pid_1() {
         ", so the kernel kills every other process in its PID namespace"
     } else {
-        ", and remains a zombie until its parent waits for it"
+        ", and is a zombie until its parent reaps it"
     };
     Described::new(format!("exit_group({status})"), format!("{} exits{more}.", caller.name))
-}
-
-/// Says that an exit is over at once, because the parent sleeps in a wait.
-pub(super) fn reaped_exit(caller: &Caller) -> String {
-    let who = &caller.name;
-    format!("{who} exits. Its parent is already waiting, and reaps {who} at once.")
 }

@@ -1,6 +1,7 @@
 //! Slow motion as a list of frames: one for each call of the lesson.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use harness::procfs::has_signal;
 use harness::tracee::SystemCall;
@@ -11,6 +12,7 @@ use nix::unistd::Pid;
 
 use super::Scene;
 use super::calls;
+use super::deaths::{self, Parents};
 use super::pids::{Caller, FileId, Pids};
 use super::printed::Printed;
 use super::rows::{Row, rows};
@@ -66,6 +68,7 @@ pub struct Film {
     restarting: BTreeSet<Pid>,
     /// The processes of the last frame.
     callers: BTreeMap<Pid, Caller>,
+    parents: Parents,
     /// An event that belongs to the next frame.
     kept: Option<Event>,
     signal: Option<Signal>,
@@ -101,6 +104,7 @@ impl Film {
             open: BTreeMap::new(),
             restarting: BTreeSet::new(),
             callers: BTreeMap::new(),
+            parents: Parents::default(),
             kept: None,
             signal: scene.signal,
             pids,
@@ -165,8 +169,8 @@ impl Film {
                 }
                 Event::Killed(pid, signal) => {
                     let caller = self.caller(pid);
-                    let described = self.death(&caller, signal);
-                    let result = format!("{} is dead.", caller.name);
+                    let described = deaths::killed(&caller, signal, self.pid_1_exits);
+                    let result = deaths::dead(&caller);
                     (Kind::Signal, caller, described, Some(result))
                 }
                 Event::Exited(..) | Event::Created(..) => continue,
@@ -213,11 +217,17 @@ impl Film {
                 _ => self.happen(frame)?,
             });
         }
+        let parents = mem::take(&mut self.parents);
         frame.tree = self.look();
         frame.rows = self.rows.clone();
-        let is_gone = frame.rows.iter().any(|row| row.is_gone() && row.pid == frame.pid);
-        if is_gone && frame.described.call.starts_with("exit_group(") && !frame.caller.is_pid_1() {
-            frame.described.sentence = calls::reaped_exit(&frame.caller);
+        let is_dead = frame.result.as_ref() == Some(&deaths::dead(&frame.caller));
+        // After PID 1 has exited, the kernel kills and reaps the others.
+        if is_dead && (frame.kind == Kind::Call || !self.pid_1_exits) {
+            let is_gone = frame.rows.iter().any(|row| row.is_gone() && row.pid == frame.pid);
+            let adopters = parents.adopters(caller, &self.parents);
+            let adopters: Vec<_> =
+                adopters.iter().filter_map(|pid| self.callers.get(pid)).collect();
+            frame.result = Some(deaths::with_effects(&frame.caller, is_gone, &adopters));
         }
         self.rows.retain(|row| !row.is_gone());
         self.rows.iter_mut().for_each(Row::settle);
@@ -259,7 +269,7 @@ impl Film {
                 format!("= {}, the child's PID", self.pids.seen_by(&frame.caller, child))
             }
             Some(Event::Exited(pid, _) | Event::Killed(pid, _)) if pid == caller => {
-                format!("{} is dead.", frame.caller.name)
+                deaths::dead(&frame.caller)
             }
             event => {
                 self.kept = event;
@@ -288,17 +298,6 @@ impl Film {
             }
             _ => result,
         }
-    }
-
-    fn death(&self, caller: &Caller, signal: Signal) -> Described {
-        let name = &caller.name;
-        let sentence = match (self.pid_1_exits, signal) {
-            (true, Signal::SIGKILL) => {
-                format!("PID 1 has exited, so the kernel kills {name}, too.")
-            }
-            _ => format!("{signal} has killed {name}."),
-        };
-        Described::new(signal.to_string(), sentence)
     }
 
     /// Takes the event that was kept, or waits for the next, and updates the names of the processes.
@@ -378,6 +377,7 @@ impl Film {
             self.name_zombies(&mut tree.root);
         }
         self.rows = rows(tree.as_ref(), &self.host.root, &self.rows, &mut self.pids);
+        self.parents = Parents::of(tree.as_ref());
         for process in tree.iter().flat_map(ProcessTree::processes) {
             let pid = Pid::from_raw(process.pids[0]);
             self.callers.insert(pid, self.caller(pid));

@@ -1,6 +1,7 @@
 //! A step in slow motion: from one system call of its lesson to the next.
 
 mod calls;
+mod deaths;
 mod frames;
 mod mounts;
 mod pids;

@@ -75,7 +75,7 @@ pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut P
         return format!("= -1 {errno:?} ({})", errno.desc());
     }
     let pid = |pids: &mut Pids, pid: i32| pids.seen_by(caller, pid);
-    let [_, second, third, ..] = call.args;
+    let [_, second, third, fourth, ..] = call.args;
     match call.number {
         libc::SYS_wait4 if value == 0 && call.args[0] as i32 > 0 => {
             "= 0: the child hasn't died".to_owned()
@@ -89,7 +89,14 @@ pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut P
         libc::SYS_waitid => match tracee::int(caller.pid, third + 16).filter(|_| third != 0) {
             None => "= 0".to_owned(),
             Some(0) => "= 0: there's none".to_owned(),
-            Some(child) => format!("= 0: process {}", pid(pids, child)),
+            Some(child) => {
+                // A stopped process isn't reaped: its code is CLD_STOPPED.
+                let is_dead = tracee::int(caller.pid, third + 8)
+                    .is_some_and(|code| (libc::CLD_EXITED..=libc::CLD_DUMPED).contains(&code));
+                let is_kept = fourth & u64::from(libc::WNOWAIT.cast_unsigned()) != 0;
+                let more = if is_dead && !is_kept { REAPED } else { "" };
+                format!("= 0: process {}{more}", pid(pids, child))
+            }
         },
         libc::SYS_read => {
             let field = |offset| tracee::int(caller.pid, second + offset).unwrap_or(0);
@@ -124,13 +131,18 @@ fn created(pids: &mut Pids, caller: &Caller, value: i64) -> String {
     format!("= {}, the child's PID", pids.seen_by(caller, value as i32))
 }
 
+const REAPED: &str = ". The call has reaped it.";
+
 /// Says how a process died, from the status that wait4(2) gives.
 fn status(status: i32) -> String {
     match (status & 0x7f, status >> 8 & 0xff) {
-        (0, code) => format!(", which exited with status {code}"),
+        (0, code) => format!(", which exited with status {code}{REAPED}"),
         (0x7f, signal) => {
             format!(", which {} stopped", signal_name(u64::from(signal.cast_unsigned())))
         }
-        (signal, _) => format!(", which {} killed", signal_name(u64::from(signal.cast_unsigned()))),
+        (signal, _) => {
+            let signal = signal_name(u64::from(signal.cast_unsigned()));
+            format!(", which {signal} killed{REAPED}")
+        }
     }
 }
