@@ -332,6 +332,34 @@ fn each_screen_fits_80_columns_and_24_lines() -> Result {
     Ok(())
 }
 
+/// The longest word fits, so no line needs to be cut.
+#[test]
+fn output_is_wrapped_in_60_columns() -> Result {
+    let words = "a program prints a line that is longer than sixty columns, so it continues below";
+    for pair in pairs("01")? {
+        let (course, step) = (pair.course.path().display(), pair.program.path().display());
+        let script = format!(
+            "stty rows 24 cols 60; NO_COLOR=1 exec {course} slow 01 --bin {step} exec /bin/echo '{words}'"
+        );
+        let supervisor = pair.course.environment().supervise("/bin/sh", ["-c", &script]);
+        let mut terminal = Terminal::start(supervisor.env("TERM", "xterm"))?;
+        let mut screen = String::new();
+        while !screen.contains("| a program prints") {
+            screen = terminal.expect("[q] quit ")?;
+            terminal.send_keys("\r")?;
+        }
+        let (_, screen) = screen.rsplit_once("\x1b[H\x1b[2J").expect("a cleared screen");
+        let printed = screen.lines().filter_map(|line| line.trim().strip_prefix("| "));
+        let printed: Vec<_> = printed.flat_map(str::split_whitespace).collect();
+        assert!(printed.join(" ").ends_with(words), "{screen}");
+        assert!(screen.lines().all(|line| line.chars().count() <= 60), "{screen}");
+        terminal.expect("[q] quit ")?;
+        terminal.send_keys("q")?;
+        terminal.end()?.0.assert_clean();
+    }
+    Ok(())
+}
+
 #[test]
 fn dumb_terminal_gets_plain_text() -> Result {
     for pair in pairs("02")? {

@@ -15,7 +15,7 @@ pub fn text(frame: &Frame) -> String {
     }
     let sentence = wrap(&frame.described.sentence, WIDTH - 3);
     let result = frame.result.iter().flat_map(|result| wrap(result, WIDTH - 3));
-    let printed = printed(frame);
+    let printed = printed(frame, WIDTH - 5);
     let body = sentence.into_iter().chain(result).chain(printed);
     for line in body.chain(lines(&frame.rows)) {
         text += &format!("   {}\n", cut(&line, WIDTH - 3));
@@ -23,9 +23,10 @@ pub fn text(frame: &Frame) -> String {
     text
 }
 
-/// Renders what was printed.
-pub(super) fn printed(frame: &Frame) -> impl Iterator<Item = String> {
-    let lines = frame.printed.iter().flat_map(|line| wrap(line, WIDTH - 5).into_iter().enumerate());
+/// Renders what was printed, in lines of at most `width` columns after the bar.
+pub(super) fn printed(frame: &Frame, width: usize) -> impl Iterator<Item = String> {
+    let wrap = move |line| wrap(line, width).into_iter().enumerate();
+    let lines = frame.printed.iter().flat_map(move |line: &String| wrap(line));
     lines.map(|line| format!("| {}", hang(line)))
 }
 

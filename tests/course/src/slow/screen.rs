@@ -144,11 +144,11 @@ impl Screen {
             text.push(String::new());
         }
         if let Some(result) = &frame.result {
-            let result = cut(&format!("   {result}"), width - 1);
-            let refused = result.starts_with("   = -1 ");
-            text.push(paint(if refused { Style::Changed } else { Style::Bold }, &result));
+            let style = if result.starts_with("= -1 ") { Style::Changed } else { Style::Bold };
+            let lines = wrap(result, width - 3).into_iter().take(2);
+            text.extend(lines.map(|line| paint(style, &cut(&format!("   {line}"), width - 1))));
         }
-        let lines_printed: Vec<_> = printed(frame).collect();
+        let lines_printed: Vec<_> = printed(frame, width - 6).collect();
         for line in lines_printed.iter().rev().take(3).rev() {
             text.push(paint(Style::Faint, &cut(&format!("   {line}"), width - 1)));
         }
