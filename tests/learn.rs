@@ -379,6 +379,21 @@ fn solution_says_when_nothing_differs() -> Result {
     Ok(())
 }
 
+/// A line of ours would look like a part of the output.
+#[test]
+fn work_shows_only_output_of_the_step() -> Result {
+    let checkout = begun();
+    let source = "fn main() {\n    println!(\"said by mine\");\n}\n";
+    checkout.write("work/02/src/main.rs", source);
+    let mut terminal = Terminal::start(checkout.course(&["work", "02"]))?;
+    let before = terminal.expect("said by mine")?;
+    assert!(!before.contains("course check"), "{before}");
+    let (exit, rest) = terminal.end()?;
+    exit.assert_clean();
+    assert_eq!(rest.trim(), "");
+    Ok(())
+}
+
 #[test]
 fn progress_says_that_a_score_is_old() -> Result {
     let checkout = begun();

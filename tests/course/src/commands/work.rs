@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{IsTerminal, Write, stderr, stdin};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -26,11 +25,6 @@ pub fn work(step: &Step, args: &[OsString]) -> Result<ExitCode> {
     super::run::explain(step, args, "work")?;
     let program = starter::build(step, &step.work_dir()?)?;
     make_mounts_private()?;
-    // This process becomes the step, so what to do next comes first, and only if someone is there to read it.
-    if stdin().is_terminal() && stderr().is_terminal() {
-        let line = format!("(then: {})\n", step.recipe("check"));
-        let _ = stderr().write_all(line.as_bytes());
-    }
     Err(Command::new(program).arg0(step.bin()).args(args).exec()).context(format!("exec {step}"))
 }
 
