@@ -108,6 +108,16 @@ fn compile_errors_name_the_learners_file() -> Result {
 }
 
 #[test]
+fn help_fits_80_columns() -> Result {
+    let checkout = Checkout::new(COURSE);
+    for name in ["slow", "tree", "check", "hint", "watch", "start", "doctor"] {
+        let help = text(&checkout.output(&[name, "--help"])?.stdout);
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    }
+    Ok(())
+}
+
+#[test]
 fn tree_prints_the_command_line_first() -> Result {
     let checkout = Checkout::new(COURSE);
     let (said, exit) = Transcript::run_with_exit(checkout.course(&["tree", "01"]))?;

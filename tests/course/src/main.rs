@@ -41,7 +41,7 @@ enum Command {
     Tree {
         /// Step to start: 02, 2, or 02-init-pid1
         step: Step,
-        /// Arguments of the step itself, which must start a shell [default: the step's examples]
+        /// Arguments of the step that start a shell [default: its examples]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
@@ -85,7 +85,9 @@ enum Command {
     Hint(commands::Hint),
     /// Check your step again on every save, and when you press r
     ///
-    /// Press s to see your program in slow motion. If you save a file meanwhile, it's checked as soon as you're back.
+    /// Press s to see your program in slow motion.
+    ///
+    /// If you save a file meanwhile, it's checked as soon as you're back.
     Watch {
         /// Step you are writing: 02, 2, or 02-init-pid1
         step: Step,
@@ -97,7 +99,9 @@ enum Command {
     },
     /// Show how many checks each of your steps passes
     Progress,
-    /// Check whether this machine can run the course, and exit with 1 if a step can't run
+    /// Check whether this machine can run the course
+    ///
+    /// The exit status is 1 if a step can't run.
     Doctor {
         /// Print one JSON object
         #[arg(long)]

@@ -33,7 +33,7 @@ pub struct Check {
     /// Show every failure in full
     #[arg(long, short)]
     pub verbose: bool,
-    /// Wait this many seconds for an answer [default: 5, or more on a slow machine]
+    /// Wait this many seconds for an answer [default: at least 5]
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=86_400))]
     pub timeout: Option<u64>,
 }

@@ -15,7 +15,7 @@ use crate::{checks, done, hints, starter};
 pub struct Hint {
     /// Step you are writing: 02, 2, or 02-init-pid1
     pub step: Step,
-    /// Check to show hints for, by its name or a part of it [default: the first that fails]
+    /// Check, or a part of its name [default: the first that fails]
     pub name: Option<String>,
     /// Show all hints at once
     #[arg(long)]

@@ -20,8 +20,11 @@ use crate::workspace::typed_path;
 pub struct Slow {
     /// Step to run: 02, 2, or 02-init-pid1
     pub step: Step,
-    /// Arguments of the step itself [default: run /bin/true, in step 04 a command with an orphan, and with --signal run
-    /// /bin/sleep 100]
+    /// Arguments of the step itself [default: an example]
+    ///
+    /// The example is run /bin/true, and in step 04 a command with an orphan.
+    ///
+    /// With --signal, it's run /bin/sleep 100.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub args: Vec<OsString>,
     /// Print every frame, and don't wait for keys
@@ -30,7 +33,9 @@ pub struct Slow {
     /// Send this signal to the step as soon as every process waits
     #[arg(long, value_parser = parse_signal)]
     pub signal: Option<Signal>,
-    /// Show this program instead of building the step. For your own step, press `s` in `watch`
+    /// Show this program instead of building the step
+    ///
+    /// For your own step, press `s` in `watch`.
     #[arg(long, value_name = "PROGRAM")]
     pub bin: Option<PathBuf>,
     /// Print HOST_A, HOST_B, ... instead of the host's PIDs
