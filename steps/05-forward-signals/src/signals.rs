@@ -30,10 +30,9 @@ pub fn next_signal() -> Result<Signal> {
     let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
-        // If our standard error is a pipe that no process reads, our messages cause
-        // a SIGPIPE, with our own PID as the sender. (Rust ignores SIGPIPE, but an
-        // ignored signal is still pending if it's blocked.) It isn't meant for the
-        // command.
+        // Skip a signal that we caused ourselves: if our standard error is a pipe
+        // that no process reads, our messages cause a SIGPIPE. (Rust ignores SIGPIPE,
+        // but an ignored signal is still pending if it's blocked.)
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             return Signal::try_from(info.ssi_signo as i32).context("read(signalfd)");
         }
