@@ -723,7 +723,8 @@ fn break_says_that_it_waits_for_another() -> Result {
     checkout.write("target/breaks/lock", "");
     let lock = File::open(checkout.root.join("target/breaks/lock")).expect("open the lock");
     let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("lock it");
-    let mut terminal = Terminal::start(checkout.course(&["break", "02", "quiet"]))?;
+    let course = checkout.course(&["break", "02", "quiet"]).env("TERM", "xterm");
+    let mut terminal = Terminal::start(course)?;
     terminal.expect("Waiting until another break or its test is done…")?;
     drop(lock);
     let shown = terminal.expect("Missing now: said by 02-two")?;
