@@ -19,11 +19,7 @@ impl Held {
     /// # Errors
     /// ptrace(2) isn't allowed, or the process exits first.
     pub fn at_once(pid: i32) -> Result<Self> {
-        let pid = Pid::from_raw(pid);
-        ptrace::seize(pid, Options::empty()).context("ptrace(PTRACE_SEIZE)")?;
-        let held = Held(pid);
-        ptrace::interrupt(pid).context("ptrace(PTRACE_INTERRUPT)")?;
-        held.wait()?;
+        let (held, _) = Held::seize(Pid::from_raw(pid), Options::empty())?;
         Ok(held)
     }
 
@@ -34,10 +30,7 @@ impl Held {
     /// ptrace(2) isn't allowed, or the process exits first.
     pub fn before_it_waits(pid: i32, begin: impl FnOnce()) -> Result<Self> {
         let pid = Pid::from_raw(pid);
-        ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD).context("ptrace(PTRACE_SEIZE)")?;
-        let held = Held(pid);
-        ptrace::interrupt(pid).context("ptrace(PTRACE_INTERRUPT)")?;
-        let mut signal = held.wait()?;
+        let (held, mut signal) = Held::seize(pid, Options::PTRACE_O_TRACESYSGOOD)?;
         begin();
         while !waits(pid)? || procfs::descendants(pid.as_raw())?.is_empty() {
             ptrace::syscall(pid, signal).context("ptrace(PTRACE_SYSCALL)")?;
@@ -53,10 +46,7 @@ impl Held {
     /// ptrace(2) isn't allowed, or the process exits first.
     pub fn before_it_reads_a_directory(pid: i32, begin: impl FnOnce()) -> Result<Option<Self>> {
         let pid = Pid::from_raw(pid);
-        ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD).context("ptrace(PTRACE_SEIZE)")?;
-        let held = Held(pid);
-        ptrace::interrupt(pid).context("ptrace(PTRACE_INTERRUPT)")?;
-        let mut signal = held.wait()?;
+        let (held, mut signal) = Held::seize(pid, Options::PTRACE_O_TRACESYSGOOD)?;
         begin();
         // PTRACE_INTERRUPT made the call in which it sleeps restart, so that call is entered a second time.
         let (mut enters, mut sleeps) = (false, 0);
@@ -76,6 +66,15 @@ impl Held {
                 return Ok(None);
             }
         }
+    }
+
+    /// Stops the process wherever it is. Also returns the signal to deliver when it continues, if any.
+    fn seize(pid: Pid, options: Options) -> Result<(Self, Option<Signal>)> {
+        ptrace::seize(pid, options).context("ptrace(PTRACE_SEIZE)")?;
+        let held = Held(pid);
+        ptrace::interrupt(pid).context("ptrace(PTRACE_INTERRUPT)")?;
+        let signal = held.wait()?;
+        Ok((held, signal))
     }
 
     /// Waits until the process has stopped. Returns the signal to deliver when it continues, if any.
