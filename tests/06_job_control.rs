@@ -419,6 +419,25 @@ fn stop_signal_to_run_stops_command_and_run() -> Result {
     })
 }
 
+/// The kernel discards a pending stop signal when SIGCONT is sent. So a Ctrl-Z from before `fg` stops nothing.
+#[test]
+fn sigcont_discards_pending_sigtstp() -> Result {
+    for program in programs() {
+        let script = listener(&[SIGTSTP, SIGCONT]);
+        let session = Session::ready(program.supervise(["run", "sh", "-c", &script]), "ready")?;
+        let [run, init] = run_and_init(&session.tree()?);
+        send(init, SIGSTOP);
+        session.wait_for_tree(|tree| is_stopped(tree, init))?;
+        send(init, SIGTSTP);
+        assert!(has_signal(init, "ShdPnd", SIGTSTP));
+        send(init, SIGCONT);
+        assert_eq!(session.next_line()?, "SIGCONT");
+        send(run, SIGUSR1);
+        assert_eq!(session.wait()?.0.assert_clean().status.code(), Some(7));
+    }
+    Ok(())
+}
+
 /// A program can stop without the terminal: it sends itself SIGSTOP, as the `suspend` of bash does.
 #[test]
 fn stopped_command_stops_run() -> Result {

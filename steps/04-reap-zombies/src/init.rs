@@ -54,7 +54,7 @@ fn mount_proc() -> Result<()> {
 /// orphans, and ordinary commands aren't written to do that.
 fn spawn_command(argv: &[OsString]) -> Result<ExitCode> {
     match Command::new(&argv[0]).args(&argv[1..]).spawn() {
-        Ok(command) => reap_zombies(command),
+        Ok(command) => reap_zombies(&command),
         Err(error) => Ok(exec_failed(&argv[0], error)),
     }
 }

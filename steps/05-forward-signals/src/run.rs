@@ -10,7 +10,7 @@ use std::process::{self, Child, Command, ExitCode, ExitStatus, Stdio};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getegid, geteuid};
 
 use crate::error::{Context, Result, log};
@@ -62,22 +62,7 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
         // Errors don't matter. If `init` is already dead, it keeps its PID as a
         // zombie until we wait for it, so the signal can't hit another process.
         let _ = kill(pid, signal);
-        if matches!(signal, Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) {
-            stop_self(signal)?;
-        }
     }
-}
-
-/// Stops the calling process (`run`), as the signal would have done if we hadn't
-/// blocked it. The shell that started `run` prints its prompt only after `run`
-/// stops.
-fn stop_self(signal: Signal) -> Result<()> {
-    let only: SigSet = [signal].into_iter().collect();
-    raise(signal).and(only.thread_unblock()).context("raise")?;
-    // We were stopped in the line above until a SIGCONT resumed us. A blocked
-    // SIGCONT still resumes a process, but it also stays pending, so `next_signal`
-    // reads it, and we forward it.
-    only.thread_block().context("sigprocmask")
 }
 // ANCHOR_END: supervise
 

@@ -11,23 +11,30 @@ use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout};
 use crate::error::{Context, Result};
 
 // ANCHOR: signals
-/// Blocks every signal that has a name (1 to 31) and can be blocked, and returns
-/// the old signal mask. A blocked signal has no effect on us, but it isn't lost:
-/// the kernel keeps it pending until we read it.
+/// Blocks the signals that we want to read, and returns the old signal mask. A
+/// blocked signal has no effect on us, but it isn't lost: the kernel keeps it pending
+/// until we read it.
 pub fn block_signals() -> Result<SigSet> {
-    let named: SigSet = Signal::iterator().collect();
     // Check now that we can create a signalfd. When `next_signal` creates one, our
     // standard error is already /dev/null, so we can no longer report a failure.
-    SignalFd::new(&named).context("signalfd")?;
-    named.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
+    SignalFd::new(&signals_to_read()).context("signalfd")?;
+    signals_to_read().thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
+}
+
+/// Returns every signal that has a name (1 to 31), except the three with which a
+/// terminal stops processes, for example on Ctrl-Z. The terminal sends them to the
+/// command, too, and they still stop `run`, as your shell expects.
+fn signals_to_read() -> SigSet {
+    let stops = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+    Signal::iterator().filter(|signal| !stops.contains(signal)).collect()
 }
 
 /// Waits for the next signal and reads it, so that it's no longer pending. Each
 /// call creates its own signalfd, which is simpler than keeping one open while
 /// `close_inherited_fds` closes all other files.
 pub fn next_signal() -> Result<Signal> {
-    let named: SigSet = Signal::iterator().collect();
-    let signals = SignalFd::with_flags(&named, SfdFlags::SFD_CLOEXEC).context("signalfd")?;
+    let flags = SfdFlags::SFD_CLOEXEC;
+    let signals = SignalFd::with_flags(&signals_to_read(), flags).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
         // Skip a signal that we caused ourselves: if our standard error is a pipe
@@ -51,7 +58,9 @@ pub fn open_null() -> Result<File> {
 /// pipe, its reader sees EOF only when the last writer closes the pipe, so the
 /// command must be the only writer.
 pub fn close_inherited_fds(null: File) -> Result<()> {
-    dup2_stdin(&null).and(dup2_stdout(&null)).and(dup2_stderr(&null)).context("dup2")?;
+    dup2_stdin(&null).context("dup2")?;
+    dup2_stdout(&null).context("dup2")?;
+    dup2_stderr(&null).context("dup2")?;
     drop(null);
     let entries = fs::read_dir("/proc/self/fd").context("open(/proc/self/fd)")?;
     let fds = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());

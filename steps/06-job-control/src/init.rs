@@ -88,7 +88,7 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
 /// Reads one signal after another until the command dies. SIGCHLD tells us to look
 /// for dead children, and the command gets every other signal. As in `supervise`,
 /// errors from `kill` don't matter.
-fn event_loop(mut command: Child) -> Result<ExitCode> {
+fn event_loop(command: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(command.id().cast_signed());
     release(pid)?;
     loop {
@@ -101,7 +101,7 @@ fn event_loop(mut command: Child) -> Result<ExitCode> {
         }
         if signal != Signal::SIGCHLD {
             let _ = kill(pid, signal);
-        } else if let Some(code) = reap_zombies(&mut command)? {
+        } else if let Some(code) = reap_zombies(&command) {
             return Ok(code);
         } else {
             propagate_stop(pid);

@@ -17,7 +17,8 @@ use crate::error::{Context, Result};
 /// stops.
 pub fn stop_self(signal: Signal) -> Result<()> {
     let only: SigSet = [signal].into_iter().collect();
-    raise(signal).and(only.thread_unblock()).context("raise")?;
+    raise(signal).context("raise")?;
+    only.thread_unblock().context("sigprocmask")?;
     // We were stopped in the line above until a SIGCONT resumed us. A blocked
     // SIGCONT still resumes a process, but it also stays pending, so `next_signal`
     // reads it, and we forward it.

@@ -173,15 +173,17 @@ fn manifest(step: &Step) -> Result<String> {
         let found = workspace.lines().find(|line| line.starts_with(&format!("{name} = ")));
         found.ok_or_else(|| Error::new(format!("Cargo.toml has no {name}")))
     };
+    let own = fs::read_to_string(step.dir()?.join("Cargo.toml")).context("read Cargo.toml")?;
+    let (_, dependencies) = own.split_once("\n[dependencies]\n").unwrap_or_default();
+    let dependencies = dependencies.lines().map_while(|it| it.strip_suffix(".workspace = true"));
+    let dependencies = dependencies.map(line).collect::<Result<Vec<_>>>()?.join("\n");
     Ok(format!(
         "[package]\nname = \"{}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [[bin]]\nname = \"{}\"\npath = \"src/main.rs\"\n\n\
-         [dependencies]\n{}\n{}\n\n[lints.rust]\nunsafe_code = \"forbid\"\n\n\
+         [dependencies]\n{dependencies}\n\n[lints.rust]\nunsafe_code = \"forbid\"\n\n\
          [profile.dev.package.\"*\"]\ndebug = false\n\n[workspace]\n",
         step.package(),
         step.bin(),
-        line("clap")?,
-        line("nix")?,
     ))
 }
 

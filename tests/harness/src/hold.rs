@@ -39,35 +39,6 @@ impl Held {
         Ok(held)
     }
 
-    /// Holds a sleeping process before it reads a directory. `begin` wakes the process. Returns `None` if it goes back
-    /// to sleep without reading a directory.
-    ///
-    /// # Errors
-    /// ptrace(2) isn't allowed, or the process exits first.
-    pub fn before_it_reads_a_directory(pid: i32, begin: impl FnOnce()) -> Result<Option<Self>> {
-        let pid = Pid::from_raw(pid);
-        let (held, mut signal) = Held::seize(pid, Options::PTRACE_O_TRACESYSGOOD)?;
-        begin();
-        // PTRACE_INTERRUPT made the call in which it sleeps restart, so that call is entered a second time.
-        let (mut enters, mut sleeps) = (false, 0);
-        loop {
-            ptrace::syscall(pid, signal).context("ptrace(PTRACE_SYSCALL)")?;
-            let status = tracee::wait(pid, WaitPidFlag::empty())?;
-            signal = signal_to_deliver(status)?;
-            if !matches!(status, WaitStatus::PtraceSyscall(_)) {
-                continue;
-            }
-            enters = !enters;
-            if enters && tracee::registers(pid)?.0.number == libc::SYS_getdents64 {
-                return Ok(Some(held));
-            }
-            sleeps += i32::from(enters && waits(pid)?);
-            if sleeps == 2 {
-                return Ok(None);
-            }
-        }
-    }
-
     /// Stops the process wherever it is. Also returns the signal to deliver when it continues, if any.
     fn seize(pid: Pid, options: Options) -> Result<(Self, Option<Signal>)> {
         ptrace::seize(pid, options).context("ptrace(PTRACE_SEIZE)")?;

@@ -119,10 +119,11 @@ const CHECKS: &[Check] = checks! {
     signals::each_signal_arrives_once: 5;
     signals::no_signal_is_lost_at_startup: 5;
     signals::own_sigpipe_is_not_forwarded: 5;
-    signals::stop_signal_stops_run_too: 5;
+    signals::stop_signal_stops_run: 5 to 5;
     signals::pipe_closed_by_command_is_closed: 5;
 
     // Step 06.
+    terminal::stop_signal_stops_run_and_command: 6;
     terminal::ctrl_c_reaches_command_once: 6;
     terminal::early_ctrl_c_reaches_command: 6;
     terminal::stopped_command_stops_run: 6;

@@ -4,11 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::time::{Duration, Instant};
 
-use harness::{Held, Process, ProcessTree, Program};
+use harness::{Process, ProcessTree, Program};
 
 use super::result::{
-    AND, CheckFailure, CheckResult, During, RunOutput, command_line, ensure, ensure_clean, prints,
-    run, run_script,
+    CheckFailure, CheckResult, During, RunOutput, command_line, prints, run, run_script,
 };
 
 /// `init` stays, and the command has a parent in the container.
@@ -94,42 +93,7 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
 /// No zombie stays either if nix, or another library, has no name for the signal.
 pub(super) fn orphan_killed_by_signal_34_is_reaped(program: &Program) -> CheckResult {
     is_reaped(program, "sh -c 'echo $$; kill -34 $$'", "signal 34 kills an orphan")?;
-    keeps_status(program, "34")?;
-    keeps_status_during_search(program)
-}
-
-/// The command can also die while `init` looks for the orphan in /proc, and then its status must not be lost. Without
-/// ptrace(2), this machine can't show that in every run.
-fn keeps_status_during_search(program: &Program) -> CheckResult {
-    let args = ["run", "--ti", "sh"];
-    let line = command_line(program, &args);
-    let command = format!(
-        "{line}{AND}in which signal 34 kills an orphan. While `init` looks for it in /proc, the shell exits with 42"
-    );
-    let mut shell = program.session(args).during(&command)?;
-    let shell_pid = shell.run("echo $$").during(&command)?.parse().unwrap_or(0);
-    let orphan = shell.run("(sleep 1000 </dev/null >/dev/null 2>&1 & echo $!)").during(&command)?;
-    let tree = shell.tree().during(&command)?;
-    let Some(init) = tree.pid_1() else {
-        return ensure(false, command, "a process that is PID 1 inside the container", tree.text());
-    };
-    let is_dead = |tree: &ProcessTree| {
-        let processes = tree.processes();
-        processes.iter().any(|process| process.pids.ends_with(&[shell_pid]) && process.state == 'Z')
-    };
-    let mut killed = Ok(String::new());
-    let kill = || killed = shell.run(&format!("kill -34 {orphan}"));
-    let held = Held::before_it_reads_a_directory(init.pids[0], kill);
-    killed.during(&command)?;
-    // On a machine without ptrace(2), and if `init` finds its orphans without a look into /proc.
-    let Ok(Some(held)) = held else { return Ok(()) };
-    shell.send("exit 42\n").during(&command)?;
-    shell.wait_for_tree(is_dead).expecting(&command, "the shell exits, and is a zombie")?;
-    drop(held);
-    let (exit, stderr) = shell.wait().during(&command)?;
-    ensure_clean(&command, &exit)?;
-    let actual = format!("exit status {}\nstandard error: {stderr}", exit.shell_status());
-    ensure(exit.shell_status() == 42, command, "exit status 42", actual)
+    keeps_status(program, "34")
 }
 
 /// The command's status isn't lost among those of orphans that die at the same time.

@@ -6,21 +6,17 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::procfs::{Stat, signal_mask};
-use harness::{Context, Held, ProcessTree, Program, Session, full_pipe};
+use harness::{Context, Held, Program, Session, full_pipe};
 use nix::sys::signal::Signal;
 
 use super::result::{
-    AND, CheckFailure, CheckResult, During, RunOutput, command_line, ensure, ensure_clean,
-    ensure_exits, how_it_died, send,
+    AND, CheckResult, During, RunOutput, command_line, ensure, ensure_clean, ensure_exits,
+    how_it_died, send,
 };
 
 /// A command that handles SIGTERM, and lives until it comes.
 const HANDLER: [&str; 4] =
     ["run", "sh", "-c", "trap 'exit 42' TERM; sleep 1000 </dev/null & echo up; wait"];
-
-/// A command that has default signal dispositions.
-const SLEEP: [&str; 4] = ["run", "sh", "-c", "echo up; exec sleep 1000"];
 
 const TRAP: &str = ", from the command's trap";
 
@@ -138,39 +134,18 @@ pub(super) fn own_sigpipe_is_not_forwarded(program: &Program) -> CheckResult {
     exits_with_42(session, &command)
 }
 
-/// A shell that started `run` waits until `run` stops, and knows nothing of the command.
-pub(super) fn stop_signal_stops_run_too(program: &Program) -> CheckResult {
+/// A shell that started `run` waits until `run` stops. The terminal signals the command, too, so nothing is forwarded.
+pub(super) fn stop_signal_stops_run(program: &Program) -> CheckResult {
     for signal in [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
-        let command = and_then(program, &SLEEP, &format!("{signal} to `run`, then SIGCONT"));
-        let session = start(program, &SLEEP, &command)?;
-        let states = || {
-            let processes = session.tree().ok()?;
-            let processes = processes.processes();
-            let ends = [processes.first()?.pids[0], processes.last()?.pids[0]];
-            let [run, last] = ends.map(|pid| Stat::of(pid).map_or('-', |stat| stat.state));
-            Some([run, last])
-        };
-        // A SIGCONT discards stop signals that are still pending, so let `init` read them first.
-        let is_settled = |tree: &ProcessTree| {
-            let idle = |pid| Stat::of(pid).is_some_and(|stat| stat.state == 'S');
-            let has_read = |pid| idle(pid) && signal_mask(pid, "ShdPnd") == 0;
-            tree.processes().get(1).is_some_and(|init| has_read(init.pids[0]))
-        };
-        for (sent, wanted) in [(signal, ['T', 'T']), (Signal::SIGCONT, ['S', 'S'])] {
-            session.signal(sent).during(&command)?;
-            let reached =
-                session.wait_for_tree(|tree| states() == Some(wanted) && is_settled(tree));
-            reached.map(drop).map_err(|_| CheckFailure {
-                command: command.clone(),
-                expected: format!(
-                    "after {sent}, `run` and the command {}",
-                    if wanted == ['T', 'T'] { "are stopped (T)" } else { "continue (S)" }
-                ),
-                actual: states().map_or("no process".to_owned(), |[run, command]| {
-                    format!("`run` has state {run}, and the command has state {command}")
-                }),
-            })?;
-        }
+        let args = ["run", "sh", "-c", "echo up; exec sleep 1000"];
+        let command = and_then(program, &args, &format!("{signal} to `run`, then SIGCONT"));
+        let session = start(program, &args, &command)?;
+        session.signal(signal).during(&command)?;
+        let stopped = session.wait_for_tree(|tree| tree.root.state == 'T');
+        stopped.expecting(&command, &format!("{signal} stops `run` (state T)"))?;
+        session.signal(Signal::SIGCONT).during(&command)?;
+        let resumed = session.wait_for_tree(|tree| tree.root.state == 'S');
+        resumed.expecting(&command, "SIGCONT resumes `run` (state S)")?;
         session.signal(Signal::SIGKILL).during(&command)?;
         ensure_clean(&command, &session.wait().during(&command)?.0)?;
     }

@@ -26,6 +26,48 @@ fn typed(program: &Program, line: &str) -> String {
     line.replacen(program.name(), &format!("'{path}'"), 1)
 }
 
+/// A shell that started `run` waits until `run` stops, and knows nothing of the command.
+pub(super) fn stop_signal_stops_run_and_command(program: &Program) -> CheckResult {
+    for signal in [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
+        let args = ["run", "sh", "-c", "echo up; exec sleep 1000"];
+        let line = command_line(program, &args);
+        let command = format!("{line}{AND}and {signal} to `run`, then SIGCONT");
+        let session = Session::ready(program.supervise(args), "up");
+        let session = session.expecting(&command, "the command prints up")?;
+        let states = || {
+            let processes = session.tree().ok()?;
+            let processes = processes.processes();
+            let ends = [processes.first()?.pids[0], processes.last()?.pids[0]];
+            let [run, last] = ends.map(|pid| Stat::of(pid).map_or('-', |stat| stat.state));
+            Some([run, last])
+        };
+        // A SIGCONT discards stop signals that are still pending, so let `init` read them first.
+        let is_settled = |tree: &ProcessTree| {
+            let idle = |pid| Stat::of(pid).is_some_and(|stat| stat.state == 'S');
+            let has_read = |pid| idle(pid) && signal_mask(pid, "ShdPnd") == 0;
+            tree.processes().get(1).is_some_and(|init| has_read(init.pids[0]))
+        };
+        for (sent, wanted) in [(signal, ['T', 'T']), (Signal::SIGCONT, ['S', 'S'])] {
+            session.signal(sent).during(&command)?;
+            let reached =
+                session.wait_for_tree(|tree| states() == Some(wanted) && is_settled(tree));
+            reached.map(drop).map_err(|_| CheckFailure {
+                command: command.clone(),
+                expected: format!(
+                    "after {sent}, `run` and the command {}",
+                    if wanted == ['T', 'T'] { "are stopped (T)" } else { "continue (S)" }
+                ),
+                actual: states().map_or("no process".to_owned(), |[run, command]| {
+                    format!("`run` has state {run}, and the command has state {command}")
+                }),
+            })?;
+        }
+        session.signal(Signal::SIGKILL).during(&command)?;
+        ensure_clean(&command, &session.wait().during(&command)?.0)?;
+    }
+    Ok(())
+}
+
 /// The whole process group gets Ctrl-C, so `run` and `init` get it too. They're stopped until the command has it, and
 /// go on one after the other, so that no copies merge.
 pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {

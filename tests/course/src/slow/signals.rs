@@ -51,7 +51,10 @@ pub(super) fn sigprocmask(caller: &Caller, how: u64, set: u64) -> Option<Describ
         [first, second, ..] if (mask | UNBLOCKABLE) & NAMED == NAMED => {
             (format!("{first}, {second}, ..."), "every signal with a name".to_owned())
         }
-        several => (format!("{}, ...", several[0]), format!("{} signals", mask.count_ones())),
+        several => {
+            let count = (mask & !UNBLOCKABLE).count_ones();
+            (format!("{}, ...", several[0]), format!("{count} signals"))
+        }
     };
     let set = format!("[{set}]");
     let sentence = format!("{} {verb} {what}. {effect}", caller.name);
