@@ -734,8 +734,10 @@ fn slow_motion_in_watch_goes_back_to_it() -> Result {
     terminal.send_keys("s")?;
     terminal.expect("[q] back to watch ")?;
     checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(5);\n}\n");
     terminal.send_keys("q")?;
-    terminal.expect("exit status 4")?;
+    let shown = terminal.expect("exit status 5")?;
+    assert!(!shown.contains("exit status 4"), "the newest save is graded at once: {shown}");
     terminal.expect("[r] again")?;
     // The key kills a step that makes no call, but `watch` goes on.
     checkout.write("work/02/src/main.rs", "fn main() {\n    loop {}\n}\n");
@@ -747,6 +749,44 @@ fn slow_motion_in_watch_goes_back_to_it() -> Result {
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
+/// In slow motion, Ctrl-C leads back to `watch`, and there it ends `watch`.
+#[test]
+fn ctrl_c_in_slow_motion_goes_back_to_watch() -> Result {
+    let checkout = begun();
+    // Ctrl-C goes to the shell as well, which should go on.
+    let mut terminal = watching_after(&checkout, "02", "trap : INT")?;
+    let before = settings(&mut terminal)?;
+    terminal.expect("[r] again")?;
+    for to_the_end in [false, true] {
+        terminal.send_keys("s")?;
+        terminal.expect("[q] back to watch ")?;
+        if to_the_end {
+            terminal.send_keys("c")?;
+            terminal.expect("[Enter] back to watch ")?;
+        }
+        terminal.send_keys("\u{3}")?;
+        terminal.expect("[r] again")?;
+        // The shell, the process that cleans up, and the worker.
+        terminal.wait_for_tree(|tree| tree.processes().len() == 3)?;
+    }
+    // It ends a step that makes no call, too.
+    checkout.write("work/02/src/main.rs", "fn main() {\n    loop {}\n}\n");
+    terminal.expect("checking 1 of ")?;
+    terminal.send_keys("s")?;
+    terminal.expect("Waiting for the next call…  [q] end the step ")?;
+    terminal.send_keys("\u{3}")?;
+    terminal.expect("watching work/02")?;
+    checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
+    terminal.expect("exit status 4")?;
+    terminal.expect("[r] again")?;
+    terminal.send_keys("\u{3}")?;
+    terminal.expect("ended: 130\r\n")?;
+    let (exit, after) = terminal.end()?;
+    exit.assert_clean();
+    assert_eq!(after.trim(), before);
     Ok(())
 }
 

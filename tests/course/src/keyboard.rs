@@ -8,6 +8,11 @@ use nix::sys::termios::{
 };
 use nix::unistd::{getpgrp, read, tcgetpgrp};
 
+/// Ctrl-C as a key, which it is if it sends no signal.
+pub const CTRL_C: u8 = 3;
+/// Ctrl-D as a key. Among single keys, it isn't end-of-file.
+pub const CTRL_D: u8 = 4;
+
 /// The terminal's settings as they were, which come back when this goes. `with_cleanup` brings them back, too, if this
 /// process is killed.
 #[derive(Debug)]
@@ -32,11 +37,27 @@ impl Keyboard {
     /// # Errors
     /// The terminal is gone.
     pub fn apply(&self) -> Result {
+        self.apply_with(true, self.ctrl_z)
+    }
+
+    /// Leaves the keyboard to a program that we start. Ctrl-C and Ctrl-Z are keys for it, because their signals would
+    /// also go to us, and to every process between us and the shell.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn lend(&self) -> Result {
+        self.apply_with(false, false)
+    }
+
+    fn apply_with(&self, ctrl_c: bool, ctrl_z: bool) -> Result {
         let mut settings = self.before.clone();
         settings.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
         settings.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
         settings.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
-        if !self.ctrl_z {
+        if !ctrl_c {
+            settings.control_chars[SpecialCharacterIndices::VINTR as usize] = 0;
+        }
+        if !ctrl_z {
             settings.control_chars[SpecialCharacterIndices::VSUSP as usize] = 0;
         }
         tcsetattr(stdin(), SetArg::TCSADRAIN, &settings).context("tcsetattr")

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::frames::{Frame, Kind};
 use super::render::{WIDTH, cut, hang, heading, lines, printed, wrap};
-use crate::keyboard::{Keyboard, read_key};
+use crate::keyboard::{CTRL_C, CTRL_D, Keyboard, read_key};
 use crate::print::print;
 use crate::style::{Style, is_dumb, paint};
 use crate::terminal;
@@ -242,7 +242,7 @@ fn end_on_key(is_done: &PipeReader, below: &Below, is_ended: &AtomicBool) {
         let Ok([_, false]) = wait_readable([stdin().as_fd(), is_done.as_fd()], None) else {
             return;
         };
-        if matches!(read_key(), Some(b'q' | b'Q' | 4) | None) {
+        if matches!(read_key(), Some(b'q' | b'Q' | CTRL_C | CTRL_D) | None) {
             break;
         }
     }
@@ -263,7 +263,7 @@ fn read_wanted() -> Key {
         match read_key() {
             Some(b'\n' | b'\r' | b' ') => return Key::Next,
             Some(b'c' | b'C') => return Key::RunOn,
-            Some(b'q' | b'Q' | 4) | None => return Key::Quit,
+            Some(b'q' | b'Q' | CTRL_C | CTRL_D) | None => return Key::Quit,
             Some(_) => {}
         }
     }

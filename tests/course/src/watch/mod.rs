@@ -157,7 +157,8 @@ impl Session {
     /// Shows the learner's program in slow motion, which has the keyboard meanwhile.
     fn slow_motion(&mut self) -> Result<Screen> {
         let Some(program) = &self.round.program else { return Ok(Screen::Checks) };
-        self.keyboard.release();
+        // There, Ctrl-C means what it means in `slow` alone, the end of slow motion.
+        self.keyboard.lend()?;
         let mut slow = Command::new("/proc/self/exe");
         slow.args(["slow", &self.step.label(), "--from-watch", "--bin"]).arg(program);
         let status = slow.status().context("start /proc/self/exe");
