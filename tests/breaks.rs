@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use course::checks::for_step;
-use course::grading::{self, grade};
+use course::grading::{self, grade, try_simplest};
 use course::patch::{Patch, PatchKind, apply};
 use course::sandbox::{Sandbox, demonstrate};
 use course::sources;
@@ -231,6 +231,8 @@ fn every_todo_raises_the_score() -> Result {
                 }
                 None => step.build()?,
             };
+            let simplest = try_simplest(step, &program, timeout()?)?;
+            assert!(simplest.is_none(), "{step}: TODO {number}: {simplest:?}");
             let (mut now, mut failures) = graded(step, &program)?;
             if !now.is_superset(&before) {
                 // Other programs may have delayed an answer beyond its time limit.

@@ -220,11 +220,31 @@ fn every_check_has_hints() {
         let hints = hints::for_check(check);
         assert!(!hints.is_empty(), "{check}");
         assert!(!hints.concat().contains('#'), "{check}: a comment is no hint: {hints:?}");
+        let is_error = |hint: &String| hint.starts_with("error: ");
+        assert!(!hints.iter().any(is_error), "{check}: an error is no hint: {hints:?}");
         assert!(check.len() <= 45, "{check}");
     }
     for section in hints::sections() {
         assert!(checks.contains(&section), "hints.txt: {section} is no check");
     }
+}
+
+/// Each error that `hints.txt` lists for a check can come from a step with this check.
+#[test]
+fn errors_in_hints_are_those_of_a_step() -> Result {
+    let errors = |check| hints::errors(check).map(move |error| (check, error));
+    let mut missing: BTreeSet<_> = checks::names().flat_map(errors).collect();
+    assert!(!missing.is_empty());
+    for step in Step::all()? {
+        let source = sources::read(&step.dir()?.join("src"))?.into_values().collect::<String>();
+        for check in checks::for_step(&step) {
+            for error in hints::errors(check.name).filter(|error| source.contains(error)) {
+                missing.remove(&(check.name, error));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no step has {missing:?}");
+    Ok(())
 }
 
 #[test]

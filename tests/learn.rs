@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use course::checks::{self, CheckFailure};
-use course::grading::timeout_for;
+use course::checks::{self, Check, CheckFailure};
+use course::grading::{Grade, Grades, timeout_for};
 use course::state::{Score, State, fingerprint};
 use course::test_support::{
     Checkout, course, environment, manifest, programs_for_each_caller, step_program,
@@ -476,6 +476,92 @@ fn failure_blames_code_or_machine() -> Result {
         Err::<(), _>(std::io::Error::from_raw_os_error(nix::libc::EAGAIN)).context("start sh");
     let failure = CheckFailure::no_answer("sh", &full.expect_err("an error"));
     assert_has(&failure.actual, &["start sh: ", "(EAGAIN)\n", "code isn't the cause"]);
+    Ok(())
+}
+
+/// The message of an `init` that refuses every parent.
+const REFUSAL: &str = "02-init-pid1: init: our parent isn't run: don't start init, use run";
+
+/// If even the simplest command fails, most checks fail for its reason. That's said once, and the hints are those for
+/// this reason.
+#[test]
+fn common_cause_of_failures_comes_first() -> Result {
+    let script = format!("#!/bin/sh\necho \"{REFUSAL}\" >&2\nexit 125\n");
+    let printed = graded(&script, &[])?;
+    let cause = "✗ most checks fail, because even the simplest command does\n  tried:    ";
+    assert_has(
+        &printed,
+        &[cause, " run true\n  expected: exit status 0\n", "our parent isn't run"],
+    );
+    assert_eq!(printed.matches("  tried:    ").count(), 1, "{printed}");
+    assert_has(&printed, &["\nNext: cargo course hint 02 init_refuses_other_parents --all"]);
+    assert!(graded(&script, &["--verbose"])?.matches("  tried:    ").count() > 10);
+    // Checks that were chosen show by themselves why they failed.
+    assert!(!graded(&script, &["leak"])?.contains("most checks fail"));
+    let json = |script: &str| -> Result<serde_json::Value> {
+        Ok(serde_json::from_str(&graded(script, &["--json"])?).expect("JSON"))
+    };
+    let cause = &json(&script)?["cause"];
+    assert_eq!(cause["expected"], "exit status 0");
+    assert_has(cause["actual"].as_str().expect("text"), &["exit status 125\n", REFUSAL]);
+    assert_eq!(json("#!/bin/sh\n")?["cause"], serde_json::Value::Null);
+    Ok(())
+}
+
+#[test]
+fn hints_are_those_for_the_common_cause() -> Result {
+    let checkout = begun();
+    let source =
+        format!("fn main() {{\n    eprintln!(\"{REFUSAL}\");\n    std::process::exit(125);\n}}\n");
+    checkout.write("work/02/src/main.rs", &source);
+    let hint = said(&checkout, &["hint", "02"])?;
+    assert!(hint.contains("init refuses other parents\n  1 of 3: "), "{hint}");
+    let mut terminal = watching(&checkout, "02")?;
+    terminal.expect("[r] again")?;
+    terminal.send_keys("r")?;
+    terminal.expect("✗ most checks fail, because even the simplest command does")?;
+    let shown = terminal.expect("[r] again")?;
+    let screen = shown.rsplit("\u{1b}[H").next().unwrap_or_default();
+    assert_eq!(screen.matches("  tried:    ").count(), 1, "{screen}");
+    terminal.send_keys("h")?;
+    terminal.expect("init refuses other parents")?;
+    terminal.expect("  2 of 3: ")?;
+    terminal.send_keys("a")?;
+    terminal.expect("✗ most checks fail, because even the simplest command does")?;
+    terminal.send_keys("q")?;
+    terminal.expect("ended: 0\r\n")?;
+    terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
+/// The hints for a cause are those of a check that failed, and only if most checks failed.
+#[test]
+fn cause_of_few_failures_is_ignored() -> Result {
+    let [root, user, host, run] = [
+        "root_gets_a_pid_namespace",
+        "ordinary_user_is_root_inside",
+        "init_refuses_to_run_on_the_host",
+        "container_dies_with_run",
+    ];
+    let checks = checks::for_step(&"02".parse()?);
+    let failure = CheckFailure {
+        command: "run true".to_owned(),
+        expected: "exit status 0".to_owned(),
+        actual: "02-init-pid1: init: our PID is 7".to_owned(),
+    };
+    for (failed, has_cause, first) in [
+        (&[root, user, host] as &[_], true, Some(host)),
+        (&[root, user, run], true, Some(root)),
+        (&[root, host], false, Some(root)),
+        (&[], false, None),
+    ] {
+        let named = checks.iter().filter(|check| [root, user, host, run].contains(&check.name));
+        let failure_of = |name| failed.contains(&name).then(|| failure.clone());
+        let grade = |check: &&'static Check| Grade { check, failure: failure_of(check.name) };
+        let grades = Grades { simplest: Some(failure.clone()), checks: named.map(grade).collect() };
+        assert_eq!(grades.cause().is_some(), has_cause, "{failed:?}");
+        assert_eq!(grades.first_to_fix().map(|grade| grade.check.name), first, "{failed:?}");
+    }
     Ok(())
 }
 

@@ -272,12 +272,12 @@ impl Graded {
     /// Waits only a second for an answer. This is for programs that give none, because a slow machine needs longer for
     /// an answer.
     fn in_vain(self) -> Self {
-        Graded { options: &["--timeout", "1"], ..self }
+        Graded { options: &["--verbose", "--timeout", "1"], ..self }
     }
 
     /// Waits as long as a slow machine needs.
     fn patiently(self) -> Self {
-        Graded { options: &["--timeout", "300"], ..self }
+        Graded { options: &["--verbose", "--timeout", "300"], ..self }
     }
 
     fn program(&self) -> String {

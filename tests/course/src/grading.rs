@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use harness::{Caller, Environment, Error, Program, Result};
 use serde_json::{Value, json};
 
-use crate::checks::{AND, Check, CheckFailure};
+use crate::checks::{self, AND, Check, CheckFailure};
+use crate::hints;
 use crate::print::truncate;
 use crate::sandbox::target_dir;
 use crate::step::Step;
@@ -20,6 +21,55 @@ pub struct Grade {
     pub check: &'static Check,
     /// Why it failed, if it did.
     pub failure: Option<CheckFailure>,
+}
+
+/// How the checks of a step came out, as far as they ran.
+#[derive(Clone, Debug, Default)]
+pub struct Grades {
+    /// Why even the simplest command failed, if it did.
+    pub simplest: Option<CheckFailure>,
+    /// The checks that ran.
+    pub checks: Vec<Grade>,
+}
+
+impl Grades {
+    /// Returns how many checks passed.
+    pub fn passed(&self) -> usize {
+        self.checks.len() - self.failed().count()
+    }
+
+    /// Lists the checks that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &Grade> {
+        self.checks.iter().filter(|grade| grade.failure.is_some())
+    }
+
+    /// Returns why even the simplest command failed, if that's why most checks did.
+    pub fn cause(&self) -> Option<&CheckFailure> {
+        let most_failed = self.failed().count() > self.passed();
+        self.simplest.as_ref().filter(|_| most_failed)
+    }
+
+    /// Returns the failed check to begin with: one whose hints are about the cause, or else the first.
+    pub fn first_to_fix(&self) -> Option<&Grade> {
+        let about = |cause: &CheckFailure| {
+            let is_seen = |error| cause.actual.contains(error);
+            self.failed().find(|grade| hints::errors(grade.check.name).any(is_seen))
+        };
+        self.cause().and_then(about).or_else(|| self.failed().next())
+    }
+}
+
+/// Runs the simplest command, on which most checks depend. Returns why it failed, if it did.
+///
+/// # Errors
+/// This machine can have no caller.
+pub fn try_simplest(
+    step: &Step,
+    program: &Path,
+    timeout: Duration,
+) -> Result<Option<CheckFailure>> {
+    let checks = checks::simplest(step).into_iter().collect();
+    Ok(grade(step, checks, program, timeout)?.find_map(|grade| grade.failure))
 }
 
 /// Returns how long a program may take for an answer here: the time of 150 starts of a small one, but at least five
@@ -105,19 +155,28 @@ pub fn callers(step: &Step) -> Vec<Caller> {
 }
 
 /// Renders grades for a script: `{"step", "passed", "total", "checks": [{"name", "passed", "command", "expected",
-/// "actual"}]}`. The last two are cut after some lines.
-pub fn report(step: &Step, grades: &[Grade]) -> Value {
-    let passed = grades.iter().filter(|grade| grade.failure.is_none()).count();
-    let checks = grades.iter().map(|grade| match &grade.failure {
-        None => json!({ "name": grade.check.name, "passed": true }),
-        Some(failure) => json!({
-            "name": grade.check.name,
-            "passed": false,
+/// "actual"}]}`. The last two are cut after some lines. If most checks fail for one reason, `"cause"` has the last
+/// three for it.
+pub fn report(step: &Step, grades: &Grades) -> Value {
+    let reason = |failure: &CheckFailure| {
+        json!({
             "command": failure.command,
             "expected": truncate(&failure.expected),
             "actual": truncate(&failure.actual),
-        }),
+        })
+    };
+    let checks = grades.checks.iter().map(|grade| {
+        let mut object = grade.failure.as_ref().map_or(json!({}), reason);
+        object["name"] = grade.check.name.into();
+        object["passed"] = grade.failure.is_none().into();
+        object
     });
+    let (passed, total) = (grades.passed(), grades.checks.len());
     let checks: Vec<_> = checks.collect();
-    json!({ "step": step.to_string(), "passed": passed, "total": grades.len(), "checks": checks })
+    let mut report =
+        json!({ "step": step.to_string(), "passed": passed, "total": total, "checks": checks });
+    if let Some(cause) = grades.cause() {
+        report["cause"] = reason(cause);
+    }
+    report
 }

@@ -1,4 +1,5 @@
-//! The hints for each check, from `hints.txt`: a section `[check]`, and paragraphs, the broadest hint first.
+//! The hints for each check, from `hints.txt`: a section `[check]`, and paragraphs, the broadest hint first. A
+//! section may begin with lines `error: TEXT`. Its hints also help with an error that contains this text.
 
 use harness::Result;
 
@@ -8,16 +9,26 @@ use crate::state::State;
 use crate::step::Step;
 use crate::style::{Style, paint};
 
+const HINTS: &str = include_str!("../hints.txt");
+/// The start of a line with a part of an error's text.
+const ERROR: &str = "error: ";
+
+/// Lists the errors that the hints for a check are about, by a part of their text.
+pub fn errors(name: &str) -> impl Iterator<Item = &'static str> {
+    section(HINTS, name).filter_map(|line| line.strip_prefix(ERROR))
+}
+
 /// Returns the hints for a check.
 pub fn for_check(name: &str) -> Vec<String> {
-    let section: Vec<_> = section(include_str!("../hints.txt"), name).collect();
+    let is_hint = |line: &&str| !line.starts_with(ERROR);
+    let section: Vec<_> = section(HINTS, name).filter(is_hint).collect();
     let paragraphs = section.split(|line| line.is_empty());
     paragraphs.filter(|lines| !lines.is_empty()).map(|lines| lines.join(" ")).collect()
 }
 
 /// Lists the checks that have hints.
 pub fn sections() -> impl Iterator<Item = &'static str> {
-    let lines = include_str!("../hints.txt").lines();
+    let lines = HINTS.lines();
     lines.filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'))
 }
 

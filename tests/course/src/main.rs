@@ -85,7 +85,7 @@ enum Command {
     Hint(commands::Hint),
     /// Check your step again on every save, and when you press r
     ///
-    /// Press s to see your program in slow motion.
+    /// Press s to see your program in slow motion, and q or Ctrl-C to come back.
     ///
     /// If you save a file meanwhile, it's checked as soon as you're back.
     Watch {

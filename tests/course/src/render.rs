@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use similar::{ChangeTag, TextDiff};
 
-use crate::checks::AND;
+use crate::checks::{AND, CheckFailure};
 use crate::grading::Grade;
 use crate::print::{WIDTH, fill, truncate};
 use crate::style::{Style, paint};
@@ -20,16 +20,24 @@ pub fn line(grade: &Grade) -> String {
 
 /// Returns a failed check's title, what it expected, and what happened.
 pub fn failure(grade: &Grade, in_full: bool) -> String {
-    if grade.failure.is_none() {
-        return String::new();
-    }
-    let title = paint(Style::Bold, &grade.check.title());
-    format!("{} {title}\n{}", paint(Style::Bad, "✗"), details(grade, in_full))
+    let Some(failure) = &grade.failure else { return String::new() };
+    titled(&grade.check.title(), failure, in_full)
+}
+
+/// Returns why most checks failed, and what to do about it first.
+pub fn cause(failure: &CheckFailure, in_full: bool) -> String {
+    let title = "most checks fail, because even the simplest command does";
+    let advice = "  Run this command, and fix it before you look at the checks.\n";
+    titled(title, failure, in_full) + advice
+}
+
+fn titled(title: &str, failure: &CheckFailure, in_full: bool) -> String {
+    let title = paint(Style::Bold, title);
+    format!("{} {title}\n{}", paint(Style::Bad, "✗"), details(failure, in_full))
 }
 
 /// Returns what a failed check expected and what happened, with the difference marked. `in_full` cuts nothing.
-pub fn details(grade: &Grade, in_full: bool) -> String {
-    let Some(failure) = &grade.failure else { return String::new() };
+pub fn details(failure: &CheckFailure, in_full: bool) -> String {
     let shorten = |text: &str| {
         let text = if text.trim().is_empty() { "nothing" } else { text.trim_end() };
         if in_full { text.to_owned() } else { truncate(text) }

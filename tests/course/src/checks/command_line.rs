@@ -10,6 +10,11 @@ use super::result::{
     AND, CheckResult, During, RunOutput, command_line, ensure, how_it_died, run, run_script,
 };
 
+/// Runs a command that does nothing.
+pub(super) fn runs_true(program: &Program) -> CheckResult {
+    run(program, ["run", "true"])?.has_status(0).map(drop)
+}
+
 /// Prints `run PID: N`, `init PID: 1` and the first command, on standard error and nowhere else.
 pub(super) fn run_and_init_report_their_pids(program: &Program) -> CheckResult {
     let said = run(program, ["run", "echo", "a", "b"])?.has_status(0)?.has_stdout(b"a b\n")?;

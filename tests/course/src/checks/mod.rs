@@ -155,6 +155,15 @@ const CHECKS: &[Check] = checks! {
     command_line::reports_unshare_failure: 2;
 };
 
+/// The check of the simplest command line, which most others need. It's in no list, because it promises nothing new.
+const SIMPLEST: Check =
+    Check { name: "simplest_command_exits_0", steps: (2, None), function: command_line::runs_true };
+
+/// Returns the check of the simplest command line, if there is one. In step 01, the first checks are as simple.
+pub fn simplest(step: &Step) -> Option<&'static Check> {
+    SIMPLEST.applies_to(step.number).then_some(&SIMPLEST)
+}
+
 /// Lists a step's checks: what is new in it comes first.
 pub fn for_step(step: &Step) -> Vec<&'static Check> {
     let applies = |check: &&Check| check.applies_to(step.number);

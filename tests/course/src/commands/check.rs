@@ -8,7 +8,7 @@ use clap::{Args, value_parser};
 use harness::Result;
 use serde_json::json;
 
-use crate::grading::{self, Grade, grade, report};
+use crate::grading::{self, Grade, Grades, grade, report, try_simplest};
 use crate::print::{print, print_next};
 use crate::state::{Score, State, fingerprint};
 use crate::step::Step;
@@ -67,20 +67,25 @@ pub fn check(options: &Check) -> Result<ExitCode> {
     let timeout = options.timeout.map_or_else(grading::timeout, |s| Ok(Duration::from_secs(s)))?;
     let total = checks.len();
     let mut titles = checks.clone().into_iter().map(checks::Check::title);
+    let mut grades = Grades::default();
+    // Checks that the learner chose show by themselves why they failed.
+    if options.name.is_none() {
+        let simplest = || try_simplest(step, &program, timeout);
+        grades.simplest = show_if_slow("Running the simplest command…", simplest)?;
+    }
     let mut running = grade(step, checks, &program, timeout)?;
-    let mut grades = Vec::new();
     let mut next = |done| {
         let line = format!("{}  {}", bar(done, total), titles.next().unwrap_or_default());
         show_if_slow(&line, || running.next())
     };
-    while let Some(grade) = next(grades.len()) {
+    while let Some(grade) = next(grades.checks.len()) {
         if !json {
             print(render::line(&grade))?;
         }
-        grades.push(grade);
+        grades.checks.push(grade);
     }
     let report = report(step, &grades);
-    let passed = grades.iter().filter(|grade| grade.failure.is_none()).count();
+    let passed = grades.passed();
     let is_own = options.bin.is_none();
     if is_own && options.name.is_none() {
         let score = Score { passed: passed as u64, total: total as u64 };
@@ -98,24 +103,28 @@ pub fn check(options: &Check) -> Result<ExitCode> {
     Ok(if passed == total { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Shows the first failure, or every failure in full. If only one check ran, its title is in the line above.
-fn print_failures(grades: &[Grade], verbose: bool) -> Result {
-    if let [grade] = grades {
-        return print(render::details(grade, verbose));
+/// Shows why most checks failed, or else the first failure, or all of that in full. If only one check ran, its title is
+/// in the line above.
+fn print_failures(grades: &Grades, verbose: bool) -> Result {
+    if let [Grade { failure: Some(failure), .. }] = &*grades.checks {
+        return print(render::details(failure, verbose));
     }
-    let failed = grades.iter().filter(|grade| grade.failure.is_some());
-    for grade in failed.take(if verbose { usize::MAX } else { 1 }) {
+    let mut shown = if verbose { usize::MAX } else { 1 };
+    if let Some(cause) = grades.cause() {
+        print(format!("\n{}", render::cause(cause, verbose)))?;
+        shown -= 1;
+    }
+    for grade in grades.failed().take(shown) {
         print(format!("\n{}", render::failure(grade, verbose)))?;
     }
     Ok(())
 }
 
 /// Says what to do next, and what is possible now if everything passed.
-fn print_end(options: &Check, grades: &[Grade]) -> Result {
+fn print_end(options: &Check, grades: &Grades) -> Result {
     let Check { step, name, bin, .. } = options;
-    let failed = grades.iter().find(|grade| grade.failure.is_some());
     let hint = |grade: &Grade| format!("{} {}", step.recipe("hint"), grade.check.name);
-    match (failed, bin, name) {
+    match (grades.first_to_fix(), bin, name) {
         (Some(grade), Some(_), _) => print_next(hint(grade) + " --all"),
         (Some(grade), None, _) => print_next(hint(grade)),
         (None, None, Some(_)) => print_next(step.recipe("check") + ", for all checks"),

@@ -4,7 +4,7 @@ use clap::Args;
 use harness::{Error, Result};
 
 use crate::checks::Check;
-use crate::grading::{self, grade};
+use crate::grading::{self, Grades, grade, try_simplest};
 use crate::print::{print, print_next};
 use crate::step::Step;
 use crate::waiting::show_if_slow;
@@ -15,7 +15,7 @@ use crate::{checks, done, hints, starter};
 pub struct Hint {
     /// Step you are writing: 02, 2, or 02-init-pid1
     pub step: Step,
-    /// Check, or a part of its name [default: the first that fails]
+    /// Check, or a part of its name [default: the one to fix first]
     pub name: Option<String>,
     /// Show all hints at once
     #[arg(long)]
@@ -30,7 +30,7 @@ pub fn hint(options: &Hint) -> Result {
     let Hint { step, name, all } = options;
     let check = match name {
         Some(name) => Some(the_one(step, name)?),
-        None => first_failing(step)?,
+        None => first_to_fix(step)?,
     };
     let Some(check) = check else {
         print("Every check passes, so you need no hint.\n")?;
@@ -67,10 +67,18 @@ fn the_one(step: &Step, name: &str) -> Result<&'static Check> {
     }
 }
 
-fn first_failing(step: &Step) -> Result<Option<&'static Check>> {
+/// Returns the check that fails first, if any. If the simplest command fails, too, we need every check.
+fn first_to_fix(step: &Step) -> Result<Option<&'static Check>> {
     let program = starter::build(step, &step.work_dir()?)?;
-    let mut grades = grade(step, checks::for_step(step), &program, grading::timeout()?)?;
-    let failing = || grades.find(|grade| grade.failure.is_some());
-    let failing = show_if_slow("Looking for the first check that fails…", failing);
-    Ok(failing.map(|grade| grade.check))
+    let timeout = grading::timeout()?;
+    let find = || -> Result<_> {
+        let simplest = try_simplest(step, &program, timeout)?;
+        let mut checks = grade(step, checks::for_step(step), &program, timeout)?;
+        let checks = match simplest {
+            Some(_) => checks.collect(),
+            None => checks.find(|grade| grade.failure.is_some()).into_iter().collect(),
+        };
+        Ok(Grades { simplest, checks }.first_to_fix().map(|grade| grade.check))
+    };
+    show_if_slow("Looking for the first check that fails…", find)
 }

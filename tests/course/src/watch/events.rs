@@ -22,8 +22,8 @@ use signal_hook::consts::{SIGCONT, SIGTERM, SIGWINCH};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-use crate::checks;
-use crate::grading::{self, Grade, grade};
+use crate::checks::{self, CheckFailure};
+use crate::grading::{self, Grade, grade, try_simplest};
 use crate::keyboard::read_key;
 use crate::starter;
 use crate::state::{Score, State, fingerprint};
@@ -45,7 +45,13 @@ pub(super) enum Event {
 /// A report of the thread that builds and grades.
 #[derive(Debug)]
 pub(super) enum Progress {
-    Built { program: PathBuf, warnings: usize, total: usize },
+    Built {
+        program: PathBuf,
+        warnings: usize,
+        total: usize,
+    },
+    /// Even the simplest command failed.
+    SimplestFailed(CheckFailure),
     Graded(Grade),
     Failed(String),
     Finished,
@@ -226,8 +232,14 @@ fn build_and_grade(step: &Step, tell: &mut impl FnMut(Progress) -> bool) -> Resu
     if !tell(Progress::Built { program: program.clone(), warnings, total }) {
         return Ok(());
     }
+    let timeout = grading::timeout()?;
+    if let Some(failure) = try_simplest(step, &program, timeout)?
+        && !tell(Progress::SimplestFailed(failure))
+    {
+        return Ok(());
+    }
     let mut passed = 0;
-    for grade in grade(step, checks, &program, grading::timeout()?)? {
+    for grade in grade(step, checks, &program, timeout)? {
         passed += u64::from(grade.failure.is_none());
         if !tell(Progress::Graded(grade)) {
             return Ok(());

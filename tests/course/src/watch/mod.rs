@@ -12,7 +12,7 @@ use std::process::Command;
 
 use harness::{Context, Error, Result};
 
-use crate::grading::Grade;
+use crate::grading::Grades;
 use crate::keyboard::Keyboard;
 use crate::starter::{self, Begin};
 use crate::step::Step;
@@ -31,7 +31,7 @@ pub(crate) struct Round {
     /// How many checks there are.
     pub(crate) total: usize,
     /// The checks that are through.
-    pub(crate) grades: Vec<Grade>,
+    pub(crate) grades: Grades,
     /// Why it can't go on: the compiler's messages, for example.
     pub(crate) error: Option<String>,
     /// Whether it's at its end.
@@ -41,13 +41,12 @@ pub(crate) struct Round {
 impl Round {
     /// Whether every check has passed.
     pub(crate) fn is_done(&self) -> bool {
-        let all = self.grades.iter().all(|grade| grade.failure.is_none());
-        self.finished && self.error.is_none() && !self.grades.is_empty() && all
+        let passed = self.grades.passed();
+        self.finished && self.error.is_none() && passed > 0 && passed == self.grades.checks.len()
     }
 
-    /// Returns the first check that failed.
-    pub(crate) fn first_failure(&self) -> Option<&Grade> {
-        self.grades.iter().find(|grade| grade.failure.is_some())
+    fn has_failure(&self) -> bool {
+        self.grades.failed().next().is_some()
     }
 
     fn add(&mut self, progress: Progress) {
@@ -55,7 +54,8 @@ impl Round {
             Progress::Built { program, warnings, total } => {
                 (self.program, self.total, self.warnings) = (Some(program), total, warnings);
             }
-            Progress::Graded(grade) => self.grades.push(grade),
+            Progress::SimplestFailed(failure) => self.grades.simplest = Some(failure),
+            Progress::Graded(grade) => self.grades.checks.push(grade),
             Progress::Failed(error) => self.error = Some(error),
             Progress::Finished => self.finished = true,
         }
@@ -128,7 +128,7 @@ impl Session {
     fn press(&mut self, key: u8) -> Result<Option<Screen>> {
         Ok(Some(match key {
             b'q' => return Ok(None),
-            b'h' => match self.round.first_failure() {
+            b'h' => match self.round.grades.first_to_fix() {
                 Some(grade) => {
                     let count = hints::next(&self.step, grade.check)?;
                     hints::keep(&self.step, grade.check, count)?;
@@ -142,7 +142,7 @@ impl Session {
                 }
                 None => Screen::Checks,
             },
-            b'a' if self.round.first_failure().is_some() => Screen::Failures,
+            b'a' if self.round.has_failure() => Screen::Failures,
             b'd' => Screen::Diff(diff::with_ours(&self.step)?),
             b'r' => {
                 self.begin_round()?;
@@ -157,7 +157,7 @@ impl Session {
     /// Shows the learner's program in slow motion, which has the keyboard meanwhile.
     fn slow_motion(&mut self) -> Result<Screen> {
         let Some(program) = &self.round.program else { return Ok(Screen::Checks) };
-        // There, Ctrl-C means what it means in `slow` alone, the end of slow motion.
+        // There, Ctrl-C is meant for slow motion, but its signal would end us, too.
         self.keyboard.lend()?;
         let mut slow = Command::new("/proc/self/exe");
         slow.args(["slow", &self.step.label(), "--from-watch", "--bin"]).arg(program);

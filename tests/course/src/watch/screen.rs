@@ -13,13 +13,13 @@ use crate::{checks, done, starter, terminal};
 /// A screen.
 #[derive(Debug)]
 pub(super) enum Screen {
-    /// The checks, and the first failure in full.
+    /// The checks, and the first failure or the cause of most in full.
     Checks,
     /// Every failure in full.
     Failures,
     /// Something else, until a key or a save.
     Text(String),
-    /// Every hint for the first failure, until a key or a save.
+    /// Every hint for the failure to fix first, until a key or a save.
     LastHint(String),
     /// How the learner's sources differ from ours, until a key or a save.
     Diff(String),
@@ -56,7 +56,7 @@ pub(super) fn show(step: &Step, round: &Round, screen: &Screen, page: usize) -> 
 }
 
 fn head(step: &Step, round: &Round, bar: impl Fn(usize, usize) -> String) -> String {
-    let passed = round.grades.iter().filter(|grade| grade.failure.is_none()).count();
+    let passed = round.grades.passed();
     let state = match (&round.program, round.finished) {
         (None, false) => "building…".to_owned(),
         (None, true) if starter::is_begun(step) => paint(Style::Bad, "doesn't compile"),
@@ -64,7 +64,7 @@ fn head(step: &Step, round: &Round, bar: impl Fn(usize, usize) -> String) -> Str
         (Some(_), true) => format!("{} checks passed", bar(passed, round.total)),
         (Some(_), false) => {
             // When the last one is through, its score is still to be written.
-            let number = (round.grades.len() + 1).min(round.total);
+            let number = (round.grades.checks.len() + 1).min(round.total);
             let running =
                 checks::for_step(step).get(number.saturating_sub(1)).map(|check| check.title());
             format!("checking {number} of {}: {}…", round.total, running.unwrap_or_default())
@@ -73,8 +73,8 @@ fn head(step: &Step, round: &Round, bar: impl Fn(usize, usize) -> String) -> Str
     format!("{}  {state}", paint(Style::Bold, &format!("watching work/{}", step.label())))
 }
 
-/// Returns the failures in one line each, and the first one in full. Passed checks share a line, so that everything
-/// fits a small screen.
+/// Returns the failures in one line each. The cause of most of them, or else the first one, is in full. Passed checks
+/// share a line, so that everything fits a small screen.
 fn verdict(step: &Step, round: &Round) -> Result<String> {
     if let Some(error) = &round.error {
         return Ok(error.clone());
@@ -91,14 +91,19 @@ fn verdict(step: &Step, round: &Round) -> Result<String> {
         return Ok(done::message(step)?.0 + &warnings);
     }
     let mut text = String::new();
-    let passed = round.grades.iter().filter(|grade| grade.failure.is_none()).count();
+    let passed = round.grades.passed();
     if passed > 0 {
         text += &format!("{} {passed} passed\n", paint(Style::Good, "✓"));
     }
-    let failed: Vec<_> = round.grades.iter().filter(|grade| grade.failure.is_some()).collect();
-    if let Some((first, others)) = failed.split_first() {
+    let failed: Vec<_> = round.grades.failed().collect();
+    let (first, others) = match (round.grades.cause(), &*failed) {
+        (Some(cause), others) => (render::cause(cause, false), others),
+        (None, [first, others @ ..]) => (render::failure(first, false), others),
+        (None, []) => (String::new(), &[] as &[_]),
+    };
+    if !first.is_empty() {
         let gap = if passed > 0 { "\n" } else { "" };
-        text += &format!("{gap}{}", render::failure(first, false));
+        text += &format!("{gap}{first}");
         if !others.is_empty() {
             text.push('\n');
         }
@@ -117,8 +122,9 @@ fn verdict(step: &Step, round: &Round) -> Result<String> {
 }
 
 fn failures(round: &Round) -> String {
-    let failed = round.grades.iter().filter(|grade| grade.failure.is_some());
-    let failed: Vec<_> = failed.map(|grade| render::failure(grade, false)).collect();
+    let cause = round.grades.cause().map(|cause| render::cause(cause, false));
+    let failed = round.grades.failed().map(|grade| render::failure(grade, false));
+    let failed: Vec<_> = cause.into_iter().chain(failed).collect();
     if failed.is_empty() { "No check has failed.\n".to_owned() } else { failed.join("\n") }
 }
 
@@ -168,7 +174,7 @@ fn keys(
     if round.is_done() && done::next_step(step)?.is_some() {
         keys.push(("n", "next step"));
     }
-    if round.first_failure().is_some() {
+    if round.has_failure() {
         if !matches!(screen, Screen::LastHint(_)) {
             keys.push(("h", "hint"));
         }
