@@ -687,6 +687,21 @@ fn diff_fits_the_terminal() -> Result {
     Ok(())
 }
 
+/// The compiler's messages take the place of cargo's progress bar.
+#[test]
+fn message_erases_the_progress_bar() -> Result {
+    let checkout = begun();
+    checkout.write("work/02/src/main.rs", "fn main() {\n    nonsense\n}\n");
+    let check = || checkout.course(&["check", "02"]);
+    let (_, shown) = Terminal::start(check().env("TERM", "xterm"))?.end()?;
+    assert_has(&shown, &["\r\u{1b}[Kerror[E0425]"]);
+    let (_, shown) = Terminal::start(check().env("TERM", "dumb"))?.end()?;
+    assert!(shown.contains("error[E0425]") && !shown.contains('\u{1b}'), "{shown}");
+    let printed = said(&checkout, &["check", "02"])?;
+    assert!(printed.contains("error[E0425]") && !printed.contains('\u{1b}'), "{printed}");
+    Ok(())
+}
+
 #[test]
 fn slow_check_shows_a_bar() -> Result {
     let directory = ScratchDir::new("graded")?;

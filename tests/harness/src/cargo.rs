@@ -104,8 +104,11 @@ impl Build {
     pub fn run(mut self) -> Result<PathBuf> {
         let mut child = self.start(!stderr().is_terminal())?;
         let output = child.stdout.take().ok_or_else(|| Error::new("cargo has no output"))?;
+        let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
+        // Cargo's progress bar may be in the line where the message begins.
+        let erase = if stderr().is_terminal() && !is_dumb { "\r\u{1b}[K" } else { "" };
         let executable = self.read(output, |_, message| {
-            let _ = stderr().write_all(message.as_bytes());
+            let _ = stderr().write_all(format!("{erase}{message}").as_bytes());
         })?;
         let status = child.wait().context("wait for cargo")?;
         let executable = executable.filter(|_| status.success());
