@@ -173,6 +173,24 @@ fn sigchld_without_handler_has_no_frame() -> Result {
     Ok(())
 }
 
+/// Root's step may forget the private mounts, and cover the host's /proc, in which slow motion looks.
+#[test]
+fn step_that_covers_proc_changes_no_host() -> Result {
+    for mut pair in pairs("03")?.into_iter().filter(|pair| pair.course.caller() == Caller::Root) {
+        let script = "#!/bin/sh\nmount -t tmpfs course /proc || exit 4\n/bin/true\nexit 3\n";
+        let path = pair.course.directory().join("script");
+        fs::write(&path, script).context("write script")?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).context("chmod")?;
+        pair.program = Program::new(&path, Caller::Root)?;
+        let slow = pair.slow(&["--redacted"], &["run"]).on_scratch_host();
+        let (said, exit) = Transcript::run_with_exit(slow)?;
+        exit.assert_clean();
+        let shown = said.printed;
+        assert!(shown.contains("└─ /bin/true") && shown.contains("[exit status 3]"), "{shown}");
+    }
+    Ok(())
+}
+
 /// A signal is sent only when every process waits. So the default command of `--signal` is one that waits.
 #[test]
 fn signal_that_was_not_sent_is_named() -> Result {

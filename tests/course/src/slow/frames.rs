@@ -92,7 +92,7 @@ impl Film {
         let stepper = Stepper::start(program, name, args, *user, |command| {
             command.stdin(std::process::Stdio::null()).stdout(stdout).stderr(stderr);
         })?;
-        let host = ProcessTree::of(std::process::id().cast_signed())?;
+        let host = ProcessTree::of(stepper.pid().as_raw())?;
         let part = scene.args.first().map_or("run".into(), |word| word.to_string_lossy());
         let parts = BTreeMap::from([(stepper.pid(), part.into_owned())]);
         let pids = if scene.redacted { Pids::redacted() } else { Pids::default() };

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, raise};
 use crate::error::{Context, Error, Result};
 use crate::exit::{exit_code, shell_status};
 use crate::helper_path::{NAME, helper_command, use_own_executable};
-use crate::namespace::{CLONE_NEWTIME, enter_user_namespace};
+use crate::namespace::{CLONE_NEWTIME, enter_user_namespace, make_mounts_private};
 use crate::{probe, seccomp, soak};
 
 /// Runs the helper if this process was started as one. A program that calls this first in `main` is its own
@@ -99,6 +99,9 @@ fn stopped(args: &[OsString]) -> Result<ExitCode> {
     if let Some(user) = user.to_str().and_then(|user| user.parse().ok()) {
         command.uid(user).gid(user);
     }
+    // Otherwise, a /proc that root's program mounts could cover the tracer's. If this isn't allowed, the program can
+    // still run.
+    let _ = make_mounts_private();
     raise(Signal::SIGSTOP).context("raise(SIGSTOP)")?;
     Err(command.exec()).context(format!("exec {}", program.display()))
 }
