@@ -20,8 +20,8 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive {
         Stdio::inherit()
     } else {
-        // Stdio::null() would open this file only when `init` starts, so an error
-        // would name /proc/self/exe instead of /dev/null.
+        // Open it now, so that an error names /dev/null. Stdio::null() would open it
+        // only when `init` starts.
         File::open("/dev/null").context("open(/dev/null)")?.into()
     };
     unshare_pid_namespace()?;
@@ -74,7 +74,7 @@ fn unshare_as_user() -> Result<()> {
     write_proc("/proc/self/setgroups", "deny")?;
     // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
     // IDs. Only root keeps its capabilities when it executes a program. `init`
-    // needs them to read our link pid_for_children, and from step 3 on, for mounts.
+    // needs them to check in /proc that we're its parent, and in step 3 for mounts.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

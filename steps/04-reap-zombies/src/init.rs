@@ -33,10 +33,10 @@ fn mount_proc() -> Result<()> {
     // CAP_SYS_ADMIN, as `mount` does. We have this capability, because `run` was
     // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
-    // With systemd, the host's mounts are shared. If the host's root started `run`,
-    // our mounts on or below the copies would also appear on the host. (In a user
-    // namespace, the kernel prevents that.) So first make the copy of / and all
-    // copies below it private (MS_REC).
+    // With systemd, the host's mounts are shared: a mount on a copy also appears on
+    // its original. If the host's root started `run`, ours would appear on the host.
+    // (In a user namespace, the kernel prevents that.) So first make the copy of /
+    // private and, with MS_REC, all copies below it, too.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     // This call only changes existing mounts, so it needs just a target and flags.
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
@@ -50,8 +50,9 @@ fn mount_proc() -> Result<()> {
 // ANCHOR_END: mount_proc
 
 // ANCHOR: spawn_command
-/// Starts the command as our child. We remain PID 1, because PID 1 has to wait for
-/// orphans, and ordinary commands aren't written to do that.
+/// Starts the command as our child. We remain PID 1, because PID 1 becomes the
+/// parent of orphans (processes whose parent died), and has to wait for them.
+/// Ordinary commands aren't written to do that.
 fn spawn_command(argv: &[OsString]) -> Result<ExitCode> {
     match Command::new(&argv[0]).args(&argv[1..]).spawn() {
         Ok(command) => reap_zombies(&command),

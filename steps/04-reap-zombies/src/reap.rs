@@ -1,6 +1,7 @@
-//! Used by `init` to reap zombies. A dead process is a zombie until its parent
-//! waits for it. A process whose parent dies is an orphan, and PID 1 of its PID
-//! namespace becomes its new parent.
+//! Used by `init` to reap zombies. A dead process is a zombie, which keeps its PID,
+//! until its parent waits for it (*reaps* it). A process whose parent dies is an
+//! orphan, and PID 1 of its PID namespace becomes its new parent. If PID 1 didn't
+//! reap dead orphans, the container could run out of PIDs.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitCode, ExitStatus};
@@ -18,8 +19,8 @@ pub fn reap_zombies(command: &Child) -> Result<ExitCode> {
     let command = Pid::from_child(command);
     loop {
         // Sleep until any child is dead, and reap it. We'd get None only with the option
-        // NOHANG. (nix's `waitpid` fails if a real-time signal killed the child, so we use
-        // the crate rustix.)
+        // NOHANG. (nix's `waitpid` fails if a real-time signal, 34 to 64, killed the
+        // child, so we use the crate rustix.)
         let dead = wait(WaitOptions::empty()).context("wait")?;
         if let Some((child, status)) = dead
             && child == command

@@ -62,10 +62,11 @@ enum Role {
     },
     /// Be PID 1 and start CMD as a child. Only `run` may use this subcommand
     Init(Inner),
-    /// Become CMD. Only `init` may use this subcommand
+    /// Become CMD, after `init` has started this subcommand
     Exec(Inner),
 }
 
+// The arguments of `init` and `exec`. `init` passes all of them on to `exec`.
 #[derive(Args)]
 struct Inner {
     /// Leave this signal blocked, as it was when `run` started

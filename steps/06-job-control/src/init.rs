@@ -45,10 +45,10 @@ fn mount_proc() -> Result<()> {
     // CAP_SYS_ADMIN, as `mount` does. We have this capability, because `run` was
     // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
-    // With systemd, the host's mounts are shared. If the host's root started `run`,
-    // our mounts on or below the copies would also appear on the host. (In a user
-    // namespace, the kernel prevents that.) So first make the copy of / and all
-    // copies below it private (MS_REC).
+    // With systemd, the host's mounts are shared: a mount on a copy also appears on
+    // its original. If the host's root started `run`, ours would appear on the host.
+    // (In a user namespace, the kernel prevents that.) So first make the copy of /
+    // private and, with MS_REC, all copies below it, too.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     // This call only changes existing mounts, so it needs just a target and flags.
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
@@ -62,13 +62,14 @@ fn mount_proc() -> Result<()> {
 // ANCHOR_END: mount_proc
 
 // ANCHOR: spawn_command
-/// Starts the command as our child. We remain PID 1, because PID 1 has to wait for
-/// orphans, and ordinary commands aren't written to do that.
+/// Starts the command as our child. We remain PID 1, because PID 1 becomes the
+/// parent of orphans (processes whose parent died), and has to wait for them.
+/// Ordinary commands aren't written to do that.
 fn spawn_command() -> Result<Child> {
-    // The child inherits our signal mask, so early signals stay pending instead of
-    // getting lost. But the command must start with `run`'s original mask. So the
-    // child first runs our program again, with the subcommand `exec` and our own
-    // arguments. `exec` restores the original mask.
+    // If we restored `run`'s original mask before the spawn, we'd lose a signal that
+    // arrives meanwhile. So the child starts with our mask, and first runs our program
+    // again, with the subcommand `exec` and our own arguments. `exec` restores the
+    // original mask, and then becomes the command.
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }
@@ -86,8 +87,8 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
 
 // ANCHOR: event_loop
 /// Reads one signal after another until the command dies. SIGCHLD tells us to look
-/// for dead children, and the command gets every other signal. As in `supervise`,
-/// errors from `kill` don't matter.
+/// for dead children, and the command gets every other signal. A dead command keeps
+/// its PID until we reap it, so `kill` can't hit another process.
 fn event_loop(command: Child) -> Result<ExitCode> {
     let pid = Pid::from_raw(command.id().cast_signed());
     release(pid)?;

@@ -1,6 +1,7 @@
-//! Used by `init` to reap zombies. A dead process is a zombie until its parent
-//! waits for it. A process whose parent dies is an orphan, and PID 1 of its PID
-//! namespace becomes its new parent.
+//! Used by `init` to reap zombies. A dead process is a zombie, which keeps its PID,
+//! until its parent waits for it (*reaps* it). A process whose parent dies is an
+//! orphan, and PID 1 of its PID namespace becomes its new parent. If PID 1 didn't
+//! reap dead orphans, the container could run out of PIDs.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitCode, ExitStatus};

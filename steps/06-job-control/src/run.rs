@@ -22,7 +22,7 @@ use crate::terminal::{reclaim_terminal, stop_self};
 // ANCHOR: run
 pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     // Block signals before we print our PID, because from then on you can send us
-    // signals.
+    // signals. A blocked signal waits until we read it. `init` inherits this mask.
     let old_mask = block_signals()?;
     log(format!("run PID: {}", process::id()));
     ensure_sigchld_not_ignored()?;
@@ -60,6 +60,8 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
     loop {
         let Received { signal, from_terminal } = next_signal()?;
         if signal == Signal::SIGCHLD {
+            // The kernel also sends SIGCHLD if `init` stops or continues. In that
+            // case, `init` has no exit status yet.
             let Some(status) = init.try_wait().context("wait")? else { continue };
             reclaim_terminal();
             return Ok(exit_code(status));
@@ -72,8 +74,9 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
             let _ = kill(pid, Signal::SIGCHLD);
             continue;
         }
-        // Errors don't matter. If `init` is already dead, it keeps its PID as a
-        // zombie until we wait for it, so the signal can't hit another process.
+        // We couldn't report an error, because our standard error is /dev/null. If
+        // `init` is already dead, it keeps its PID as a zombie until we wait for it,
+        // so the signal can't hit another process.
         let _ = kill(pid, signal);
         if matches!(signal, Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) {
             stop_self(signal)?;
@@ -130,7 +133,7 @@ fn unshare_as_user() -> Result<()> {
     write_proc("/proc/self/setgroups", "deny")?;
     // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
     // IDs. Only root keeps its capabilities when it executes a program. `init`
-    // needs them to read our link pid_for_children, and from step 3 on, for mounts.
+    // needs them to check in /proc that we're its parent, and in step 3 for mounts.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

@@ -15,8 +15,9 @@ use crate::error::{Context, Result};
 /// blocked signal has no effect on us, but it isn't lost: the kernel keeps it pending
 /// until we read it.
 pub fn block_signals() -> Result<SigSet> {
-    // Check now that we can create a signalfd. When `next_signal` creates one, our
-    // standard error is already /dev/null, so we can no longer report a failure.
+    // A signalfd is a file from which we read blocked signals. Check now that we can
+    // create one. When `next_signal` creates one, our standard error is already
+    // /dev/null, so we can no longer report a failure.
     SignalFd::new(&signals_to_read()).context("signalfd")?;
     signals_to_read().thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
@@ -108,9 +109,12 @@ pub fn open_null() -> Result<File> {
 }
 
 /// Closes every file that we share with the command. If the command's output is a
-/// pipe, its reader sees EOF only when the last writer closes the pipe, so the
-/// command must be the only writer.
+/// pipe, its reader sees EOF only when the last writer closes the pipe. The command
+/// may close its output long before it exits, so it must be the only writer.
 pub fn close_inherited_fds(null: File) -> Result<()> {
+    // dup2 makes 0, 1, and 2 refer to /dev/null. If we closed these three instead,
+    // the next files that we open would get these numbers, and our messages could
+    // end up in one of them.
     dup2_stdin(&null).context("dup2")?;
     dup2_stdout(&null).context("dup2")?;
     dup2_stderr(&null).context("dup2")?;
