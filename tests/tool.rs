@@ -345,10 +345,12 @@ fn polling_init_fails_its_check() -> Result {
     let check = |wait: &str, timeout: &str| {
         check_of("04", "idle", timeout, &container(&format!("exec 3<&0; \"$@\" <&3 & {wait}")))
     };
-    let printed = check("wait $!", "120")?;
+    let printed = check("wait $!", "20")?;
     assert!(printed.starts_with("✓ idle container uses no CPU\n"), "{printed}");
-    // The failing check takes its whole timeout, so keep that short, but long enough for a slow machine.
-    let seconds = 1 + 2 * begun.elapsed().as_secs();
+    // The failing check takes its whole timeout, so keep that short, but long enough for a slow machine. With 20 seconds,
+    // the check waits for one second in which nothing happens, as each of two callers.
+    let beyond_that = begun.elapsed().saturating_sub(Duration::from_secs(2));
+    let seconds = 1 + 2 * beyond_that.as_secs();
     for (wait, seen) in [
         ("while :; do :; done", "uses the CPU all the time"),
         ("while :; do sleep 0.05; done", "wakes up again and again, although nothing happens"),

@@ -60,7 +60,8 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
         let line = |process: &Process| (process.state, used(process.pids[0]).ok());
         ours.map(line).collect::<Vec<_>>()
     };
-    const QUIET: Duration = Duration::from_millis(200);
+    // On a slow machine, one round of a loop that polls takes longer.
+    let quiet = (program.timeout() / 20).max(Duration::from_millis(200));
     let last = RefCell::new((Instant::now(), Vec::new()));
     let (busy, sleeps) = (Cell::new(""), Cell::new(0));
     let is_quiet = |tree: &ProcessTree| {
@@ -75,7 +76,7 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
             sleeps.set(sleeps.get() + if sleeps_now { 1 } else { -1 });
             *last = (Instant::now(), now);
         }
-        at.saturating_duration_since(last.0) > QUIET
+        at.saturating_duration_since(last.0) > quiet
     };
     session.wait_for_tree(is_quiet).map(drop).map_err(|error| CheckFailure {
         command,
