@@ -68,8 +68,8 @@ fn mount_proc() -> Result<()> {
 fn spawn_command() -> Result<Child> {
     // If we restored `run`'s original mask before the spawn, we'd lose a signal that
     // arrives meanwhile. So the child starts with our mask, and first runs our program
-    // again, with the subcommand `exec` and our own arguments. `exec` restores the
-    // original mask, and then becomes the command.
+    // again, as `exec` with the arguments that follow `init` in our own command line.
+    // `exec` restores the original mask, and then becomes the command.
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }
