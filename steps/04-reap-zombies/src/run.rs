@@ -22,7 +22,7 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive {
         Stdio::inherit()
     } else {
-        // Open it now, so that an error names /dev/null. Stdio::null() would open it
+        // Open /dev/null now, so that an error names it. Stdio::null() would open it
         // only when `init` starts.
         File::open("/dev/null").context("open(/dev/null)")?.into()
     };

@@ -47,7 +47,7 @@ pub fn next_signal() -> Result<Received> {
         let received = signals.read_signal().context("read(signalfd)")?;
         // Skip a signal that we caused ourselves: if our standard error is a pipe
         // that no process reads, our messages cause a SIGPIPE. (Rust ignores SIGPIPE,
-        // but an ignored signal is still pending if it's blocked.)
+        // but the kernel keeps even an ignored signal pending while it's blocked.)
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
             let from_terminal = is_from_terminal(signal, info.ssi_code);
@@ -112,9 +112,9 @@ pub fn open_null() -> Result<File> {
 /// pipe, its reader sees EOF only when the last writer closes the pipe. The command
 /// may close its output long before it exits, so it must be the only writer.
 pub fn close_inherited_fds(null: File) -> Result<()> {
-    // dup2 makes 0, 1, and 2 refer to /dev/null. If we closed these three instead,
-    // the next files that we open would get these numbers, and our messages could
-    // end up in one of them.
+    // dup2 makes the file descriptors 0, 1, and 2 refer to /dev/null. If we closed
+    // them instead, the next files that we open would get these numbers, and our
+    // messages could end up in one of those files.
     dup2_stdin(&null).context("dup2")?;
     dup2_stdout(&null).context("dup2")?;
     dup2_stderr(&null).context("dup2")?;
