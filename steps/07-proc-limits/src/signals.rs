@@ -110,7 +110,7 @@ pub fn open_null() -> Result<File> {
 
 /// Closes every file that we share with the command. If the command's output is a
 /// pipe, its reader sees EOF only when the last writer closes the pipe. The command
-/// may close its output long before it exits, so it must be the only writer.
+/// may close its output long before it exits, so we mustn't keep it open longer.
 pub fn close_inherited_fds(null: File) -> Result<()> {
     // dup2 makes the file descriptors 0, 1, and 2 refer to /dev/null. If we closed
     // them instead, the next files that we open would get these numbers, and our
