@@ -114,6 +114,7 @@ const CHECKS: &[Check] = checks! {
     reaping::ignored_sigchld_is_refused: 4;
 
     // Step 05.
+    signals::exec_restores_the_signal_mask: 5 to 5;
     signals::signal_to_pid_1_reaches_command: 5;
     signals::signal_to_run_reaches_command: 5;
     signals::each_signal_arrives_once: 5;

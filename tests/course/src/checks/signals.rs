@@ -34,6 +34,15 @@ fn exits_with_42(session: Session, command: &str) -> CheckResult {
     ensure_exits(command, &exit, 42, TRAP)
 }
 
+/// `exec` leaves the signals in its options blocked, and unblocks the others before it becomes the command.
+pub(super) fn exec_restores_the_signal_mask(program: &Program) -> CheckResult {
+    let args = ["exec", "--blocked=SIGUSR1", "--", "grep", "SigBlk", "/proc/self/status"];
+    let env = ["env", "--block-signal=TERM,USR1"];
+    let command = format!("{} {}", env.join(" "), command_line(program, &args));
+    let output = RunOutput::of(command, program.supervise(args).wrapped_by(&env))?;
+    output.has_status(0)?.has_stdout(b"SigBlk:\t0000000000000200\n").map(drop)
+}
+
 /// A process outside signals the process that it sees as the container.
 pub(super) fn signal_to_pid_1_reaches_command(program: &Program) -> CheckResult {
     let command = and_then(program, &HANDLER, "SIGTERM to PID 1");
