@@ -20,7 +20,7 @@ pub fn ensure_started_by_run() -> Result<()> {
     }
     // From now on, the kernel kills us when our parent dies. Because we are PID 1,
     // it then kills every process in the namespace. In steps 2 and 3, we become the
-    // command, which keeps this setting (unless it runs as its owner, as sudo does).
+    // command, which keeps this setting (unless it's a set-user-ID program like sudo).
     prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
     // If `run` died before that call, the kernel won't kill us, and we have another
     // parent. getppid() returns 0 for every parent outside our PID namespace. But

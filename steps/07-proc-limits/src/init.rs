@@ -76,7 +76,9 @@ fn spawn_command() -> Result<Child> {
     let mut exec = Command::new("/proc/self/exe");
     exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }
+// ANCHOR_END: spawn_command
 
+// ANCHOR: exec
 /// Restores `run`'s original signal mask, and becomes the command. The child runs this.
 pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
     wait_for_release()?;
@@ -86,7 +88,7 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
     let error = Command::new(&argv[0]).args(&argv[1..]).exec();
     Ok(exec_failed(&argv[0], error))
 }
-// ANCHOR_END: spawn_command
+// ANCHOR_END: exec
 
 // ANCHOR: event_loop
 /// Reads one signal after another until the command dies. SIGCHLD tells us to look
