@@ -45,9 +45,8 @@ pub fn next_signal() -> Result<Received> {
     let signals = SignalFd::with_flags(&signals_to_read(), flags).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
-        // Skip our own SIGPIPE. We get one for each message if our standard error is a
-        // pipe that no process reads, because the kernel keeps even an ignored signal
-        // while it's blocked. (Rust programs ignore SIGPIPE.)
+        // If our standard error is a pipe that no process reads, the kernel sends us a
+        // SIGPIPE for each message, with our own PID as the sender. Skip it.
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             let signal = Signal::try_from(info.ssi_signo as i32).context("read(signalfd)")?;
             let from_terminal = is_from_terminal(signal, info.ssi_code);
