@@ -29,8 +29,8 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     unshare_pid_namespace()?;
     // Instead of the command, start our own program again as PID 1, because some
     // setup, such as mounting /proc in step 3, works only inside the container.
-    // /proc/self/exe is a link to our program that works even if the file was moved
-    // or deleted.
+    // The link /proc/self/exe leads to our program even if the program's file was
+    // moved or deleted.
     let mut init = Command::new("/proc/self/exe");
     // Without `--`, clap takes a command that starts with a dash for an option.
     init.args(["init", "--"]).args(argv).stdin(stdin);

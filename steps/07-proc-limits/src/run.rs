@@ -34,8 +34,8 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     reset_boottime()?;
     // Instead of the command, start our own program again as PID 1, because some
     // setup, such as mounting /proc in step 3, works only inside the container.
-    // /proc/self/exe is a link to our program that works even if the file was moved
-    // or deleted.
+    // The link /proc/self/exe leads to our program even if the program's file was
+    // moved or deleted.
     let mut init = Command::new("/proc/self/exe");
     init.arg("init").args(old_mask.iter().map(|signal| format!("--blocked={signal}")));
     // Without `--`, clap takes a command that starts with a dash for an option.
