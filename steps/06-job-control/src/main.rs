@@ -51,8 +51,8 @@ enum Role {
     /// Start CMD in a container and wait for it
     Run {
         /// Give CMD our standard input [default: /dev/null]
-        // As in Docker, -ti is -t and -i, but here both are names of one option, and
-        // `overrides_with` lets it occur twice. Docker creates a new terminal for the
+        // As in Docker, -ti means -t -i. Here, these are two names for one option, which
+        // `overrides_with` allows to occur twice. Docker creates a new terminal for the
         // container. Our CMD uses the terminal in which you started `run`.
         #[arg(long = "ti", short = 't', overrides_with = "interactive")]
         #[arg(visible_alias = "it", visible_short_alias = 'i')]
