@@ -567,33 +567,6 @@ fn exec_stage_takes_pending_signals_but_sigpipe() -> Result {
     Ok(())
 }
 
-/// Pending SIGCHLDs merge into one. `init` is stopped until every orphan is dead, so it gets one SIGCHLD for eight
-/// deaths.
-#[test]
-fn reaps_orphans_that_die_together() -> Result {
-    for program in programs() {
-        let script =
-            "for n in 1 2 3 4 5 6 7 8; do (sleep 1000 &); done; echo ready; exec sleep 1000";
-        let session = Session::ready(program.supervise(["run", "sh", "-c", script]), "ready")?;
-        let [_, init, command] = pids(&session.tree()?, 0);
-        let orphans = |tree: &ProcessTree| -> Vec<i32> {
-            let children = tree.root.children[0].children.iter();
-            children.map(|child| child.pids[0]).filter(|pid| *pid != command).collect()
-        };
-        let tree = session.wait_for_tree(|tree| orphans(tree).len() == 8)?;
-        freeze(&session, &[init])?;
-        for orphan in orphans(&tree) {
-            send(orphan, Signal::SIGKILL);
-        }
-        session.wait_for_tree(|_| orphans(&tree).iter().all(|pid| state(*pid) == 'Z'))?;
-        send(init, Signal::SIGCONT);
-        session.wait_for_tree(|tree| orphans(tree).is_empty())?;
-        session.signal(Signal::SIGTERM)?;
-        assert_eq!(session.wait()?.0.assert_clean().shell_status(), 143);
-    }
-    Ok(())
-}
-
 // Files.
 
 /// Lists the files that a process has open, except its signalfd. Returns `None` if it closed a file meanwhile.

@@ -249,33 +249,77 @@ fn every_todo_raises_the_score() -> Result {
     Ok(())
 }
 
-/// A part of a TODO that is easily left out has its check, too.
-#[test]
-fn omitted_parts_fail_their_checks() -> Result {
-    if !can_test() {
-        return Ok(());
-    }
-    let directory = ScratchDir::new("omitted")?;
-    for (step, file, part, check) in [(
+/// Parts of TODOs that are easily left out or written in another way: the step, the file, what is replaced, what replaces
+/// it, and the check that must fail.
+const WRONG_PARTS: [[&str; 5]; 8] = [
+    [
+        "05-forward-signals",
+        "reap.rs",
+        "WaitOptions::NOHANG",
+        "WaitOptions::empty()",
+        "signal_after_orphan_death_reaches_command",
+    ],
+    ["05-forward-signals", "reap.rs", "while let", "if let", "reaps_orphans_that_die_together"],
+    [
+        "05-forward-signals",
+        "run.rs",
+        "    let old_mask = block_signals()?;
+    log(format!(\"run PID: {}\", process::id()));",
+        "    log(format!(\"run PID: {}\", process::id()));
+    let old_mask = block_signals()?;",
+        "no_signal_is_lost_at_startup",
+    ],
+    ["06-job-control", "signals.rs", "| SIGWINCH =>", "=>", "ctrl_c_reaches_command_once"],
+    ["06-job-control", "signals.rs", "| SIGQUIT |", "|", "ctrl_c_reaches_command_once"],
+    [
         "06-job-control",
         "run.rs",
         "let _ = kill(pid, Signal::SIGCHLD);",
+        "",
         "stopped_command_stops_run",
-    )] {
+    ],
+    [
+        "06-job-control",
+        "run.rs",
+        "if from_terminal {",
+        "if from_terminal && signal != Signal::SIGTSTP {",
+        "command_that_ignores_ctrl_z_keeps_terminal",
+    ],
+    [
+        "06-job-control",
+        "terminal.rs",
+        "foreground.is_ok_and(|group| killpg(group, None) == Err(Errno::ESRCH))",
+        "foreground.is_ok_and(|group| killpg(group, None) != Err(Errno::EPERM))",
+        "background_run_leaves_terminal_to_shell",
+    ],
+];
+
+#[test]
+fn wrong_parts_fail_their_checks() -> Result {
+    if !can_test() {
+        return Ok(());
+    }
+    let directory = ScratchDir::new("wrong")?;
+    for [step, file, part, wrong, check] in WRONG_PARTS {
         let step: Step = step.parse()?;
         if !steps().contains(&step) {
             continue;
         }
         let work = directory.path().join(step.label());
-        starter::lay_out(&step, &work, Begin::WithStarter, false)?;
+        if !work.exists() {
+            starter::lay_out(&step, &work, Begin::WithStarter, false)?;
+        }
         for (name, text) in sources::read(&step.dir()?.join("src"))? {
             let is_changed = name == file;
             assert!(!is_changed || text.contains(part), "{step}: {file} has no {part}");
-            let text = if is_changed { text.replace(part, "") } else { text };
+            let text = if is_changed { text.replacen(part, wrong, 1) } else { text };
             fs::write(work.join("src").join(&name), text).context(format!("write {name}"))?;
         }
-        let (passed, _) = graded(&step, &starter::build(&step, &work)?)?;
-        assert!(!passed.contains(check), "{step}: {check} passes without {part}");
+        let program = starter::build(&step, &work)?;
+        let checks = for_step(&step).into_iter().filter(|found| found.name == check).collect();
+        let failed =
+            grade(&step, checks, &program, timeout()?)?.all(|grade| grade.failure.is_some());
+        assert!(failed, "{step}: {check} passes with {wrong:?} instead of {part:?}");
     }
     Ok(())
 }

@@ -84,13 +84,22 @@ pub fn is_broken_pipe(error: &Error) -> bool {
     matches!(error, Error::Call { source, .. } if source.kind() == ErrorKind::BrokenPipe)
 }
 
+/// Cuts a line so that it has at most `width` columns. A last word in parentheses stays, because in a process tree it can
+/// say that a process is stopped or a zombie.
+pub fn cut(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    let end = line.rfind(" (").filter(|_| line.ends_with(')')).map_or("", |at| &line[at..]);
+    let end = if end.chars().count() < width / 2 { end } else { "" };
+    let kept = line.chars().take(width - 1 - end.chars().count());
+    kept.chain(['…']).chain(end.chars()).collect()
+}
+
 /// Returns the first lines of a text, none of them longer than a screen.
 pub fn truncate(text: &str) -> String {
     const LINES: usize = 8;
-    let shorten = |line: &str| match line.char_indices().nth(100) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
-    };
+    let shorten = |line| cut(line, 101);
     let text = text.trim_end();
     let mut lines: Vec<_> = text.lines().take(LINES).map(shorten).collect();
     if text.lines().count() > LINES {

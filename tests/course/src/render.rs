@@ -6,7 +6,7 @@ use similar::{ChangeTag, TextDiff};
 
 use crate::checks::{AND, CheckFailure};
 use crate::grading::Grade;
-use crate::print::{WIDTH, fill, truncate};
+use crate::print::{WIDTH, cut, fill, truncate};
 use crate::style::{Style, paint};
 
 /// Returns the line of one check.
@@ -108,17 +108,11 @@ fn wrapped(text: &str) -> Vec<String> {
     text.lines().flat_map(|line| fill("", "", line, WIDTH + 1 - MARGIN.len())).collect()
 }
 
-/// Does the same, but cuts the lines of a process tree, because broken lines would lose their columns. The last word of
-/// such a line stays, because it can say that a process is stopped or a zombie.
+/// Does the same, but cuts the lines of a process tree, because broken lines would lose their columns.
 fn beside_margin(text: &str) -> Vec<String> {
     let width = WIDTH + 1 - MARGIN.len();
     let is_row = |line: &str| line.trim_start().contains("   ") && line.chars().count() > width;
-    let cut = |line: &str| -> String {
-        let state = line.rfind(" (").filter(|_| line.ends_with(')')).map_or("", |at| &line[at..]);
-        let kept = line.chars().take(width - 1 - state.len());
-        kept.chain(['…']).chain(state.chars()).collect()
-    };
-    let lines = |line| if is_row(line) { vec![cut(line)] } else { wrapped(line) };
+    let lines = |line| if is_row(line) { vec![cut(line, width)] } else { wrapped(line) };
     text.lines().flat_map(lines).collect()
 }
 

@@ -52,10 +52,11 @@ impl Check {
         let mut words: Vec<_> = self.name.split('_').map(word).collect();
         match words[0].as_str() {
             "passes" | "reports" | "starts" | "tolerates" => words.insert(0, "run".to_owned()),
-            "masks" | "protects" | "refuses" => words.insert(0, "init".to_owned()),
+            "masks" | "protects" | "reaps" | "refuses" => words.insert(0, "init".to_owned()),
             _ => {}
         }
-        words.join(" ").replace("ctrl c", "Ctrl-C").replace("dev null", "/dev/null")
+        let title = words.join(" ").replace("dev null", "/dev/null");
+        title.replace("ctrl c", "Ctrl-C").replace("ctrl z", "Ctrl-Z")
     }
 
     fn applies_to(&self, number: u32) -> bool {
@@ -116,6 +117,8 @@ const CHECKS: &[Check] = checks! {
     // Step 05.
     signals::exec_restores_the_signal_mask: 5 to 5;
     signals::signal_to_pid_1_reaches_command: 5;
+    signals::signal_after_orphan_death_reaches_command: 5;
+    signals::reaps_orphans_that_die_together: 5;
     signals::signal_to_run_reaches_command: 5;
     signals::each_signal_arrives_once: 5;
     signals::no_signal_is_lost_at_startup: 5;
@@ -128,8 +131,10 @@ const CHECKS: &[Check] = checks! {
     terminal::ctrl_c_reaches_command_once: 6;
     terminal::early_ctrl_c_reaches_command: 6;
     terminal::stopped_command_stops_run: 6;
+    terminal::command_that_ignores_ctrl_z_keeps_terminal: 6;
     terminal::fg_after_suspend_resumes_shell_inside: 6;
     terminal::script_reads_terminal_after_run: 6;
+    terminal::background_run_leaves_terminal_to_shell: 6;
 
     // Step 07.
     limits::clock_starts_at_zero: 7;

@@ -1,17 +1,18 @@
 //! The checks that step 05 adds: `run` and `init` forward signals to the command, and are invisible otherwise.
 
-use std::io::{BufRead, BufReader, pipe};
+use std::io::{BufRead, BufReader, copy, pipe, sink};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
-use harness::{Context, Held, Program, Session, full_pipe};
+use harness::procfs::{Stat, has_signal};
+use harness::{Context, Exit, Held, Process, ProcessTree, Program, Session, full_pipe};
 use nix::sys::signal::Signal;
 
 use super::result::{
-    AND, CheckResult, During, RunOutput, command_line, ensure, ensure_clean, ensure_exits,
-    how_it_died, send,
+    AND, CheckFailure, CheckResult, During, RunOutput, command_line, ensure, ensure_clean,
+    ensure_exits, how_it_died, send,
 };
 
 /// A command that handles SIGTERM, and lives until it comes.
@@ -43,29 +44,98 @@ pub(super) fn exec_restores_the_signal_mask(program: &Program) -> CheckResult {
     output.has_status(0)?.has_stdout(b"SigBlk:\t0000000000000200\n").map(drop)
 }
 
+/// Sends SIGTERM to a process, and waits for the exit status of the command that handles it. A command that has the
+/// signal blocked can't, and nothing else shows that.
+fn sigterm_leads_to_42(session: Session, pid: i32, command: &str) -> CheckResult {
+    let tree = session.tree().during(command)?;
+    let child = tree.pid_1().and_then(|init| init.children.first());
+    let blocks = child.is_some_and(|child| has_signal(child.pids[0], "SigBlk", Signal::SIGTERM));
+    send(pid, Signal::SIGTERM, command)?;
+    exits_with_42(session, command).map_err(|mut failure| {
+        if blocks {
+            failure.actual += "\nThe command still blocks SIGTERM, so its trap can't run.";
+        }
+        failure
+    })
+}
+
+/// Finds `init` among the processes of a session.
+fn init_in(tree: &ProcessTree, command: &str) -> CheckResult<Process> {
+    match &tree.root.children[..] {
+        [init] => Ok(init.clone()),
+        _ => Err(CheckFailure {
+            command: command.to_owned(),
+            expected: "the process `run`, and one child, which is `init`".to_owned(),
+            actual: tree.text(),
+        }),
+    }
+}
+
 /// A process outside signals the process that it sees as the container.
 pub(super) fn signal_to_pid_1_reaches_command(program: &Program) -> CheckResult {
     let command = and_then(program, &HANDLER, "SIGTERM to PID 1");
     let session = start(program, &HANDLER, &command)?;
-    let tree = session.tree().during(&command)?;
-    let [init] = &tree.root.children[..] else {
-        return ensure(
-            false,
-            command,
-            "the process `run`, and one child, which is `init`",
-            tree.text(),
-        );
-    };
-    send(init.pids[0], Signal::SIGTERM, &command)?;
-    exits_with_42(session, &command)
+    let init = init_in(&session.tree().during(&command)?, &command)?;
+    sigterm_leads_to_42(session, init.pids[0], &command)
+}
+
+/// The processes in the container whose parent has died, as the children of `init`. Its first child is the command.
+fn orphans(tree: &ProcessTree) -> Vec<i32> {
+    let children = tree.root.children.first().map_or(&[][..], |init| &init.children);
+    children.iter().skip(1).map(|orphan| orphan.pids[0]).collect()
+}
+
+/// An `init` that waits for the next death reads no signal until then.
+pub(super) fn signal_after_orphan_death_reaches_command(program: &Program) -> CheckResult {
+    let script = "trap 'exit 42' TERM; (sleep 1000 </dev/null &); \
+        sleep 1000 </dev/null & echo up; wait";
+    let args = ["run", "sh", "-c", script];
+    let and = "SIGKILL to the orphan, then SIGTERM to PID 1";
+    let command = and_then(program, &args, and);
+    let session = start(program, &args, &command)?;
+    let init = init_in(&session.tree().during(&command)?, &command)?;
+    let adopted = session.wait_for_tree(|tree| orphans(tree).len() == 1);
+    let adopted = adopted.expecting(&command, "`init` has two children: sh, and the orphan")?;
+    send(orphans(&adopted)[0], Signal::SIGKILL, &command)?;
+    let reaped = session.wait_for_tree(|tree| orphans(tree).is_empty());
+    reaped.expecting(&command, "`init` reaps the orphan")?;
+    sigterm_leads_to_42(session, init.pids[0], &command)
+}
+
+/// Pending SIGCHLDs merge into one. `init` is stopped until every orphan is dead, so one SIGCHLD stands for all of the
+/// deaths.
+pub(super) fn reaps_orphans_that_die_together(program: &Program) -> CheckResult {
+    let script = "for n in 1 2 3 4; do (sleep 1000 &); done; echo up; exec sleep 1000";
+    let args = ["run", "sh", "-c", script];
+    let and = "SIGKILL to the four orphans while `init` is stopped, then SIGCONT to `init`";
+    let command = and_then(program, &args, and);
+    let session = start(program, &args, &command)?;
+    let init = init_in(&session.tree().during(&command)?, &command)?.pids[0];
+    let is_in_state = |pid: i32, state| Stat::of(pid).is_some_and(|stat| stat.state == state);
+    let adopted = session.wait_for_tree(|tree| orphans(tree).len() == 4);
+    let adopted =
+        adopted.expecting(&command, "`init` has five children: sleep, and four orphans")?;
+    send(init, Signal::SIGSTOP, &command)?;
+    let stopped = session.wait_for_tree(|_| is_in_state(init, 'T'));
+    stopped.expecting(&command, "SIGSTOP stops `init`")?;
+    for orphan in orphans(&adopted) {
+        send(orphan, Signal::SIGKILL, &command)?;
+    }
+    let dead = |_: &ProcessTree| orphans(&adopted).iter().all(|pid| is_in_state(*pid, 'Z'));
+    session.wait_for_tree(dead).expecting(&command, "SIGKILL kills the orphans")?;
+    send(init, Signal::SIGCONT, &command)?;
+    let reaped = session.wait_for_tree(|tree| orphans(tree).is_empty());
+    reaped.expecting(&command, "`init` reaps all four, although it gets one SIGCHLD")?;
+    session.signal(Signal::SIGKILL).during(&command)?;
+    ensure_clean(&command, &session.wait().during(&command)?.0)
 }
 
 /// A user signals the process that they started.
 pub(super) fn signal_to_run_reaches_command(program: &Program) -> CheckResult {
     let command = and_then(program, &HANDLER, "SIGTERM to `run`");
     let session = start(program, &HANDLER, &command)?;
-    session.signal(Signal::SIGTERM).during(&command)?;
-    exits_with_42(session, &command)
+    let run = session.pid();
+    sigterm_leads_to_42(session, run, &command)
 }
 
 /// A command that counts would notice a second copy.
@@ -92,6 +162,7 @@ pub(super) fn each_signal_arrives_once(program: &Program) -> CheckResult {
 /// From the moment its PID is printed, `run` may be signaled: before `init` exists, while it starts, while it
 /// starts the command.
 pub(super) fn no_signal_is_lost_at_startup(program: &Program) -> CheckResult {
+    signal_in_first_line_isnt_lost(program)?;
     for round in 0..40 {
         let delay = Duration::from_micros(round * 150);
         let args = ["run", "sleep", "1000"];
@@ -109,16 +180,49 @@ pub(super) fn no_signal_is_lost_at_startup(program: &Program) -> CheckResult {
         sleep(delay);
         send(running.pid(), Signal::SIGTERM, &command)?;
         let exit = running.wait_with_timeout(program.timeout()).during(&command)?;
-        let actual = match exit.timed_out {
-            Some(_) => "SIGTERM is lost, and the command keeps running".to_owned(),
-            None if exit.status.signal() == Some(15) => "SIGTERM kills `run`".to_owned(),
-            None => how_it_died(exit.status),
-        };
-        let expected = "exit status 143, because SIGTERM kills the command and not `run`";
-        ensure(exit.status.code() == Some(143), &command, expected, actual)?;
-        ensure_clean(&command, &exit)?;
+        ensure_sigterm_kills_command(&command, &exit)?;
     }
     Ok(())
+}
+
+fn ensure_sigterm_kills_command(command: &str, exit: &Exit) -> CheckResult {
+    let actual = match exit.timed_out {
+        Some(_) => "SIGTERM is lost, and the command keeps running".to_owned(),
+        None if exit.status.signal() == Some(15) => "SIGTERM kills `run`".to_owned(),
+        None => how_it_died(exit.status),
+    };
+    let expected = "exit status 143, because SIGTERM kills the command and not `run`";
+    ensure(exit.status.code() == Some(143), command, expected, actual)?;
+    ensure_clean(command, exit)
+}
+
+/// The line `run PID: N` can be read before the call that writes it returns. In a pipe that is full, `run` stands still
+/// in that call.
+fn signal_in_first_line_isnt_lost(program: &Program) -> CheckResult {
+    let args = ["run", "sleep", "1000"];
+    let command = and_then(
+        program,
+        &args,
+        "SIGTERM to `run` while it prints its PID into a pipe that is full",
+    );
+    let (mut reader, to_stderr) = full_pipe().during(&command)?;
+    let running = program.supervise(args).start(Stdio::null(), Stdio::null(), to_stderr.into());
+    let running = running.during(&command)?;
+    let run = running.pid();
+    // A program in another language may handle signals, instead of blocking and reading them.
+    let is_ready = |_: &ProcessTree| {
+        ["SigBlk", "SigCgt"].iter().any(|mask| has_signal(run, mask, Signal::SIGTERM))
+    };
+    running.wait_for_tree(is_ready).map_err(|_| CheckFailure {
+        command: command.clone(),
+        expected: "`run` blocks SIGTERM before it prints its PID".to_owned(),
+        actual: "`run` prints its PID, and SIGTERM would kill it".to_owned(),
+    })?;
+    send(run, Signal::SIGTERM, &command)?;
+    let drain = thread::Builder::new().spawn(move || copy(&mut reader, &mut sink()));
+    drain.context("start a thread").during(&command)?;
+    let exit = running.wait_with_timeout(program.timeout()).during(&command)?;
+    ensure_sigterm_kills_command(&command, &exit)
 }
 
 /// If standard error is a pipe without a reader, writing to it makes the kernel send SIGPIPE to the writer. The

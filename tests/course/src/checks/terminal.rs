@@ -12,6 +12,7 @@ use super::result::{
 const CTRL_C: &str = "\u{3}";
 const CTRL_S: &str = "\u{13}";
 const CTRL_Z: &str = "\u{1a}";
+const CTRL_BACKSLASH: &str = "\u{1c}";
 const PROMPT: &str = "what next? ";
 /// The arguments of a bash with job control and without configuration.
 const BASH: [&str; 4] = ["--norc", "--noprofile", "--noediting", "-i"];
@@ -24,6 +25,26 @@ fn is_stopped(tree: &ProcessTree, pid: i32) -> bool {
 fn typed(program: &Program, line: &str) -> String {
     let path = program.path().to_string_lossy().replace('\'', r"'\''");
     line.replacen(program.name(), &format!("'{path}'"), 1)
+}
+
+/// Types a command line into a bash in a terminal, and waits for what the command prints.
+fn start_in_bash(
+    program: &Program,
+    line: &str,
+    answer: &str,
+    command: &str,
+) -> CheckResult<Terminal> {
+    let bash = program.environment().supervise("bash", BASH).env("PS1", PROMPT);
+    let mut terminal = Terminal::start(bash).during(command)?;
+    terminal.expect(PROMPT).during(command)?;
+    terminal.send_keys(&format!("{}\r", typed(program, line))).during(command)?;
+    terminal.expect(answer).during(command)?;
+    Ok(terminal)
+}
+
+/// Whether a process sleeps, and has no signal left to read.
+fn is_idle(pid: i32) -> bool {
+    Stat::of(pid).is_some_and(|stat| stat.state == 'S') && signal_mask(pid, "ShdPnd") == 0
 }
 
 /// A shell that started `run` waits until `run` stops, and knows nothing of the command.
@@ -42,11 +63,8 @@ pub(super) fn stop_signal_stops_run_and_command(program: &Program) -> CheckResul
             Some([run, last])
         };
         // A SIGCONT discards stop signals that are still pending, so let `init` read them first.
-        let is_settled = |tree: &ProcessTree| {
-            let idle = |pid| Stat::of(pid).is_some_and(|stat| stat.state == 'S');
-            let has_read = |pid| idle(pid) && signal_mask(pid, "ShdPnd") == 0;
-            tree.processes().get(1).is_some_and(|init| has_read(init.pids[0]))
-        };
+        let is_settled =
+            |tree: &ProcessTree| tree.processes().get(1).is_some_and(|init| is_idle(init.pids[0]));
         for (sent, wanted) in [(signal, ['T', 'T']), (Signal::SIGCONT, ['S', 'S'])] {
             session.signal(sent).during(&command)?;
             let reached =
@@ -68,48 +86,62 @@ pub(super) fn stop_signal_stops_run_and_command(program: &Program) -> CheckResul
     Ok(())
 }
 
-/// The whole process group gets Ctrl-C, so `run` and `init` get it too. They're stopped until the command has it, and
-/// go on one after the other, so that no copies merge.
+/// The whole process group gets the terminal's signals, so `run` and `init` get them too. They're stopped until the
+/// command has its copy, and go on one after the other, so that no copies merge.
 pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
-    let script = "trap 'echo INT' INT; trap 'exit 7' USR1; sleep 1000 & echo up; \
+    let script = "trap 'echo INT' INT; trap 'echo QUIT' QUIT; trap 'echo WINCH' WINCH; \
+        trap 'stty cols 99 </dev/tty' USR2; trap 'exit 7' USR1; sleep 1000 & echo up; \
         while :; do wait; done";
     let args = ["run", "sh", "-c", script];
-    let command = format!("{}{AND}and Ctrl-C", command_line(program, &args));
+    let and = r"and Ctrl-C, Ctrl-\, and a terminal that becomes wider";
+    let command = format!("{}{AND}{and}", command_line(program, &args));
     let mut terminal = program.terminal(args).during(&command)?;
     terminal.expect("up\r\n").during(&command)?;
     let tree = terminal.tree().during(&command)?;
-    let Some(init) = tree.pid_1() else {
+    let Some((init, shell)) = tree.pid_1().and_then(|init| Some((init, init.children.first()?)))
+    else {
         return ensure(
             false,
             &command,
-            "a process that is PID 1 inside the container",
+            "a process that is PID 1 inside the container, and its child",
             tree.text(),
         );
     };
-    let (run, init) = (terminal.pid(), init.pids[0]);
-    for pid in [run, init] {
-        send(pid, Signal::SIGSTOP, &command)?;
-        let stopped = terminal.wait_for_tree(|tree| is_stopped(tree, pid));
-        stopped.expecting(&command, "SIGSTOP stops `run` and `init`")?;
+    let (run, init, shell) = (terminal.pid(), init.pids[0], shell.pids[0]);
+    let sent =
+        [(CTRL_C, Signal::SIGINT), (CTRL_BACKSLASH, Signal::SIGQUIT), ("", Signal::SIGWINCH)];
+    let name = |signal: Signal| signal.as_str().trim_start_matches("SIG");
+    let mut printed = String::new();
+    for (key, signal) in sent {
+        for pid in [run, init] {
+            send(pid, Signal::SIGSTOP, &command)?;
+            let stopped = terminal.wait_for_tree(|tree| is_stopped(tree, pid));
+            stopped.expecting(&command, "SIGSTOP stops `run` and `init`")?;
+        }
+        match key {
+            // The shell changes the size.
+            "" => send(shell, Signal::SIGUSR2, &command)?,
+            key => terminal.send_keys(key).during(&command)?,
+        }
+        let wanted = format!("the line {}, from the command's trap", name(signal));
+        let line = terminal.expect(&format!("{}\r\n", name(signal)));
+        printed += &line.expecting(&command, &wanted)?;
+        for pid in [init, run] {
+            send(pid, Signal::SIGCONT, &command)?;
+            let taken = terminal.wait_for_tree(|_| !has_signal(pid, "ShdPnd", signal));
+            let wanted = format!("`run` and `init` read the {signal} that is pending");
+            taken.expecting(&command, &wanted)?;
+        }
     }
-    terminal.send_keys(CTRL_C).during(&command)?;
-    terminal.expect("INT\r\n").during(&command)?;
-    for pid in [init, run] {
-        send(pid, Signal::SIGCONT, &command)?;
-        let taken = |_: &ProcessTree| !has_signal(pid, "ShdPnd", Signal::SIGINT);
-        let taken = terminal.wait_for_tree(taken);
-        taken.expecting(&command, "`run` and `init` read the SIGINT that is pending")?;
-    }
-    // SIGUSR1 takes the same way, so it arrives after every copy of SIGINT.
+    // SIGUSR1 takes the same way, so it arrives after every copy of the others.
     send(run, Signal::SIGUSR1, &command)?;
     let (exit, rest) = terminal.end().expecting(&command, "exit status 7, after SIGUSR1")?;
-    let more = rest.matches("INT").count();
-    ensure(
-        more == 0,
-        &command,
-        "the command gets SIGINT once",
-        format!("SIGINT arrives {} times", more + 1),
-    )?;
+    printed += &rest;
+    for (_, signal) in sent {
+        let count = printed.matches(&format!("{}\r\n", name(signal))).count();
+        let actual = format!("{signal} arrives {count} times");
+        ensure(count == 1, &command, format!("the command gets {signal} once"), actual)?;
+    }
     ensure_exits(&command, &exit, 7, "")?;
     ensure_clean(&command, &exit)
 }
@@ -163,11 +195,7 @@ fn stops_run_after_late_ctrl_z(program: &Program) -> CheckResult {
     let command = format!(
         "{line}{AND}and Ctrl-Z. In `run`, the terminal's SIGTSTP is still pending when that of `init` comes"
     );
-    let bash = program.environment().supervise("bash", BASH).env("PS1", PROMPT);
-    let mut terminal = Terminal::start(bash).during(&command)?;
-    terminal.expect(PROMPT).during(&command)?;
-    terminal.send_keys(&format!("{}\r", typed(program, &line))).during(&command)?;
-    terminal.expect("\nup\r\n").during(&command)?;
+    let mut terminal = start_in_bash(program, &line, "\nup\r\n", &command)?;
     let tree = terminal.tree().during(&command)?;
     let processes = tree.processes();
     let (Some(run), Some(init)) = (processes.get(1), tree.pid_1()) else {
@@ -183,9 +211,8 @@ fn stops_run_after_late_ctrl_z(program: &Program) -> CheckResult {
     let init = init.pids[0];
     let is_told = |tree: &ProcessTree| {
         let processes = tree.processes();
-        let is_idle = Stat::of(init).is_some_and(|init| init.state == 'S');
         let stopped = processes.last().is_some_and(|command| command.state == 'T');
-        stopped && is_idle && signal_mask(init, "ShdPnd") == 0
+        stopped && is_idle(init)
     };
     let told = terminal.wait_for_tree(is_told);
     told.expecting(&command, "Ctrl-Z stops the command, and `init` reads its signals")?;
@@ -195,6 +222,43 @@ fn stops_run_after_late_ctrl_z(program: &Program) -> CheckResult {
     send(run.pids[0], Signal::SIGKILL, &command)?;
     let gone = terminal.wait_for_tree(|tree| tree.root.children.is_empty());
     gone.expecting(&command, "SIGKILL to `run` ends the container")?;
+    terminal.send_keys("exit\r").during(&command)?;
+    let (exit, _) = terminal.end().during(&command)?;
+    ensure_clean(&command, &exit)
+}
+
+/// If only `run` stopped, the shell that waits for `run` would take the terminal from a command that uses it.
+pub(super) fn command_that_ignores_ctrl_z_keeps_terminal(program: &Program) -> CheckResult {
+    if Requirement::Tool("bash").check().is_err() {
+        return Ok(());
+    }
+    let script = r#"trap "" TSTP; echo up; read line </dev/tty; echo got $line"#;
+    let line = command_line(program, &["run", "sh", "-c", script]);
+    let command = format!("{line}{AND}and Ctrl-Z, then `a line` typed at the terminal");
+    let mut terminal = start_in_bash(program, &line, "\nup\r\n", &command)?;
+    let tree = terminal.tree().during(&command)?;
+    let (Some(run), Some(init)) = (tree.root.children.first(), tree.pid_1()) else {
+        return ensure(
+            false,
+            &command,
+            "a process that is PID 1 inside the container",
+            tree.text(),
+        );
+    };
+    let (run, init) = (run.pids[0], init.pids[0]);
+    terminal.send_keys(CTRL_Z).during(&command)?;
+    // The terminal sends the signal first, and then shows the key.
+    terminal.expect("^Z").during(&command)?;
+    let taken =
+        |tree: &ProcessTree| is_stopped(tree, run) || [run, init].iter().all(|pid| is_idle(*pid));
+    let tree = terminal.wait_for_tree(taken);
+    let tree = tree.expecting(&command, "`run` and `init` read the SIGTSTP of the terminal")?;
+    let expected = "the command ignores Ctrl-Z, so `run` doesn't stop";
+    let actual = format!("`run` is stopped\n{}", tree.text());
+    ensure(!is_stopped(&tree, run), &command, expected, actual)?;
+    terminal.send_keys("a line\r").during(&command)?;
+    terminal.expect("\ngot a line\r\n").expecting(&command, "the command reads the line")?;
+    terminal.expect(PROMPT).during(&command)?;
     terminal.send_keys("exit\r").during(&command)?;
     let (exit, _) = terminal.end().during(&command)?;
     ensure_clean(&command, &exit)
@@ -244,4 +308,31 @@ pub(super) fn script_reads_terminal_after_run(program: &Program) -> CheckResult 
     let read = printed.ends_with("\ngot a line\r\n");
     ensure(read, &command, "got a line, because the script can read the terminal", printed)?;
     ensure_clean(&command, &exit)
+}
+
+/// A shell has the terminal while a background job runs. `run` can take it, because `run` blocks the SIGTTOU with
+/// which the kernel would stop any other process that tries.
+pub(super) fn background_run_leaves_terminal_to_shell(program: &Program) -> CheckResult {
+    if Requirement::Tool("bash").check().is_err() {
+        return Ok(());
+    }
+    let line = format!("{} &", command_line(program, &["run", "echo", "up"]));
+    let mut terminal = start_in_bash(program, &line, "\nup\r\n", &line)?;
+    // bash may reap the job only when it asks for the next line.
+    let gone = |tree: &ProcessTree| tree.root.children.iter().all(|job| job.state == 'Z');
+    let gone = terminal.wait_for_tree(gone);
+    let shell = Stat::of(terminal.pid()).filter(|shell| shell.state != 'Z');
+    let actual = match shell {
+        Some(shell) if shell.foreground == shell.pgrp => {
+            gone.expecting(&line, "`run` exits").map(drop)?;
+            String::new()
+        }
+        Some(shell) => format!("process group {} is in the foreground", shell.foreground),
+        None => "the shell can no longer read from the terminal, and exits".to_owned(),
+    };
+    let expected = "the shell's process group is still in the foreground";
+    ensure(actual.is_empty(), &line, expected, actual)?;
+    terminal.send_keys("exit\r").during(&line)?;
+    let (exit, _) = terminal.end().during(&line)?;
+    ensure_clean(&line, &exit)
 }
