@@ -369,7 +369,7 @@ fn run_with_wrong_status_is_named() -> Result {
     let printed = check_of("02", "killed_runs", "60", "#!/bin/sh\nexit 3\n")?;
     for part in [
         "  expected: exit status 0, or 137 after SIGKILL to `run` or `init`\n",
-        ", which wasn't killed: exit status 3 instead of 0\n",
+        ", which wasn't killed, has exit status 3 instead of 0\n",
     ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }

@@ -159,6 +159,14 @@ pub fn arguments(pid: i32) -> Vec<String> {
     words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
+/// Reads a variable of a process's environment, as it was when the process executed its program.
+pub(crate) fn variable(pid: i32, name: &str) -> Option<String> {
+    let bytes = fs::read(format!("{}/{pid}/environ", root())).ok()?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let value = |word: &str| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned());
+    text.split('\0').find_map(value)
+}
+
 /// Reads a field of /proc/PID/status, such as `NSpid` or `SigBlk`.
 pub fn status_field(pid: i32, field: &str) -> Option<String> {
     let text = fs::read_to_string(format!("{}/{pid}/status", root())).ok()?;

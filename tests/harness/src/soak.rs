@@ -4,13 +4,14 @@
 //! to set there, and the kernel counts every namespace created below against them. With a limit of 1, one can
 //! be created only if none is left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{self, Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,12 +28,16 @@ use crate::error::{Context, Error, Result};
 use crate::exit::shell_status;
 use crate::helper_path::helper_command;
 use crate::namespace::{CLONE_NEWTIME, enter_user_namespace};
+use crate::process_tree::ProcessTree;
 use crate::procfs;
 use crate::scratch::ScratchDir;
 
 /// The longest time from a run's start to its killing, in microseconds: more than a run takes to get to its
 /// command, and not so long that most kills come after it.
 const LATEST: u64 = 24_000;
+
+/// The variable with a run's number, by which we recognize the processes that the run leaves behind.
+const RUN: &str = "COURSE_SOAK_RUN";
 
 /// The kinds of namespace, as the limits in /proc/sys/user call them, and the flag of unshare(2).
 const KINDS: [(&str, CloneFlags); 4] = [
@@ -57,7 +62,7 @@ pub struct Config {
     pub jobs: u32,
     /// The same seed picks the same targets and moments again.
     pub seed: u64,
-    /// How long the kernel may take to clean up. It takes milliseconds, so this is for a busy machine.
+    /// How long a run may take to exit, and the kernel to clean up. Both take milliseconds, so this is for a busy machine.
     pub patience: Duration,
 }
 
@@ -97,8 +102,10 @@ pub const WRONG_STATUS: u8 = 3;
 /// The helper's side: soaks, prints the outcome, and fails if it isn't clean.
 pub(crate) fn main(args: &[OsString]) -> Result<ExitCode> {
     let config = Config::parse(args).ok_or_else(|| Error::new(format!("soak-one: {args:?}")))?;
-    let Outcome { killed: [run, init, both], left, unexpected } = soak(&config)?;
+    let Outcome { killed, left, unexpected } = soak(&config)?;
     let wrong = [&unexpected[..], &left].concat();
+    let count = |target| killed.values().filter(|(killed, _)| *killed == target).count();
+    let [run, init, both] = [Target::Run, Target::Init, Target::Both].map(count);
     let said = match wrong[..] {
         [] => format!("killed: run {run}, init {init}, both {both}"),
         _ => wrong.join("\n"),
@@ -121,12 +128,28 @@ enum Target {
 
 #[derive(Debug, Default)]
 struct Outcome {
-    /// How many runs were killed: `run`, `init`, both.
-    killed: [u32; 3],
+    /// The runs that were killed, by their numbers: which process, and how long after its start.
+    killed: BTreeMap<u32, (Target, Duration)>,
     /// Processes, mounts, files, and namespaces that the runs left behind, one line each.
     left: Vec<String>,
-    /// Runs with an exit status that they may not have.
+    /// Runs with an exit status that they may not have, and the first one that didn't exit.
     unexpected: Vec<String>,
+}
+
+impl Outcome {
+    /// Says which run it was, and what was done to it.
+    fn describe(&self, number: u32) -> String {
+        let Some((target, moment)) = self.killed.get(&number) else {
+            return format!("run {number}, which wasn't killed,");
+        };
+        let target = match target {
+            Target::Run => "`run`",
+            Target::Init => "`init`",
+            Target::Both => "`init` and `run`",
+        };
+        let milliseconds = moment.as_secs_f32() * 1000.0;
+        format!("run {number}, after SIGKILL to {target} {milliseconds:.1} ms after its start,")
+    }
 }
 
 fn soak(config: &Config) -> Result<Outcome> {
@@ -155,7 +178,7 @@ fn soak(config: &Config) -> Result<Outcome> {
         workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| failed())?)
     })?;
     let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcome.left = reap_orphans(config.patience)?;
+    outcome.left = reap_orphans(config.patience, &outcome)?;
     let changed = procfs::changed_lines(&before, &mounts()?);
     outcome.left.extend(changed.iter().map(|line| format!("mount {line}")));
     let files = fs::read_dir(directory.path()).context("read the directory")?;
@@ -190,14 +213,18 @@ fn run_once(
     let words = target.and(config.long.as_ref()).unwrap_or(short);
     command.args(words.split(' '));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.current_dir(directory).env("TMPDIR", directory);
+    command.current_dir(directory).env("TMPDIR", directory).env(RUN, (index + 1).to_string());
+    let start = Instant::now();
     let mut child = command.spawn().context("start a run")?;
     let kill = |target| {
         // The random moment is the point, so there's no event to wait for.
         thread::sleep(moment);
-        kill_target(&child, if config.long.is_some() { target } else { Target::Run })
+        let target = if config.long.is_some() { target } else { Target::Run };
+        let moment = start.elapsed();
+        Ok::<_, Error>((kill_target(&child, target)?, moment))
     };
     let killed = target.map(kill).transpose()?;
+    let hung = kill_if_late(&child, config.patience)?;
     let status = shell_status(child.wait().context("wait for a run")?);
     let allowed: &[i32] = match (killed, &config.long) {
         (None, _) => &[0],
@@ -205,23 +232,51 @@ fn run_once(
         (Some(_), Some(_)) => &[137],
     };
     let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_expected = allowed.contains(&status);
-    if !is_expected {
-        let what = match killed {
-            None => "which wasn't killed",
-            Some(Target::Run) => "after SIGKILL to `run`",
-            Some(Target::Init) => "after SIGKILL to `init`",
-            Some(Target::Both) => "after SIGKILL to `init` and `run`",
-        };
-        let wanted = allowed.iter().map(i32::to_string).collect::<Vec<_>>().join(" or ");
-        let number = index + 1;
-        let line = format!("run {number}, {what}: exit status {status} instead of {wanted}");
-        outcome.unexpected.push(line);
-    }
     if let Some(killed) = killed {
-        outcome.killed[killed as usize] += 1;
+        outcome.killed.insert(index + 1, killed);
+    }
+    let described = outcome.describe(index + 1);
+    let is_expected = hung.is_none() && allowed.contains(&status);
+    match hung {
+        Some(tree) if outcome.unexpected.is_empty() => {
+            let seconds = config.patience.as_secs();
+            outcome
+                .unexpected
+                .push(format!("{described} doesn't exit within {seconds} s:\n{tree}"));
+        }
+        // Other runs probably hang for the same reason.
+        Some(_) => {}
+        None if !is_expected => {
+            let wanted = allowed.iter().map(i32::to_string).collect::<Vec<_>>().join(" or ");
+            let line = format!("{described} has exit status {status} instead of {wanted}");
+            outcome.unexpected.push(line);
+        }
+        None => {}
     }
     Ok(is_expected)
+}
+
+/// Waits until a run exits. If it doesn't in time, kills it, and returns the tree that it had.
+fn kill_if_late(run: &Child, patience: Duration) -> Result<Option<String>> {
+    let run = Pid::from_raw(run.id().cast_signed());
+    let (done, is_done) = channel::<()>();
+    thread::scope(|scope| {
+        let watch = move || {
+            if is_done.recv_timeout(patience) != Err(RecvTimeoutError::Timeout) {
+                return None;
+            }
+            // The caller reaps the run later, so its PID can't be another process's.
+            let tree = ProcessTree::of(run.as_raw());
+            let _ = kill(run, Signal::SIGKILL);
+            Some(tree.map_or_else(|error| error.to_string(), |tree| tree.text()))
+        };
+        let watchdog = thread::Builder::new().spawn_scoped(scope, watch);
+        let watchdog = watchdog.context("start a thread")?;
+        let exited = waitid(Id::Pid(run), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        drop(done);
+        exited.context("waitid")?;
+        watchdog.join().map_err(|_| Error::new("a watchdog failed"))
+    })
 }
 
 /// Kills, and returns what it killed: if there's no `init` yet or any more, that's `run`.
@@ -248,8 +303,8 @@ fn kill_target(run: &Child, target: Target) -> Result<Target> {
     Ok(if init.is_some() { target } else { Target::Run })
 }
 
-/// Waits for the dying orphans of the runs. One that doesn't die is reported and killed.
-fn reap_orphans(patience: Duration) -> Result<Vec<String>> {
+/// Waits for the dying orphans of the runs. One that doesn't die is reported with its tree, and killed.
+fn reap_orphans(patience: Duration, outcome: &Outcome) -> Result<Vec<String>> {
     let deadline = Instant::now() + patience;
     let (mut left, mut known) = (Vec::new(), BTreeSet::new());
     loop {
@@ -260,10 +315,21 @@ fn reap_orphans(patience: Duration) -> Result<Vec<String>> {
             Err(errno) => return Err(errno).context("waitid"),
         }
         if Instant::now() > deadline {
-            for process in procfs::own_descendants()? {
-                if known.insert(process.pid) {
-                    left.push(format!("process {}, now ended", procfs::describe(&process)));
+            let found = procfs::own_descendants()?;
+            for process in &found {
+                let is_ours = process.ppid == process::id().cast_signed();
+                // Processes below one that is known are in its tree.
+                if known.insert(process.pid)
+                    && is_ours
+                    && let Ok(tree) = ProcessTree::of(process.pid)
+                {
+                    let run = procfs::variable(process.pid, RUN);
+                    let run = run.and_then(|number| number.parse().ok());
+                    let run = run.map_or("a run".to_owned(), |number| outcome.describe(number));
+                    left.push(format!("{run} leaves this, now ended:\n{}", tree.text()));
                 }
+            }
+            for process in found {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             }
         }
