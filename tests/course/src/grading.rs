@@ -120,9 +120,14 @@ pub fn grade(
     // As root, the learner's own step runs in private mounts only in this way.
     let is_own = target_dir().is_ok_and(|target| program.starts_with(target.join("work")));
     let recipe = if is_own { step.recipe("work") } else { path.clone() };
+    // From step 05 on, a program's standard error becomes /dev/null.
+    let closes_files = step.number >= 5;
     Ok(checks.into_iter().map(move |check| {
         let failure = programs.iter().find_map(|program| {
             let mut failure = check.run(program).err()?;
+            if closes_files {
+                explain_abort(&mut failure);
+            }
             failure.command = as_typed(&failure.command, &name, &recipe, &path);
             if programs.len() > 1 && program.caller() == Caller::Rootless {
                 let is_first = !failure.command.contains(AND);
@@ -133,6 +138,18 @@ pub fn grade(
         });
         Grade { check, failure }
     }))
+}
+
+/// Adds the likely reason for a SIGABRT, below the line that reports it.
+fn explain_abort(failure: &mut CheckFailure) {
+    let lines: Vec<_> = failure.actual.lines().collect();
+    let aborts = |line: &&str| line.contains("exit status 134") || line.contains("SIGABRT kills");
+    let Some(at) = lines.iter().position(aborts) else { return };
+    let reason = [
+        "A Rust program aborts if it drops a File whose descriptor is already closed.",
+        "Its message went to /dev/null.",
+    ];
+    failure.actual = [&lines[..=at], &reason, &lines[at + 1..]].concat().join("\n");
 }
 
 /// Puts what a learner can type in place of the program's name: `recipe` at the beginning of a command line, and `path`

@@ -108,10 +108,10 @@ const CHECKS: &[Check] = checks! {
     reaping::command_is_child_of_init: 4;
     reaping::command_exit_ends_container: 4;
     reaping::command_killed_by_signal_34_exits_162: 4;
+    reaping::orphan_deaths_keep_command_status: 4;
     reaping::dead_orphan_is_reaped: 4;
     reaping::idle_container_uses_no_cpu: 4;
     reaping::orphan_killed_by_signal_34_is_reaped: 4;
-    reaping::orphan_deaths_keep_command_status: 4;
     reaping::ignored_sigchld_is_refused: 4;
 
     // Step 05.
