@@ -57,7 +57,7 @@ pub fn section<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
 /// # Errors
 /// As for `print`.
 pub fn print_next(text: impl AsRef<str>) -> Result {
-    // A command stays in one line, as far as its first two words.
+    // A command stays in one line: its first two words, and then the options and names of checks.
     const GLUE: char = '\u{e000}';
     let command = called_as();
     let glued = command.replace(' ', &GLUE.to_string());
@@ -65,7 +65,17 @@ pub fn print_next(text: impl AsRef<str>) -> Result {
     let mut text = parts.next().unwrap_or_default().to_owned();
     for arguments in parts {
         text += &glued;
-        text += &arguments.replacen(' ', &GLUE.to_string(), 2);
+        let mut in_command = true;
+        for (index, word) in arguments.split(' ').enumerate() {
+            in_command &= index <= 2 || word.contains('_') || word.starts_with("--");
+            match index {
+                0 => {}
+                _ if in_command => text.push(GLUE),
+                _ => text.push(' '),
+            }
+            text += word;
+            in_command &= !word.ends_with([',', ':', ')']);
+        }
     }
     let text = wrap("Next: ", &text).replace(GLUE, " ");
     print(format!("\n{}\n", text.replacen("Next:", &paint(Style::Bold, "Next:"), 1)))
