@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use course::checks::{self, Check, CheckFailure};
 use course::grading::{Grade, Grades, timeout_for};
-use course::state::{Score, State, fingerprint};
+use course::state::{State, fingerprint};
 use course::test_support::{
     Checkout, course, environment, manifest, programs_for_each_caller, step_program,
 };
@@ -559,11 +559,32 @@ fn cause_of_few_failures_is_ignored() -> Result {
     ] {
         let named = checks.iter().filter(|check| [root, user, host, run].contains(&check.name));
         let failure_of = |name| failed.contains(&name).then(|| failure.clone());
-        let grade = |check: &&'static Check| Grade { check, failure: failure_of(check.name) };
+        let grade = |check: &&'static Check| Grade {
+            check,
+            failure: failure_of(check.name),
+            passed_before: false,
+        };
         let grades = Grades { simplest: Some(failure.clone()), checks: named.map(grade).collect() };
         assert_eq!(grades.cause().is_some(), has_cause, "{failed:?}");
         assert_eq!(grades.first_to_fix().map(|grade| grade.check.name), first, "{failed:?}");
     }
+    Ok(())
+}
+
+/// The other checks failed before, too, so the last change isn't their cause.
+#[test]
+fn check_that_passed_before_is_shown_first() -> Result {
+    let (checkout, _scratch, _) = finished()?;
+    checkout.write("work/01/src/main.rs", "fn main() {\n    std::process::exit(3);\n}\n");
+    let before = ["exec_becomes_the_program"];
+    State::keep_score(&checkout.root.join("work/01"), &before, 6, String::new())?;
+    let says = "  This check passed before your last change.\n";
+    let first = said(&checkout, &["check", "01"])?;
+    assert_has(&first, &["\n\n✗ exec becomes the program\n  tried: ", says]);
+    assert_has(&first, &["\nNext: cargo course hint 01 exec_becomes_the_program\n"]);
+    let second = said(&checkout, &["check", "01"])?;
+    assert_has(&second, &["\n\n✗ command starts a child\n  tried: "]);
+    assert!(!second.contains(says), "{second}");
     Ok(())
 }
 
@@ -616,7 +637,7 @@ fn finished_step_says_what_is_possible() -> Result {
     // A learner who did the second step first goes on with the third, and then with the first.
     let second = checkout.root.join("work/02");
     checkout.write("work/02/src/main.rs", "fn main() {}\n");
-    State::keep_score(&second, Score { passed: 1, total: 1 }, fingerprint(&second))?;
+    State::keep_score(&second, &["command_starts_a_child"], 1, fingerprint(&second))?;
     checkout.write("work/01/src/main.rs", &(source + "// Changed.\n"));
     checkout.write("steps/03-three/Cargo.toml", &manifest("03-three"));
     checkout.write("steps/03-three/src/main.rs", "fn main() {}\n");

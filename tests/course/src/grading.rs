@@ -21,6 +21,8 @@ pub struct Grade {
     pub check: &'static Check,
     /// Why it failed, if it did.
     pub failure: Option<CheckFailure>,
+    /// Whether it passed when the step was graded before.
+    pub passed_before: bool,
 }
 
 /// How the checks of a step came out, as far as they ran.
@@ -38,9 +40,21 @@ impl Grades {
         self.checks.len() - self.failed().count()
     }
 
-    /// Lists the checks that failed.
+    /// Lists the checks that failed. Those that passed before come first, because the last change broke them.
     pub fn failed(&self) -> impl Iterator<Item = &Grade> {
-        self.checks.iter().filter(|grade| grade.failure.is_some())
+        let failed = |passed_before| {
+            let is_one = move |grade: &&Grade| {
+                grade.failure.is_some() && grade.passed_before == passed_before
+            };
+            self.checks.iter().filter(is_one)
+        };
+        failed(true).chain(failed(false))
+    }
+
+    /// Names the checks that passed.
+    pub fn names_of_passed(&self) -> Vec<&'static str> {
+        let passed = self.checks.iter().filter(|grade| grade.failure.is_none());
+        passed.map(|grade| grade.check.name).collect()
     }
 
     /// Returns why even the simplest command failed, if that's why most checks did.
@@ -136,7 +150,7 @@ pub fn grade(
             }
             Some(failure)
         });
-        Grade { check, failure }
+        Grade { check, failure, passed_before: false }
     }))
 }
 

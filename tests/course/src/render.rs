@@ -21,7 +21,11 @@ pub fn line(grade: &Grade) -> String {
 /// Returns a failed check's title, what it expected, and what happened.
 pub fn failure(grade: &Grade, in_full: bool) -> String {
     let Some(failure) = &grade.failure else { return String::new() };
-    titled(&grade.check.title(), failure, in_full)
+    let mut text = titled(&grade.check.title(), failure, in_full);
+    if grade.passed_before {
+        text += "  This check passed before your last change.\n";
+    }
+    text
 }
 
 /// Returns why most checks failed, and what to do about it first.

@@ -1,5 +1,5 @@
-//! The state of a learner's step, kept from one command to the next in `work/02/progress.json`: the last score,
-//! whether the step compiled, and how many hints were given.
+//! The state of a learner's step, kept from one command to the next in `work/02/progress.json`: the checks that
+//! passed last, whether the step compiled, and how many hints were given.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -59,13 +59,22 @@ impl State {
         fs::rename(&new, &path).context(format!("rename {}", relative_path(&path)))
     }
 
-    /// Keeps a score, and the fingerprint that the sources had before the build.
+    /// Whether a check passed when the whole step was graded last, and the sources were others than those of this
+    /// fingerprint.
+    pub fn has_passed_before(&self, check: &str, sources: &str) -> bool {
+        let names = self.0["passed_checks"].as_array();
+        self.0["graded"] != sources
+            && names.is_some_and(|names| names.iter().any(|name| name == check))
+    }
+
+    /// Keeps which of how many checks passed, and the fingerprint that the sources had before the build.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn keep_score(directory: &Path, score: Score, graded: String) -> Result {
+    pub fn keep_score(directory: &Path, passed: &[&str], total: usize, graded: String) -> Result {
         State::change(directory, |kept| {
-            (kept["passed"], kept["total"]) = (score.passed.into(), score.total.into());
+            (kept["passed"], kept["total"]) = (passed.len().into(), total.into());
+            kept["passed_checks"] = passed.into();
             (kept["graded"], kept["broken"]) = (graded.into(), "".into());
         })
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::grading::{self, Grade, Grades, grade, report, try_simplest};
 use crate::print::{print, print_next};
-use crate::state::{Score, State, fingerprint};
+use crate::state::{State, fingerprint};
 use crate::step::Step;
 use crate::style::{Style, paint};
 use crate::waiting::{bar, show_if_slow};
@@ -78,7 +78,10 @@ pub fn check(options: &Check) -> Result<ExitCode> {
         let line = format!("{}  {}", bar(done, total), titles.next().unwrap_or_default());
         show_if_slow(&line, || running.next())
     };
-    while let Some(grade) = next(grades.checks.len()) {
+    let before = State::load(&own);
+    let is_own = options.bin.is_none();
+    while let Some(mut grade) = next(grades.checks.len()) {
+        grade.passed_before = is_own && before.has_passed_before(grade.check.name, &sources);
         if !json {
             print(render::line(&grade))?;
         }
@@ -86,10 +89,8 @@ pub fn check(options: &Check) -> Result<ExitCode> {
     }
     let report = report(step, &grades);
     let passed = grades.passed();
-    let is_own = options.bin.is_none();
     if is_own && options.name.is_none() {
-        let score = Score { passed: passed as u64, total: total as u64 };
-        State::keep_score(&own, score, sources)?;
+        State::keep_score(&own, &grades.names_of_passed(), total, sources)?;
     }
     if *json {
         print(format!("{report:#}\n"))?;

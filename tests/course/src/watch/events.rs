@@ -26,7 +26,7 @@ use crate::checks::{self, CheckFailure};
 use crate::grading::{self, Grade, grade, try_simplest};
 use crate::keyboard::read_key;
 use crate::starter;
-use crate::state::{Score, State, fingerprint};
+use crate::state::{State, fingerprint};
 use crate::step::Step;
 
 /// An editor saves in several calls. Changes within this time after the first belong to the same save.
@@ -238,12 +238,14 @@ fn build_and_grade(step: &Step, tell: &mut impl FnMut(Progress) -> bool) -> Resu
     {
         return Ok(());
     }
-    let mut passed = 0;
-    for grade in grade(step, checks, &program, timeout)? {
-        passed += u64::from(grade.failure.is_none());
+    let before = State::load(&directory);
+    let mut passed = Vec::new();
+    for mut grade in grade(step, checks, &program, timeout)? {
+        grade.passed_before = before.has_passed_before(grade.check.name, &sources);
+        passed.extend(grade.failure.is_none().then_some(grade.check.name));
         if !tell(Progress::Graded(grade)) {
             return Ok(());
         }
     }
-    State::keep_score(&directory, Score { passed, total: total as u64 }, sources)
+    State::keep_score(&directory, &passed, total, sources)
 }
