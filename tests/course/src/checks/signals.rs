@@ -213,10 +213,13 @@ fn signal_in_first_line_isnt_lost(program: &Program) -> CheckResult {
     let is_ready = |_: &ProcessTree| {
         ["SigBlk", "SigCgt"].iter().any(|mask| has_signal(run, mask, Signal::SIGTERM))
     };
-    running.wait_for_tree(is_ready).map_err(|_| CheckFailure {
+    running.wait_for_tree(is_ready).map_err(|error| CheckFailure {
         command: command.clone(),
         expected: "`run` blocks SIGTERM before it prints its PID".to_owned(),
-        actual: "`run` prints its PID, and SIGTERM would kill it".to_owned(),
+        actual: match Stat::of(run) {
+            Some(_) => "`run` prints its PID, and SIGTERM would kill it".to_owned(),
+            None => error.to_string(),
+        },
     })?;
     send(run, Signal::SIGTERM, &command)?;
     let drain = thread::Builder::new().spawn(move || copy(&mut reader, &mut sink()));

@@ -123,7 +123,7 @@ pub fn soak(options: &Soak) -> Result<ExitCode> {
         let mut config = step.soak_config();
         config.program = step.build()?;
         (config.runs, config.jobs, config.seed) = (options.runs, options.jobs, seed);
-        config.patience = Duration::from_secs(10);
+        config.patience = Duration::from_secs(10) + Duration::from_millis(100) * options.jobs;
         let start = Instant::now();
         // We are our own helper.
         let environment = Environment::inherited();
