@@ -61,7 +61,7 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
         ours.map(line).collect::<Vec<_>>()
     };
     // On a slow machine, one round of a loop that polls takes longer.
-    let quiet = (program.timeout() / 20).max(Duration::from_millis(200));
+    let quiet = (program.timeout() / 20).clamp(Duration::from_millis(200), Duration::from_secs(1));
     let last = RefCell::new((Instant::now(), Vec::new()));
     let (busy, sleeps) = (Cell::new(""), Cell::new(0));
     let is_quiet = |tree: &ProcessTree| {
