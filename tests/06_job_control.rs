@@ -222,7 +222,9 @@ fn press_ctrl_c_once(program: &Program, expected: usize) -> Result<String> {
     let mut text = format!("$ {}\n", supervisor.command_line());
     let mut terminal = Terminal::start(supervisor)?;
     text += &terminal.expect("ready\r\n")?;
-    let tree = terminal.wait_for_tree(|tree| tree.processes().len() == 4)?;
+    // Until it's `sleep`, the shell's child doesn't ignore SIGINT.
+    let is_sleep = |process: &&Process| process.argv.first().is_some_and(|word| word == "sleep");
+    let tree = terminal.wait_for_tree(|tree| tree.processes().get(3).is_some_and(is_sleep))?;
     let [run, init] = run_and_init(&tree);
     for pid in [run, init] {
         send(pid, SIGSTOP);
