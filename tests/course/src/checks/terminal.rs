@@ -317,7 +317,8 @@ pub(super) fn background_run_leaves_terminal_to_shell(program: &Program) -> Chec
         return Ok(());
     }
     let line = format!("{} &", command_line(program, &["run", "echo", "up"]));
-    let mut terminal = start_in_bash(program, &line, "\nup\r\n", &line)?;
+    // bash's prompt may be on the same line as the command's output.
+    let mut terminal = start_in_bash(program, &line, "up\r\n", &line)?;
     // bash may reap the job only when it asks for the next line.
     let gone = |tree: &ProcessTree| tree.root.children.iter().all(|job| job.state == 'Z');
     let gone = terminal.wait_for_tree(gone);
