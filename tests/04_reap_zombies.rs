@@ -280,27 +280,25 @@ fn death_by_signal_34_exits_162() -> Result {
 /// `init` has 300 deaths by signal 34 to work through while the command exits.
 #[test]
 fn status_survives_300_deaths_by_signal_34() -> Result {
-    // A subshell that waits for its input costs a tenth of a `sleep`, and there are 3,000. All of them are dead before
+    // A subshell that waits for its input costs a tenth of a `sleep`. All of them are dead before
     // the line comes, so only the command reads it.
     let script = "exec 3<&0; (n=0; while [ $n -lt 300 ]; do read line <&3 & n=$((n+1)); done); \
         echo ready; read line; exit 42";
     in_parallel(programs(), |program| {
-        {
-            let args = ["run", "--ti", "sh", "-c", script];
-            let mut session = Session::ready(program.supervise(args), "ready")?;
-            let tree = session.wait_for_tree(|tree| tree.processes().len() == 3 + 300)?;
-            let init = tree.pid_1().expect("init");
-            let orphans = init.children.iter().filter(|child| child.pids[1] != 2);
-            let orphans: Vec<_> = orphans.map(|orphan| orphan.pids[0].to_string()).collect();
-            send_signal(init.pids[0], Signal::SIGSTOP)?;
-            session.wait_for_tree(|tree| tree.pid_1().is_some_and(|init| init.state == 'T'))?;
-            send_34(&program, &orphans.join(" "));
-            session.wait_for_tree(|tree| zombies(tree) == 300)?;
-            send_signal(init.pids[0], Signal::SIGCONT)?;
-            session.send("\n")?;
-            let (exit, said) = session.wait()?;
-            assert_eq!(exit.assert_clean().status.code(), Some(42), "{said}");
-        }
+        let args = ["run", "--ti", "sh", "-c", script];
+        let mut session = Session::ready(program.supervise(args), "ready")?;
+        let tree = session.wait_for_tree(|tree| tree.processes().len() == 3 + 300)?;
+        let init = tree.pid_1().expect("init");
+        let orphans = init.children.iter().filter(|child| child.pids[1] != 2);
+        let orphans: Vec<_> = orphans.map(|orphan| orphan.pids[0].to_string()).collect();
+        send_signal(init.pids[0], Signal::SIGSTOP)?;
+        session.wait_for_tree(|tree| tree.pid_1().is_some_and(|init| init.state == 'T'))?;
+        send_34(&program, &orphans.join(" "));
+        session.wait_for_tree(|tree| zombies(tree) == 300)?;
+        send_signal(init.pids[0], Signal::SIGCONT)?;
+        session.send("\n")?;
+        let (exit, said) = session.wait()?;
+        assert_eq!(exit.assert_clean().status.code(), Some(42), "{said}");
         Ok(())
     })
 }
