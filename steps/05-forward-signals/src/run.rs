@@ -61,9 +61,9 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
             let Some(status) = init.try_wait().context("wait")? else { continue };
             return Ok(exit_code(status));
         }
-        // We couldn't report an error, because our standard error is /dev/null. If
-        // `init` is already dead, it keeps its PID as a zombie until we wait for it,
-        // so the signal can't hit another process.
+        // Ignore errors, because our standard error is /dev/null by now. If `init` is
+        // already dead, it keeps its PID as a zombie until we wait for it, so the
+        // signal can't hit another process.
         let _ = kill(pid, signal);
     }
 }

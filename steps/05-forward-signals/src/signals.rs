@@ -69,7 +69,7 @@ pub fn close_inherited_fds(null: File) -> Result<()> {
     let entries = fs::read_dir("/proc/self/fd").context("open(/proc/self/fd)")?;
     let fds = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     for fd in fds.collect::<Vec<_>>().into_iter().filter(|fd| *fd > 2) {
-        // The list includes the descriptor of `read_dir`, which is already closed.
+        // The list includes `read_dir`'s own descriptor. Closing that again fails.
         let _ = close(fd);
     }
     Ok(())

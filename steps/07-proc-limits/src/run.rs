@@ -80,9 +80,9 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
             let _ = kill(pid, Signal::SIGCHLD);
             continue;
         }
-        // We couldn't report an error, because our standard error is /dev/null. If
-        // `init` is already dead, it keeps its PID as a zombie until we wait for it,
-        // so the signal can't hit another process.
+        // Ignore errors, because our standard error is /dev/null by now. If `init` is
+        // already dead, it keeps its PID as a zombie until we wait for it, so the
+        // signal can't hit another process.
         let _ = kill(pid, signal);
         if matches!(signal, Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) {
             stop_self(signal)?;

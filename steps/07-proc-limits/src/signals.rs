@@ -22,8 +22,8 @@ pub fn block_signals() -> Result<SigSet> {
     signals_to_read().thread_swap_mask(SigmaskHow::SIG_BLOCK).context("sigprocmask")
 }
 
-/// Returns every signal that has a name (1 to 31). The kernel blocks those that can be
-/// blocked.
+/// Returns every signal that has a name (1 to 31). Among these are SIGKILL and SIGSTOP,
+/// which the kernel never blocks.
 fn signals_to_read() -> SigSet {
     Signal::iterator().collect()
 }
@@ -121,7 +121,7 @@ pub fn close_inherited_fds(null: File) -> Result<()> {
     let entries = fs::read_dir("/proc/self/fd").context("open(/proc/self/fd)")?;
     let fds = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     for fd in fds.collect::<Vec<_>>().into_iter().filter(|fd| *fd > 2) {
-        // The list includes the descriptor of `read_dir`, which is already closed.
+        // The list includes `read_dir`'s own descriptor. Closing that again fails.
         let _ = close(fd);
     }
     Ok(())
