@@ -491,10 +491,11 @@ fn common_cause_of_failures_comes_first() -> Result {
     let script = format!("#!/bin/sh\necho \"{REFUSAL}\" >&2\nexit 125\n");
     let printed = graded(&script, &[])?;
     let cause = "✗ most checks fail, because even the simplest command does\n  tried:    ";
-    assert_has(
-        &printed,
-        &[cause, " run true\n  expected: exit status 0\n", "our parent isn't run"],
-    );
+    assert_has(&printed, &[cause, "\n  expected: exit status 0\n"]);
+    // The directory of temporary files decides where lines are broken.
+    let unbroken = printed.replace("\\\n", "");
+    let unbroken = unbroken.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_has(&unbroken, &["/mine run true expected: ", "our parent isn't run"]);
     assert_eq!(printed.matches("  tried:    ").count(), 1, "{printed}");
     assert_has(&printed, &["\nNext: cargo course hint 02 init_refuses_other_parents --all"]);
     assert!(graded(&script, &["--verbose"])?.matches("  tried:    ").count() > 10);
