@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::time::{Duration, Instant};
 
-use harness::{Process, ProcessTree, Program};
+use harness::{Process, ProcessTree, Program, procfs};
 
 use super::result::{
     CheckFailure, CheckResult, During, RunOutput, command_line, prints, run, run_script,
@@ -51,29 +51,36 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
     let args = ["run", "--ti", "sh"];
     let command = command_line(program, &args);
     let session = program.session(args).during(&command)?;
-    // The nanoseconds on a processor, and the other times. They don't change either while a busy process waits for a
-    // processor, but then its state is R. The state alone isn't enough: in state S, a process may only be about to
-    // sleep.
+    // The times on a processor don't change while a busy process waits for a processor, but then its state is R. The
+    // state alone isn't enough: in state S, a process may only be about to sleep. The third value grows whenever the
+    // process sleeps.
     let used = |tree: &ProcessTree| {
         let ours = tree.processes().into_iter().filter(|process| !process.children.is_empty());
-        let used = |pid: i32| fs::read_to_string(format!("/proc/{pid}/schedstat"));
-        let line = |process: &Process| (process.state, used(process.pids[0]).ok());
+        let line = |process: &Process| {
+            let pid = process.pids[0];
+            let times = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok();
+            (process.state, times, procfs::status_field(pid, "voluntary_ctxt_switches"))
+        };
         ours.map(line).collect::<Vec<_>>()
     };
     // On a slow machine, one round of a loop that polls takes longer.
     let quiet = (program.timeout() / 20).clamp(Duration::from_millis(200), Duration::from_secs(1));
     let last = RefCell::new((Instant::now(), Vec::new()));
-    let (busy, sleeps) = (Cell::new(""), Cell::new(0));
+    let (busy, slept) = (Cell::new(""), Cell::new(Instant::now()));
     let is_quiet = |tree: &ProcessTree| {
         // The quiet time ends before this look and begins after an earlier one, however long a look takes.
         let at = Instant::now();
         let (mut last, now) = (last.borrow_mut(), used(tree));
-        if last.1 != now || now.iter().any(|(state, _)| *state != 'S') {
-            let run_sleeps = now.first().is_some_and(|(state, _)| *state == 'S');
+        if last.1 != now || now.iter().any(|(state, ..)| *state != 'S') {
+            let run_sleeps = now.first().is_some_and(|(state, ..)| *state == 'S');
             let is_init = run_sleeps && last.1.first() == now.first();
             busy.set(if is_init { "`init`" } else { "`run`" });
-            let sleeps_now = now.get(usize::from(is_init)).is_some_and(|(state, _)| *state == 'S');
-            sleeps.set(sleeps.get() + if sleeps_now { 1 } else { -1 });
+            let index = usize::from(is_init);
+            if last.1.get(index).map(|(.., sleeps)| sleeps)
+                != now.get(index).map(|(.., sleeps)| sleeps)
+            {
+                slept.set(at);
+            }
             *last = (Instant::now(), now);
         }
         at.saturating_duration_since(last.0) > quiet
@@ -83,7 +90,8 @@ pub(super) fn idle_container_uses_no_cpu(program: &Program) -> CheckResult {
         expected: "`run` and `init` sleep while the command waits for input".to_owned(),
         actual: match busy.get() {
             "" => error.to_string(),
-            busy if sleeps.get() > 0 => {
+            // A process that only starts up slowly doesn't sleep in the second half.
+            busy if slept.get().elapsed() < program.timeout() / 2 => {
                 format!("{busy} wakes up again and again, although nothing happens")
             }
             busy => format!("{busy} uses the CPU all the time"),
