@@ -123,7 +123,8 @@ pub fn soak(options: &Soak) -> Result<ExitCode> {
         let mut config = step.soak_config();
         config.program = step.build()?;
         (config.runs, config.jobs, config.seed) = (options.runs, options.jobs, seed);
-        config.patience = Duration::from_secs(10) + Duration::from_millis(100) * options.jobs;
+        // A run that hangs never ends, but one on a busy, emulated machine took longer than ten seconds.
+        config.patience = Duration::from_secs(60) + Duration::from_millis(100) * options.jobs;
         let start = Instant::now();
         // We are our own helper.
         let environment = Environment::inherited();
