@@ -20,8 +20,8 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive {
         Stdio::inherit()
     } else {
-        // Open /dev/null now, so that an error names it. Stdio::null() would open it
-        // only when `init` starts.
+        // Open /dev/null now, so that an error names it. With Stdio::null(), the error
+        // would name the start of `init` instead.
         File::open("/dev/null").context("open(/dev/null)")?.into()
     };
     unshare_pid_namespace()?;
