@@ -1,4 +1,4 @@
-//! You start this program in a shell. A process can start another program in two
+//! You start this program in a shell. A program can start another program in two
 //! ways: in a child process (`command`), or in its own process, in which the new
 //! program replaces the old one (`exec`).
 
@@ -62,7 +62,7 @@ fn demo() -> ExitCode {
 // ANCHOR: cli
 /// Start a program as a child, or become it. Without a subcommand, do both
 #[derive(Parser)]
-// clap would add a subcommand `help`, but the option --help is enough.
+// By default, clap adds a subcommand `help`, but the option --help is enough.
 #[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
@@ -91,7 +91,7 @@ enum Start {
 /// Writes a line to standard error, because standard output belongs to the program.
 fn log(line: impl Display) {
     // `eprintln!` would panic if it couldn't write, for example to a pipe that no
-    // process reads. (Rust programs ignore SIGPIPE, so such a write fails.) Each
+    // process reads. (Rust ignores SIGPIPE, which would otherwise kill us.) Each
     // line is a single write, so that lines from two processes can't mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
@@ -115,7 +115,7 @@ fn exec_failed(program: &OsStr, error: io::Error) -> ExitCode {
 }
 
 /// Searches PATH for the program, as execvp(3) does. Returns true for a name with a
-/// slash, because `exec` uses it as a path, so the EACCES is about that file.
+/// slash, because `exec` uses it as a path, and the EACCES is about that path.
 fn is_found(program: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(program).exists();

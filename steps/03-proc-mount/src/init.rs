@@ -34,8 +34,8 @@ fn mount_proc() -> Result<()> {
     // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     // With systemd, the host's mounts are shared: a mount on a copy also appears on
-    // its original. If the host's root started `run`, ours would appear on the host.
-    // (In a user namespace, the kernel prevents that.) So first make the copy of /
+    // its original. If root started `run`, our mount would appear on the host. (In
+    // a user namespace, the kernel prevents that.) So first make the copy of /
     // private and, with MS_REC, all copies below it, too.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     // This call only changes existing mounts, so it needs just a target and flags.

@@ -20,8 +20,8 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     let stdin = if interactive {
         Stdio::inherit()
     } else {
-        // Open /dev/null now, so that an error names it. Stdio::null() would open it
-        // only when `init` starts.
+        // Open /dev/null now, so that an error names it. With Stdio::null(), the error
+        // would name the start of `init` instead.
         File::open("/dev/null").context("open(/dev/null)")?.into()
     };
     unshare_pid_namespace()?;
@@ -30,7 +30,7 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     // The link /proc/self/exe leads to our program even if the program's file was
     // moved or deleted.
     let mut init = Command::new("/proc/self/exe");
-    // Without `--`, clap takes a command that starts with a dash for an option.
+    // Without `--`, clap would take a command such as `-x` for one of our options.
     init.args(["init", "--"]).args(argv).stdin(stdin);
     Ok(exit_code(init.status().context("start /proc/self/exe")?))
 }
@@ -73,8 +73,8 @@ fn unshare_as_user() -> Result<()> {
     // members of that group may not (mode 604).
     write_proc("/proc/self/setgroups", "deny")?;
     // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
-    // IDs. Only root keeps its capabilities when it executes a program. `init`
-    // needs them to check in /proc that we're its parent, and in step 3 for mounts.
+    // IDs. Only root keeps its capabilities when it executes a program. `init` needs
+    // them to check in /proc that we're its parent and, from step 3 on, to mount.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

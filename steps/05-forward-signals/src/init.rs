@@ -42,8 +42,8 @@ fn mount_proc() -> Result<()> {
     // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     // With systemd, the host's mounts are shared: a mount on a copy also appears on
-    // its original. If the host's root started `run`, ours would appear on the host.
-    // (In a user namespace, the kernel prevents that.) So first make the copy of /
+    // its original. If root started `run`, our mount would appear on the host. (In
+    // a user namespace, the kernel prevents that.) So first make the copy of /
     // private and, with MS_REC, all copies below it, too.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     // This call only changes existing mounts, so it needs just a target and flags.
@@ -62,8 +62,8 @@ fn mount_proc() -> Result<()> {
 /// parent of orphans (processes whose parent died), and has to wait for them.
 /// Ordinary commands aren't written to do that.
 fn spawn_command() -> Result<Child> {
-    // If we restored `run`'s original mask before the spawn, we'd lose a signal that
-    // arrives meanwhile. So the child starts with our mask, and first runs our program
+    // If we restored `run`'s original mask for the spawn, we'd lose signals that arrive
+    // during it. So the child starts with our mask, and first runs our program
     // again, as `exec` with the arguments that follow `init` in our own command line.
     // `exec` restores the original mask, and then becomes the command.
     let mut exec = Command::new("/proc/self/exe");

@@ -19,7 +19,7 @@ use crate::signals::{block_signals, close_inherited_fds, next_signal, open_null}
 // ANCHOR: run
 pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     // Block signals before we print our PID, because from then on you can send us
-    // signals. A blocked signal waits until we read it. `init` inherits this mask.
+    // signals, which stay pending until we read them. `init` inherits this mask.
     let old_mask = block_signals()?;
     log(format!("run PID: {}", process::id()));
     ensure_sigchld_not_ignored()?;
@@ -33,7 +33,7 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     // moved or deleted.
     let mut init = Command::new("/proc/self/exe");
     init.arg("init").args(old_mask.iter().map(|signal| format!("--blocked={signal}")));
-    // Without `--`, clap takes a command that starts with a dash for an option.
+    // Without `--`, clap would take a command such as `-x` for one of our options.
     init.arg("--").args(argv).stdin(stdin);
     let child = init.spawn().context("start /proc/self/exe")?;
     close_inherited_fds(null)?;
@@ -71,9 +71,9 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 
 // ANCHOR: sigchld
 /// Returns an error if our caller ignores SIGCHLD, the signal that a parent gets
-/// when a child dies. `run` and `init` would inherit this, so the kernel would
-/// discard exit statuses. To change it, we'd need `sigaction`, which is `unsafe`
-/// in nix, and our course forbids `unsafe`.
+/// when a child dies. We inherit that, and so does `init`, and the kernel then
+/// discards exit statuses. To stop ignoring it, we'd need `sigaction`, which is
+/// `unsafe` in nix, and our course forbids `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     // If we can't read this file, skip the check.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -116,8 +116,8 @@ fn unshare_as_user() -> Result<()> {
     // members of that group may not (mode 604).
     write_proc("/proc/self/setgroups", "deny")?;
     // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
-    // IDs. Only root keeps its capabilities when it executes a program. `init`
-    // needs them to check in /proc that we're its parent, and in step 3 for mounts.
+    // IDs. Only root keeps its capabilities when it executes a program. `init` needs
+    // them to check in /proc that we're its parent and, from step 3 on, to mount.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

@@ -24,8 +24,8 @@ pub fn block_signals() -> Result<SigSet> {
 
 /// Returns every signal that has a name (1 to 31), except the three with which a
 /// terminal stops processes, for example on Ctrl-Z. They still stop `run`, as your
-/// shell expects, and the command gets them from the terminal. (So the command gets
-/// Ctrl-C's SIGINT several times: from the terminal and from us.)
+/// shell expects, and the command gets them from the terminal. (It also gets
+/// Ctrl-C's SIGINT from the terminal, and then again from us.)
 fn signals_to_read() -> SigSet {
     let stops = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
     Signal::iterator().filter(|signal| !stops.contains(signal)).collect()
@@ -57,7 +57,7 @@ pub fn open_null() -> Result<File> {
 
 /// Closes every file that we share with the command. If the command's output is a
 /// pipe, its reader sees EOF only when the last writer closes the pipe. The command
-/// may close its output long before it exits, so we mustn't keep it open longer.
+/// may close its output long before it exits, so we mustn't keep the pipe open.
 pub fn close_inherited_fds(null: File) -> Result<()> {
     // dup2 makes the file descriptors 0, 1, and 2 refer to /dev/null. If we closed
     // them instead, the next files that we open would get these numbers, and our

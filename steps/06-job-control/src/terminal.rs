@@ -1,5 +1,5 @@
-//! Used by `run` and `init` to stop with the command and to share the terminal with
-//! it, as a shell expects of its jobs.
+//! Used by `run` and `init` to stop `run` when the command stops, and to share the
+//! terminal with the command, as a shell expects of its jobs.
 
 use std::fs::File;
 use std::io::Read;

@@ -47,7 +47,7 @@ fn reason(errno: Errno) -> String {
 /// Writes a line to standard error, because standard output belongs to the command.
 pub fn log(line: impl Display) {
     // `eprintln!` would panic if it couldn't write, for example to a pipe that no
-    // process reads. (Rust programs ignore SIGPIPE, so such a write fails.) Each
+    // process reads. (Rust ignores SIGPIPE, which would otherwise kill us.) Each
     // line is a single write, so that lines from two processes can't mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
@@ -71,7 +71,7 @@ pub fn exec_failed(command: &OsStr, error: io::Error) -> ExitCode {
 }
 
 /// Searches PATH for the command, as execvp(3) does. Returns true for a name with a
-/// slash, because `exec` uses it as a path, so the EACCES is about that file.
+/// slash, because `exec` uses it as a path, and the EACCES is about that path.
 fn is_found(command: &OsStr) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_in = |directory: PathBuf| directory.join(command).exists();

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 // ANCHOR: cli
 /// A container's init. Without a subcommand, do the same as run --ti /bin/sh
 #[derive(Parser)]
-// clap would add a subcommand `help`, but the option --help is enough.
+// By default, clap adds a subcommand `help`, but the option --help is enough.
 #[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]

@@ -76,7 +76,7 @@ fn is_from_terminal(signal: Signal, code: i32) -> bool {
 
 // ANCHOR: release
 /// Forwards the signals that came before the child existed, and then makes the
-/// child continue. From now on, the terminal sends its signals to the child, too.
+/// child continue. The terminal sends all later signals to the child, too.
 pub fn release(child: Pid) -> Result<()> {
     let mut early = signals_to_read();
     // Leave SIGCHLD pending for `next_signal`, in case the child is already dead.
@@ -92,8 +92,8 @@ pub fn release(child: Pid) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the SIGCHLD that our parent sends in `release`. Only `release` can
-/// cause a SIGCHLD at this point, because we haven't created a child yet.
+/// Waits for the SIGCHLD that our parent sends in `release`. The signal can't be
+/// about a child of ours, because we haven't created one yet.
 pub fn wait_for_release() -> Result<()> {
     let released: SigSet = [Signal::SIGCHLD].into_iter().collect();
     released.wait().map(drop).context("sigwait")
@@ -109,7 +109,7 @@ pub fn open_null() -> Result<File> {
 
 /// Closes every file that we share with the command. If the command's output is a
 /// pipe, its reader sees EOF only when the last writer closes the pipe. The command
-/// may close its output long before it exits, so we mustn't keep it open longer.
+/// may close its output long before it exits, so we mustn't keep the pipe open.
 pub fn close_inherited_fds(null: File) -> Result<()> {
     // dup2 makes the file descriptors 0, 1, and 2 refer to /dev/null. If we closed
     // them instead, the next files that we open would get these numbers, and our
