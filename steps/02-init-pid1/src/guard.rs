@@ -9,9 +9,9 @@ use nix::sys::signal::Signal;
 use crate::error::{Context, Result};
 
 // ANCHOR: guard
-/// Returns an error unless we are PID 1 and our parent is `run`, which creates its
-/// children in our PID namespace. Without this check, `init sh` in your shell would
-/// start sh outside a container. Also makes us die when `run` dies.
+/// Returns an error unless we are PID 1 and our parent is `run`, that is, a process
+/// that creates its children in our PID namespace. Without this check, `init sh` in
+/// your shell would start sh outside a container. Also makes us die when `run` dies.
 pub fn ensure_started_by_run() -> Result<()> {
     // `run` starts us as the first process of a PID namespace, so our PID is 1.
     if process::id() != 1 {
@@ -24,14 +24,14 @@ pub fn ensure_started_by_run() -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
     // If `run` died before that call, the kernel won't kill us, and we have another
     // parent. getppid() can't tell, because it returns 0 for every parent outside
-    // our PID namespace. But /proc was mounted on the host, so it shows the host's
-    // PIDs. (If we can't read it, we use PID 0, and the check below fails.)
+    // our PID namespace. But /proc was mounted on the host, so its `self` shows us with
+    // the host's PIDs. (If we can't read it, we use PID 0, and the check below fails.)
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap_or("0");
     // The links in /proc/PID/ns name the namespaces of a process, for example
     // `pid:[4026532281]`. A process creates its children in the namespace that
-    // `pid_for_children` names. For `run`, that's ours. If `run` dies, another
-    // process adopts us. That process creates its children in another namespace.
+    // `pid_for_children` names. For `run`, that's ours. If `run` dies, a process on
+    // the host adopts us. That process creates its children in another namespace.
     let theirs = fs::read_link(format!("/proc/{parent}/ns/pid_for_children"));
     match (theirs, fs::read_link("/proc/self/ns/pid")) {
         (Ok(theirs), Ok(ours)) if theirs == ours => Ok(()),

@@ -35,8 +35,8 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     Ok(exit_code(init.status().context("start /proc/self/exe")?))
 }
 
-/// Converts an ExitStatus to an ExitCode. If signal N killed the process, there is
-/// no exit status, so this returns 128 + N, as shells do.
+/// Converts an ExitStatus to an ExitCode. If signal N killed the process, `code()`
+/// is None, so this returns 128 + N, as shells do.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|n| 128 + n));
     // A dead process has an exit status or a signal, so we never need the 125.
@@ -47,7 +47,7 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
 // ANCHOR: namespaces
 /// Creates a PID namespace, in which the kernel numbers processes from 1. Our
 /// children will be in this namespace, and they will also have a PID on the host.
-/// We remain in our old PID namespace, because a process never changes its PID.
+/// `unshare` doesn't move us there, because a process never changes its PID.
 fn unshare_pid_namespace() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWPID) {
         // Linux divides root's power into capabilities. Creating a PID namespace
@@ -58,8 +58,8 @@ fn unshare_pid_namespace() -> Result<()> {
 }
 
 /// Creates a user namespace, which has its own user IDs, and a PID namespace in it.
-/// Normally, any user may do that. We then have all capabilities, but they count
-/// only in these namespaces and in others that we create inside.
+/// Unless the system forbids it, any user may do that. We then have all capabilities,
+/// but they count only in these namespaces and in others that we create inside.
 fn unshare_as_user() -> Result<()> {
     // Ask for our IDs first, because inside, both are 65534 until we map them
     // below. An ordinary user may map only the effective IDs, not the real ones.
@@ -74,7 +74,7 @@ fn unshare_as_user() -> Result<()> {
     write_proc("/proc/self/setgroups", "deny")?;
     // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
     // IDs. Only root keeps its capabilities when it executes a program. `init` needs
-    // them to check in /proc that we're its parent and, from step 3 on, to mount.
+    // all of ours to read our links in /proc/PID/ns, and from step 3 on, to mount.
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

@@ -29,14 +29,14 @@ pub fn init(argv: &[OsString]) -> Result<ExitCode> {
 /// as long as the container.
 fn mount_proc() -> Result<()> {
     // A mount namespace has its own list of mounts, which starts as a copy of the
-    // host's. Unlike CLONE_NEWPID, CLONE_NEWNS moves the caller itself. It requires
+    // host's. Unlike CLONE_NEWPID, CLONE_NEWNS (mount) moves the caller. It requires
     // CAP_SYS_ADMIN, as `mount` does. We have this capability, because `run` was
     // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
-    // With systemd, the host's mounts are shared: a mount on a copy also appears on
-    // its original. If root started `run`, our mount would appear on the host. (In
-    // a user namespace, the kernel prevents that.) So first make the copy of /
-    // private and, with MS_REC, all copies below it, too.
+    // With systemd, the host's mounts are shared: what we mount on the copy of a mount
+    // also appears on the original. If root started `run`, our procfs would appear on
+    // the host. (In a user namespace, the kernel prevents that.) So first make the copy
+    // of / private and, with MS_REC, all copies below it, too.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     // This call only changes existing mounts, so it needs just a target and flags.
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)

@@ -11,9 +11,9 @@ use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout};
 use crate::error::{Context, Result};
 
 // ANCHOR: signals
-/// Blocks the signals that we want to read, and returns the old signal mask. A
-/// blocked signal has no effect on us, but it isn't lost: the kernel keeps it pending
-/// until we read it.
+/// Blocks the signals that we want to read, and returns the old signal mask, the set
+/// of blocked signals. A blocked signal has no effect on us, but it isn't lost: the
+/// kernel keeps it pending until we read it.
 pub fn block_signals() -> Result<SigSet> {
     // A signalfd is a file from which we read blocked signals. Check now that we can
     // create one. When `next_signal` creates one, our standard error is already
@@ -32,15 +32,14 @@ fn signals_to_read() -> SigSet {
 }
 
 /// Waits for the next signal and reads it, so that it's no longer pending. Each
-/// call creates its own signalfd, which is simpler than keeping one open while
-/// `close_inherited_fds` closes all other files.
+/// call creates its own signalfd, so that no event loop has to keep one and pass it.
 pub fn next_signal() -> Result<Signal> {
     let flags = SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(&signals_to_read(), flags).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
-        // If our standard error is a pipe that no process reads, the kernel sends us a
-        // SIGPIPE for each message, with our own PID as the sender. Skip it.
+        // If standard error was a pipe that no process read, our messages sent us a
+        // SIGPIPE, which is still pending. Its sender is our own PID. Skip it.
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             return Signal::try_from(info.ssi_signo as i32).context("read(signalfd)");
         }

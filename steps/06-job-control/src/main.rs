@@ -63,7 +63,7 @@ enum Role {
     },
     /// Be PID 1 and start CMD as a child. Only `run` may use this subcommand
     Init(Inner),
-    /// Become CMD, after `init` has started this subcommand
+    /// Become CMD. Only `init` starts this subcommand
     Exec(Inner),
 }
 

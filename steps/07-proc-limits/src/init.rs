@@ -1,5 +1,5 @@
 //! `run` starts `init` in the container, as PID 1 of the new PID namespace. `init`
-//! then starts `exec` as its child, and `exec` becomes the command.
+//! then starts our subcommand `exec` as its child, which becomes the command.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -44,14 +44,14 @@ pub fn init(argv: &[OsString]) -> Result<ExitCode> {
 /// as long as the container.
 fn mount_proc() -> Result<()> {
     // A mount namespace has its own list of mounts, which starts as a copy of the
-    // host's. Unlike CLONE_NEWPID, CLONE_NEWNS moves the caller itself. It requires
+    // host's. Unlike CLONE_NEWPID, CLONE_NEWNS (mount) moves the caller. It requires
     // CAP_SYS_ADMIN, as `mount` does. We have this capability, because `run` was
     // root or made us root.
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
-    // With systemd, the host's mounts are shared: a mount on a copy also appears on
-    // its original. If root started `run`, our mount would appear on the host. (In
-    // a user namespace, the kernel prevents that.) So first make the copy of /
-    // private and, with MS_REC, all copies below it, too.
+    // With systemd, the host's mounts are shared: what we mount on the copy of a mount
+    // also appears on the original. If root started `run`, our procfs would appear on
+    // the host. (In a user namespace, the kernel prevents that.) So first make the copy
+    // of / private and, with MS_REC, all copies below it, too.
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     // This call only changes existing mounts, so it needs just a target and flags.
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
@@ -69,12 +69,12 @@ fn mount_proc() -> Result<()> {
 /// parent of orphans (processes whose parent died), and has to wait for them.
 /// Ordinary commands aren't written to do that.
 fn spawn_command() -> Result<Child> {
-    // If we restored `run`'s original mask for the spawn, we'd lose signals that arrive
-    // during it. So the child starts with our mask, and first runs our program
-    // again, as `exec` with the arguments that follow `init` in our own command line.
-    // `exec` restores the original mask, and then becomes the command.
-    let mut exec = Command::new("/proc/self/exe");
-    exec.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
+    // The child inherits our mask. We can't restore `run`'s original mask for the spawn,
+    // because the kernel discards signals for which PID 1 has no handler, unless they're
+    // blocked. So the child first runs our program again, as `exec` with the arguments
+    // after our own `init`. `exec` restores the mask, and then becomes the command.
+    let mut child = Command::new("/proc/self/exe");
+    child.arg("exec").args(env::args_os().skip(2)).spawn().context("start /proc/self/exe")
 }
 // ANCHOR_END: spawn_command
 
@@ -84,7 +84,7 @@ pub fn exec(blocked: &[Signal], argv: &[OsString]) -> Result<ExitCode> {
     wait_for_release()?;
     let unblocked: SigSet = Signal::iterator().filter(|signal| !blocked.contains(signal)).collect();
     unblocked.thread_unblock().context("sigprocmask")?;
-    // If `exec` returns at all, it has failed.
+    // If Command::exec() returns at all, it has failed.
     let error = Command::new(&argv[0]).args(&argv[1..]).exec();
     Ok(exec_failed(&argv[0], error))
 }
