@@ -112,9 +112,10 @@ pub(super) fn orphan_deaths_keep_command_status(program: &Program) -> CheckResul
 
 /// Kills a hundred orphans at once. If the command itself is PID 1, its status can't be lost.
 fn keeps_status(program: &Program, signal: &str) -> CheckResult {
+    // Learners type this. In a container that doesn't work, `kill -1` would kill all that they run.
     let script = format!(
-        "echo child of $PPID; n=0; while [ $n -lt 100 ]; do (sleep 1000 &); n=$((n+1)); done; \
-         kill -{signal} -1; exit 42"
+        "echo child of $PPID; pids=; n=0; while [ $n -lt 100 ]; do \
+         pids=\"$pids $( (sleep 1000 >&- & echo $!) )\"; n=$((n+1)); done; kill -{signal} $pids; exit 42"
     );
     let note = format!("signal {signal} kills a hundred orphans, and the command exits with 42");
     run_script(program, &script)?.noting(&note).has_stdout(b"child of 1\n")?.has_status(42)?;
