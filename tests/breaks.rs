@@ -16,7 +16,7 @@ use course::starter::{self, Begin};
 use course::step::Step;
 use course::test_support::{remove_comments, todo_patches};
 use course::workspace;
-use harness::test_support::{Skip, with_snapshot_settings};
+use harness::test_support::with_snapshot_settings;
 use harness::{Caller, Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
 
 /// How long a broken step may take for an answer: eight seconds, or more on a slow machine. Many give none.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use course::slow::{Kind, Scene, ptrace_advice, record};
 use course::step::Step;
 use course::test_support::{programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, Skip, inspectable, require_tools};
+use harness::test_support::{inspectable, require_tools};
 use harness::{
     Caller, Context, Program, Requirement, Result, Supervisor, Terminal, Transcript,
     assert_snapshot,

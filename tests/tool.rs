@@ -15,7 +15,7 @@ use course::test_support::{
 };
 use course::workspace::root;
 use harness::procfs::Stat;
-use harness::test_support::{AssertClean, Skip, require_tools, write_program};
+use harness::test_support::{require_tools, write_program};
 use harness::{
     Caller, Exit, Requirement, Result, ScratchDir, Session, Supervisor, Terminal, Transcript,
 };

@@ -11,7 +11,6 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use harness::test_support::Skip;
 use harness::{Caller, Environment, ProcessTree, Program, Requirement, Result, diagram};
 
 use crate::checks;
@@ -43,7 +42,7 @@ pub fn programs_for_each_caller(path: impl AsRef<Path>) -> Vec<Program> {
         Some(step) => step.requirements(caller),
         None => vec![Requirement::Caller(caller)],
     };
-    let can = |caller: &Caller| needs(*caller).iter().all(Skip::is_met_or_skip);
+    let can = |caller: &Caller| needs(*caller).iter().all(Requirement::is_met_or_skip);
     let callers = [Caller::Root, Caller::Rootless].into_iter().filter(can);
     callers.map(|caller| program(path, caller)).collect()
 }
