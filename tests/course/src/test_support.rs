@@ -57,7 +57,7 @@ pub fn program(path: impl AsRef<Path>, caller: Caller) -> Program {
 /// Returns the test's own surroundings.
 pub fn environment() -> Environment {
     let mut environment = Environment::inherited();
-    environment.set_timeout(patience());
+    environment.timeout = patience();
     environment
 }
 

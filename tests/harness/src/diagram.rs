@@ -28,7 +28,7 @@ pub fn diagram(caption: &str, moments: &[(&str, &ProcessTree)]) -> String {
     let mut placeholders = Placeholders::default();
     let mut text = String::from("<figure class=\"picture\">\n");
     for (heading, tree) in moments {
-        text += &svg(heading, true, tree, &Highlights::default(), &mut placeholders);
+        text += &moment(heading, true, tree, &Highlights::default(), &mut placeholders);
     }
     let _ = writeln!(text, "<figcaption>{}</figcaption>\n</figure>", escape(caption));
     text
@@ -47,18 +47,9 @@ pub struct Highlights {
     pub notes: BTreeMap<String, String>,
 }
 
-/// Draws one moment of several as an inline SVG, without a visible heading. The same `placeholders` give a process the
-/// same name in all of them.
+/// Draws one moment of several as an inline SVG, whose title is a visible heading if `shows_title` is set. The same
+/// `placeholders` give a process the same name in all of them.
 pub fn moment(
-    title: &str,
-    tree: &ProcessTree,
-    highlights: &Highlights,
-    placeholders: &mut Placeholders,
-) -> String {
-    svg(title, false, tree, highlights, placeholders)
-}
-
-fn svg(
     title: &str,
     shows_title: bool,
     tree: &ProcessTree,
@@ -174,13 +165,11 @@ impl Drawing<'_> {
         if is_gone {
             pids = format!("PID {outside} is gone");
         }
-        let bold = if *caller == outside {
-            " class=\"mono\" font-weight=\"bold\""
-        } else {
-            " class=\"mono\""
-        };
+        let weight = if *caller == outside { " font-weight=\"bold\"" } else { "" };
+        let mono = format!(" class=\"mono\"{weight}");
         let third = note.map(|note| (42 + LINE, "", note));
-        for (line, class, words) in [(22, bold, &shown), (42, "", &pids)].into_iter().chain(third) {
+        for (line, class, words) in [(22, &*mono, &shown), (42, "", &pids)].into_iter().chain(third)
+        {
             self.text(class, x + 9, top + line, words);
         }
         let third = note.map(|note| format!(" {note}.")).unwrap_or_default();

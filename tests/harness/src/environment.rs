@@ -29,7 +29,8 @@ pub struct Environment {
     uid: Option<u32>,
     directory: Option<ScratchDir>,
     search_path: OsString,
-    timeout: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
 }
 
 impl Environment {
@@ -61,19 +62,9 @@ impl Environment {
         self.search_path = path;
     }
 
-    /// Sets how long an answer may take.
-    pub fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = timeout;
-    }
-
     /// Returns how many processes and threads a program may have. Only a clean environment has a limit.
     pub(crate) fn process_limit(&self) -> Option<u32> {
         self.directory.as_ref().map(|_| PROCESSES)
-    }
-
-    /// Returns how long an answer may take.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
     }
 
     /// Returns the uid that programs change to, if any. The gid has the same number.

@@ -83,13 +83,18 @@ pub fn all_processes() -> Result<Vec<Stat>> {
 /// # Errors
 /// There is no /proc.
 pub fn descendants(pid: i32) -> Result<Vec<Stat>> {
-    let Some(mut found) = children(pid) else { return search_below(pid) };
+    let Some(found) = children(pid) else { return search_below(pid) };
+    Ok(with_descendants(found, |pid| children(pid).unwrap_or_default()))
+}
+
+/// Adds to processes the children of each, and then theirs.
+fn with_descendants(mut found: Vec<Stat>, mut children: impl FnMut(i32) -> Vec<Stat>) -> Vec<Stat> {
     let mut next = 0;
     while next < found.len() {
-        found.extend(children(found[next].pid).unwrap_or_default());
+        found.extend(children(found[next].pid));
         next += 1;
     }
-    Ok(found)
+    found
 }
 
 /// Reads the kernel's list of a process's children, which costs a tenth of a search in /proc. A kernel without
@@ -109,13 +114,8 @@ pub(crate) fn search_below(pid: i32) -> Result<Vec<Stat>> {
     for stat in all_processes()? {
         children.entry(stat.ppid).or_default().push(stat);
     }
-    let mut found: Vec<Stat> = children.remove(&pid).unwrap_or_default();
-    let mut next = 0;
-    while next < found.len() {
-        found.extend(children.remove(&found[next].pid).unwrap_or_default());
-        next += 1;
-    }
-    Ok(found)
+    let mut children_of = |pid: i32| children.remove(&pid).unwrap_or_default();
+    Ok(with_descendants(children_of(pid), children_of))
 }
 
 /// Lists the processes below the calling one: every process that exists during the whole search.

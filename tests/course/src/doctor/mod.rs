@@ -168,7 +168,7 @@ fn needed_for(first: u32) -> String {
 fn try_probe(caller: Caller, probe: Probe) -> Result<Option<CallError>> {
     // We are our own helper. In a directory that the other user may be in.
     let mut helper = Command::new("/proc/self/exe");
-    helper.arg("as").args(probe.args_like_step()).current_dir("/").stdin(Stdio::inherit());
+    helper.arg("as").args(probe.args("step")).current_dir("/").stdin(Stdio::inherit());
     let other = caller == Caller::Rootless && geteuid().is_root();
     if other {
         helper.uid(UNPRIVILEGED_UID).gid(UNPRIVILEGED_UID);
@@ -179,7 +179,7 @@ fn try_probe(caller: Caller, probe: Probe) -> Result<Option<CallError>> {
         }
         // Another user may not be allowed to run this program. If so, that user gets a copy.
         let helper = Program::new(&helper_path()?, caller)?;
-        let mut helper = helper.command(iter::once("as".to_owned()).chain(probe.args_like_step()));
+        let mut helper = helper.command(iter::once("as".to_owned()).chain(probe.args("step")));
         helper.current_dir("/");
         Probe::run(helper)
     })
