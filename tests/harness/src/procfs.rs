@@ -160,7 +160,7 @@ pub fn arguments(pid: i32) -> Vec<String> {
 }
 
 /// Reads a variable of a process's environment, as it was when the process executed its program.
-pub(crate) fn variable(pid: i32, name: &str) -> Option<String> {
+pub fn variable(pid: i32, name: &str) -> Option<String> {
     let bytes = fs::read(format!("{}/{pid}/environ", root())).ok()?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let value = |word: &str| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned());

@@ -46,12 +46,9 @@ impl Program {
         let args = options.chain(args.iter().map(AsRef::as_ref));
         let supervisor = self.environment().supervise("strace", args);
         let exit = supervisor.start(Stdio::null(), Stdio::null(), Stdio::null())?.wait()?;
-        if !exit.status.success() || !exit.leftovers().is_empty() {
-            return Err(Error::new(format!(
-                "strace: {}; left: {:?}",
-                exit.status,
-                exit.leftovers()
-            )));
+        let (status, left) = (exit.status, exit.leftovers());
+        if !status.success() || !left.is_empty() {
+            return Err(Error::new(format!("strace: {status}; left: {left:?}")));
         }
         let text = fs::read_to_string(&path).context("read the trace")?;
         let lesson = lesson.iter().map(|one| regex(one)).collect::<Result<Vec<_>>>()?;
