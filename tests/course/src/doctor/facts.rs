@@ -90,13 +90,9 @@ impl Facts {
         let mounts = text("/proc/self/mountinfo");
         let is_mount = mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"));
         // Both are `/`, unless one of us is elsewhere, or we may not look.
-        let same = |one: fs::Metadata, other: fs::Metadata| {
-            (one.dev(), one.ino()) == (other.dev(), other.ino())
-        };
-        let elsewhere = match (fs::metadata("/"), fs::metadata("/proc/1/root/")) {
-            (Ok(ours), Ok(theirs)) => !same(ours, theirs),
-            _ => false,
-        };
+        let id = |path: &str| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+        let roots = id("/").zip(id("/proc/1/root/"));
+        let elsewhere = roots.is_some_and(|(ours, theirs)| ours != theirs);
         let mut facts = Facts {
             status: text("/proc/self/status"),
             mapped: is_mapped("uid", geteuid().as_raw()) && is_mapped("gid", getegid().as_raw()),

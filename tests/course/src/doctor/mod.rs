@@ -136,7 +136,8 @@ fn probe_as(caller: Caller, facts: &Facts) -> Vec<Finding> {
         let spawn = refusal.is_some_and(|error| error.call == Call::Spawn);
         let first = if spawn { 1 } else { first };
         let mut finding = Finding { found: Some(found), ..finding.refused(first, cause) };
-        if refusal.is_some_and(is_optional) {
+        // The step goes on without it.
+        if refusal == Some(CallError { call: Call::UnshareTime, errno: Errno::EINVAL }) {
             let needed_for = "step 07 runs without it: uptime is the host's".to_owned();
             finding = Finding { verdict: Verdict::Note, needed_for, stops: None, ..finding };
         }
@@ -146,11 +147,6 @@ fn probe_as(caller: Caller, facts: &Facts) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// Whether the step goes on without it.
-fn is_optional(error: CallError) -> bool {
-    error == CallError { call: Call::UnshareTime, errno: Errno::EINVAL }
 }
 
 /// Returns the number of the last step, which needs the most.

@@ -79,10 +79,8 @@ fn propagation(facts: &Facts) -> Finding {
 
 fn cgroup() -> Finding {
     let cgroups = text("/proc/self/cgroup");
-    let version = match (
-        cgroups.lines().any(|line| !line.starts_with("0::")),
-        cgroups.lines().any(|line| line.starts_with("0::")),
-    ) {
+    let (v2, v1): (Vec<_>, Vec<_>) = cgroups.lines().partition(|line| line.starts_with("0::"));
+    let version = match (!v1.is_empty(), !v2.is_empty()) {
         (true, true) => "cgroups v1 and v2",
         (true, false) => "cgroups v1",
         (false, true) => "cgroup v2",
