@@ -70,7 +70,8 @@ fn play(options: &Slow) -> Result {
     let mut lines = vec![options.args.clone()];
     if options.args.is_empty() {
         let scenes = if options.signal.is_some() { step.signal_scenes() } else { step.scenes() };
-        lines = scenes.iter().map(|words| words.iter().map(OsString::from).collect()).collect();
+        let words = |scene: Vec<&str>| scene.into_iter().map(OsString::from).collect();
+        lines = scenes.into_iter().map(words).collect();
     }
     let leave = if options.from_watch { "back to watch" } else { "quit" };
     let mut last = None;

@@ -37,6 +37,19 @@ pub(super) fn executable(program: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Checks the learner's step on every save, until the learner quits.
+///
+/// # Errors
+/// There's no terminal, or the step isn't begun.
+pub fn watch(step: Step) -> Result {
+    let step = crate::watch::watch(step)?;
+    print_next(if done::is_done(&step) {
+        done::message(&step)?.1
+    } else {
+        step.recipe("watch") + ", to continue"
+    })
+}
+
 /// Shows what is missing from the learner's step to the finished one.
 ///
 /// # Errors
