@@ -140,8 +140,8 @@ impl Tests {
         Ok(Tests {
             step: step.clone(),
             timeout: timeout()?,
-            target: sandbox.target().to_owned(),
-            directory: sandbox.directory().to_owned(),
+            target: sandbox.target.clone(),
+            directory: sandbox.directory.clone(),
             lessons: sandbox.build_test(&step.package(), &step.test()).run()?,
             refusals: sandbox.build_test("course", "refusals").run()?,
         })

@@ -204,7 +204,7 @@ fn patch_is_taken_back_after_a_panic() -> Result {
     let patch = Patch::all(&step, PatchKind::Break)?.remove(0);
     let sandbox = Sandbox::new()?;
     let source = format!("steps/{step}/src/main.rs");
-    let copy = || fs::read_to_string(sandbox.directory().join(&source)).expect("the copy");
+    let copy = || fs::read_to_string(sandbox.directory.join(&source)).expect("the copy");
     let whole = copy();
     std::thread::scope(|scope| {
         let panics = scope.spawn(|| {

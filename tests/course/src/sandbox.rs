@@ -17,8 +17,10 @@ use crate::workspace::root;
 /// The copy. All patches share this one, below the target directory, so that cargo builds unpatched packages once.
 #[derive(Debug)]
 pub struct Sandbox {
-    directory: PathBuf,
-    target: PathBuf,
+    /// The directory that holds the copy.
+    pub directory: PathBuf,
+    /// The target directory of its builds.
+    pub target: PathBuf,
     /// The lock that keeps other processes out of the copy while we use it.
     _lock: Flock<File>,
 }
@@ -56,16 +58,6 @@ impl Sandbox {
 
     fn step_dir(&self, step: &Step) -> PathBuf {
         self.directory.join("steps").join(step.to_string())
-    }
-
-    /// Returns where the copy is.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Returns where it's built.
-    pub fn target(&self) -> &Path {
-        &self.target
     }
 
     /// Prepares a build of a step's or another package's tests in the copy.

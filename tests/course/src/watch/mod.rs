@@ -18,11 +18,11 @@ use crate::starter::{self, Begin};
 use crate::step::Step;
 use crate::workspace::{called_as, relative_path};
 use crate::{diff, done, hints};
-use events::{Event, Events, Progress};
+use events::{Event, Events};
 use screen::Screen;
 
 /// How far the build and the checks of the sources as they were saved last are.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Round {
     /// The program, once it's built.
     pub(crate) program: Option<PathBuf>,
@@ -47,18 +47,6 @@ impl Round {
 
     fn has_failure(&self) -> bool {
         self.grades.failed().next().is_some()
-    }
-
-    fn add(&mut self, progress: Progress) {
-        match progress {
-            Progress::Built { program, warnings, total } => {
-                (self.program, self.total, self.warnings) = (Some(program), total, warnings);
-            }
-            Progress::SimplestFailed(failure) => self.grades.simplest = Some(failure),
-            Progress::Graded(grade) => self.grades.checks.push(grade),
-            Progress::Failed(error) => self.error = Some(error),
-            Progress::Finished => self.finished = true,
-        }
     }
 }
 
@@ -105,7 +93,7 @@ impl Session {
                     (screen, page) = (Screen::Checks, 0);
                     self.begin_round()?;
                 }
-                Event::Progress(progress) => self.round.add(progress),
+                Event::Progress(round) => self.round = round,
                 Event::Resumed => self.keyboard.apply()?,
                 Event::Quit => return Ok(()),
                 Event::Key(b' ') => page = (page + 1) % pages,
