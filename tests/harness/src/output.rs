@@ -8,10 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Context, Error, Result};
-
-/// How much a program may print on one stream, in bytes.
-pub const OUTPUT_LIMIT: usize = 4 << 20;
+use crate::error::{Context, Error, OUTPUT_LIMIT, Result};
 
 /// How long the rest of the output may take after everything has exited.
 const FINISH: Duration = Duration::from_secs(30);
@@ -67,7 +64,7 @@ impl Output {
             match self.chunks.recv_timeout(left) {
                 Ok(chunk) => unread.extend(chunk),
                 Err(_) if self.over.load(Ordering::Relaxed) => {
-                    return Err(Error::OutputLimit { limit: OUTPUT_LIMIT });
+                    return Err(Error::OutputLimit);
                 }
                 Err(reason) => {
                     let printed = String::from_utf8_lossy(&unread).into_owned();
@@ -94,7 +91,7 @@ impl Output {
             return Err(Error::new("a process outlives the program, with its output open"));
         }
         if self.over.load(Ordering::Relaxed) {
-            return Err(Error::OutputLimit { limit: OUTPUT_LIMIT });
+            return Err(Error::OutputLimit);
         }
         Ok(self.unread.into_inner())
     }

@@ -56,7 +56,7 @@ impl CheckFailure {
                 format!("{wanted} within {}", seconds(*limit))
             }
             Error::OutputEnded { wanted, .. } => wanted.clone(),
-            Error::OutputLimit { .. } | Error::ProcessLimit { .. } => {
+            Error::OutputLimit | Error::ProcessLimit { .. } => {
                 "a program that stays within the limits of a check".to_owned()
             }
             _ => "a program that the check can run to its end".to_owned(),

@@ -143,11 +143,6 @@ impl Facts {
         let own = fields.get(5).unwrap_or(&"").split(',');
         own.chain(fields.last().unwrap_or(&"").split(',')).collect()
     }
-
-    /// Returns how many PID namespaces deep we are, as far as this /proc knows.
-    pub(super) fn pid_levels(&self) -> usize {
-        self.field("NSpid:").split_whitespace().count()
-    }
 }
 
 /// Reads a file, or nothing if that's not possible.

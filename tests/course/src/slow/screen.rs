@@ -139,14 +139,13 @@ impl Screen {
         let sentence = wrap(&frame.described.sentence, width - 3).into_iter().take(longest);
         text.extend(sentence.map(|line| format!("   {line}")));
         text.push(String::new());
-        // Without a result, an empty line keeps its place, so that the table doesn't jump.
-        if frame.result.is_none() {
-            text.push(String::new());
-        }
         if let Some(result) = &frame.result {
             let style = if result.starts_with("= -1 ") { Style::Changed } else { Style::Bold };
             let lines = wrap(result, width - 3).into_iter().take(2);
             text.extend(lines.map(|line| paint(style, &cut(&format!("   {line}"), width - 1))));
+        } else {
+            // An empty line keeps its place, so that the table doesn't jump.
+            text.push(String::new());
         }
         let lines_printed: Vec<_> = printed(frame, width - 6).collect();
         for line in lines_printed.iter().rev().take(3).rev() {
