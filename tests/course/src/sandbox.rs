@@ -1,5 +1,6 @@
 //! A copy of the workspace in which steps may be broken.
 
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -99,10 +100,7 @@ impl Drop for Patched<'_> {
 /// # Errors
 /// We aren't in a checkout.
 pub fn target_dir() -> Result<PathBuf> {
-    Ok(match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(directory) => root()?.join(directory),
-        None => root()?.join("target"),
-    })
+    Ok(root()?.join(env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into())))
 }
 
 /// Types a patch's lines into the shell of a scratch host. `program` comes first in its PATH. Host PIDs that the

@@ -56,10 +56,7 @@ impl Environment {
 
     /// Looks up commands in `directory` first.
     pub(crate) fn search_first(&mut self, directory: &Path) {
-        let mut path = directory.as_os_str().to_owned();
-        path.push(":");
-        path.push(&self.search_path);
-        self.search_path = path;
+        self.search_path = [directory.as_os_str(), &self.search_path].join(OsStr::new(":"));
     }
 
     /// Returns how many processes and threads a program may have. Only a clean environment has a limit.

@@ -229,11 +229,8 @@ pub fn memory(pid: i32) -> Result<[u64; 2]> {
 /// Returns the lines in which two texts differ, with `-` or `+` in front. Their order doesn't count.
 pub fn changed_lines(before: &str, after: &str) -> Vec<String> {
     let mut counts: BTreeMap<&str, i32> = BTreeMap::new();
-    for line in before.lines() {
-        *counts.entry(line).or_default() -= 1;
-    }
-    for line in after.lines() {
-        *counts.entry(line).or_default() += 1;
+    for (text, change) in [(before, -1), (after, 1)] {
+        text.lines().for_each(|line| *counts.entry(line).or_default() += change);
     }
     let changed = counts.into_iter().filter(|(_, count)| *count != 0);
     changed.map(|(line, count)| format!("{}{line}", if count < 0 { '-' } else { '+' })).collect()

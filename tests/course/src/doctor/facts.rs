@@ -38,11 +38,10 @@ pub(super) enum Place {
 
 impl Place {
     fn find(may_mount: bool) -> Place {
-        let is_first = |kind: &str, number: u64| {
+        let [pid, uts, user] = FIRST.map(|(kind, number)| {
             let namespace = fs::metadata(format!("/proc/self/ns/{kind}"));
             namespace.map_or(true, |namespace| namespace.ino() == number)
-        };
-        let [pid, uts, user] = FIRST.map(|(kind, number)| is_first(kind, number));
+        });
         let cgroup = text("/proc/self/cgroup");
         if !pid || !uts {
             return Place::Container(engine(&cgroup));

@@ -109,26 +109,22 @@ const NAMESPACES: [(i32, &str, &str); 8] = [
 ];
 
 fn unshare(bits: u64, who: &str) -> Described {
-    let set: Vec<_> =
-        NAMESPACES.iter().filter(|(bit, ..)| bits & u64::from(bit.cast_unsigned()) != 0).collect();
-    let names: Vec<_> = set.iter().map(|(_, name, _)| *name).collect();
-    let gifts: Vec<_> = set.iter().map(|(.., gift)| *gift).collect();
-    let names = match names[..] {
+    let set = NAMESPACES.iter().filter(|(bit, ..)| bits & u64::from(bit.cast_unsigned()) != 0);
+    let (names, gifts): (Vec<_>, Vec<_>) = set.map(|(_, name, gift)| (*name, *gift)).unzip();
+    let (names, gifts) = match names[..] {
         // For example CLONE_FILES, which creates no namespace.
-        [] => format!("{bits:#x}"),
-        _ => names.join("|"),
+        [] => (format!("{bits:#x}"), "no new namespace".to_owned()),
+        _ => (names.join("|"), gifts.join(", and ")),
     };
-    let gifts = if gifts.is_empty() { "no new namespace".to_owned() } else { gifts.join(", and ") };
     Described::new(format!("unshare({names})"), format!("{who} asks for {gifts}."))
 }
 
 fn clone(name: &str, bits: u64, who: &str) -> Option<Described> {
-    const THREAD: u64 = libc::CLONE_THREAD as u64;
     const FLAGS: [(u64, &str); 9] = names![
         CLONE_VM CLONE_VFORK CLONE_NEWUSER CLONE_NEWPID CLONE_NEWNS CLONE_NEWUTS CLONE_NEWNET
         CLONE_NEWIPC CLONE_NEWCGROUP
     ];
-    if bits & THREAD != 0 {
+    if bits & libc::CLONE_THREAD as u64 != 0 {
         return None;
     }
     let is_vfork = bits & libc::CLONE_VFORK as u64 != 0;

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::frames::{Frame, Kind};
-use super::render::{WIDTH, cut, hang, heading, lines, printed, wrap};
+use super::render::{WIDTH, cut, hanging, heading, lines, printed, wrap};
 use crate::keyboard::{CTRL_C, CTRL_D, Keyboard, read_key};
 use crate::print::print;
 use crate::style::{Style, is_dumb, paint};
@@ -130,10 +130,9 @@ impl Screen {
         let mut text = vec![cut(&self.title, table_width - 1), String::new()];
         text.push(cut(&format!("{}. {}", frame.number, heading(frame)), width - 1));
         text.push(String::new());
-        let call = wrap(&frame.described.call, width - 6).into_iter().enumerate().map(hang);
-        text.extend(
-            call.take(4).map(|line| paint(Style::Bold, &format!("   {}", cut(&line, width - 4)))),
-        );
+        let call = hanging(&frame.described.call, width - 6).take(4);
+        let call = call.map(|line| format!("   {}", cut(&line, width - 4)));
+        text.extend(call.map(|line| paint(Style::Bold, &line)));
         text.push(String::new());
         let longest = if width < WIDTH { 4 } else { 2 };
         let sentence = wrap(&frame.described.sentence, width - 3).into_iter().take(longest);
