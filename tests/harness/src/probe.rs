@@ -60,9 +60,8 @@ impl Probe {
         // The innermost process speaks first.
         let said = String::from_utf8_lossy(&output.stdout);
         let refusal = said.lines().next().and_then(CallError::decode);
-        refusal
-            .map(Some)
-            .ok_or_else(|| Error::new(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+        let failed = || Error::new(String::from_utf8_lossy(&output.stderr).trim());
+        refusal.map(Some).ok_or_else(failed)
     }
 }
 

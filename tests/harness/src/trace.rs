@@ -33,16 +33,9 @@ impl Program {
         let path = self.directory().join("strace");
         File::create(&path).context("create the trace")?;
         fs::set_permissions(&path, Permissions::from_mode(0o666)).context("chmod")?;
-        let options = [
-            "--follow-forks",
-            "--decode-fds=path",
-            "--string-limit=80",
-            "--signal=none",
-            "--quiet=all",
-            "--output=strace",
-            "--",
-        ];
-        let options = options.iter().map(OsStr::new).chain([OsStr::new(self.name())]);
+        let options = "--follow-forks --decode-fds=path --string-limit=80 --signal=none --quiet=all \
+            --output=strace --";
+        let options = options.split(' ').map(OsStr::new).chain([OsStr::new(self.name())]);
         let args = options.chain(args.iter().map(AsRef::as_ref));
         let supervisor = self.environment().supervise("strace", args);
         let exit = supervisor.start(Stdio::null(), Stdio::null(), Stdio::null())?.wait()?;

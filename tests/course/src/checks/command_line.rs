@@ -173,9 +173,8 @@ fn split_ignored(answer: &str) -> (&str, String) {
 fn names(mask: &str) -> String {
     let mask = u64::from_str_radix(mask, 16).unwrap_or_default() & !0x1_8000_0000;
     let numbers = (1..=64).filter(|number| mask >> (number - 1) & 1 == 1);
-    let name = |number: i32| match Signal::try_from(number) {
-        Ok(signal) => signal.to_string(),
-        Err(_) => number.to_string(),
+    let name = |number: i32| {
+        Signal::try_from(number).map_or(number.to_string(), |signal| signal.to_string())
     };
     numbers.map(name).collect::<Vec<_>>().join(", ")
 }
