@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write, stdin};
+use std::io::{Write, stdin};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGCONT, SIGTERM, SIGWINCH};
-use signal_hook::flag;
-use signal_hook::low_level::pipe;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::Round;
 use crate::checks;
@@ -47,10 +47,9 @@ pub(super) enum Event {
 pub(super) struct Events {
     saves: Inotify,
     directory: PathBuf,
-    woken: UnixStream,
+    /// The signals, and with them what wakes us when the other thread has news.
+    signals: SignalDelivery<UnixStream, SignalOnly>,
     wake: UnixStream,
-    resumed: Arc<AtomicBool>,
-    quit: Arc<AtomicBool>,
     sender: Sender<(u64, Round)>,
     progress: Receiver<(u64, Round)>,
     /// The number of the current round. A thread of an earlier round gives up.
@@ -62,23 +61,17 @@ impl Events {
     /// Waits for the events of this step.
     pub(super) fn of(step: &Step) -> Result<Self> {
         let (woken, wake) = UnixStream::pair().context("socketpair")?;
-        woken.set_nonblocking(true).context("fcntl")?;
         wake.set_nonblocking(true).context("fcntl")?;
-        let (resumed, quit) = (Arc::default(), Arc::default());
-        for (signal, is_set) in [(SIGCONT, &resumed), (SIGWINCH, &resumed), (SIGTERM, &quit)] {
-            flag::register(signal, Arc::clone(is_set)).context("sigaction")?;
-            pipe::register(signal, wake.try_clone().context("dup")?).context("sigaction")?;
-        }
+        let (to_us, wanted) = (wake.try_clone().context("dup")?, [SIGCONT, SIGWINCH, SIGTERM]);
+        let signals = SignalDelivery::with_pipe(woken, to_us, SignalOnly, wanted);
         // If the process that cleans up is killed, we bring back the terminal's settings ourselves.
         set_pdeathsig(Signal::SIGTERM).context("prctl(PR_SET_PDEATHSIG)")?;
         let (sender, progress) = channel();
         let events = Events {
             saves: inotify()?,
             directory: step.work_dir()?,
-            woken,
+            signals: signals.context("sigaction")?,
             wake,
-            resumed,
-            quit,
             sender,
             progress,
             round: Arc::default(),
@@ -92,7 +85,7 @@ impl Events {
     /// process exits.
     pub(super) fn change_to(&mut self, step: &Step) -> Result {
         (self.saves, self.directory) = (inotify()?, step.work_dir()?);
-        self.ready.clear();
+        self.ready.retain(|event| matches!(event, Event::Quit));
         self.watch_directories();
         Ok(())
     }
@@ -125,7 +118,7 @@ impl Events {
                 return Ok(event);
             }
             let keyboard = stdin();
-            let files = [keyboard.as_fd(), self.saves.as_fd(), self.woken.as_fd()];
+            let files = [keyboard.as_fd(), self.saves.as_fd(), self.signals.get_read().as_fd()];
             let [key, saved, woken] = wait_readable(files, None)?;
             if woken {
                 self.take_in();
@@ -142,13 +135,8 @@ impl Events {
 
     /// Collects the events of the other thread and of the signal handlers.
     fn take_in(&mut self) {
-        while (&self.woken).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
-        if self.quit.load(Ordering::Relaxed) {
-            self.ready.push_back(Event::Quit);
-        }
-        if self.resumed.swap(false, Ordering::Relaxed) {
-            self.ready.push_back(Event::Resumed);
-        }
+        let event = |signal| if signal == SIGTERM { Event::Quit } else { Event::Resumed };
+        self.ready.extend(self.signals.pending().map(event));
         let now = self.round.load(Ordering::Relaxed);
         let news = self.progress.try_iter().filter(|(round, _)| *round == now);
         self.ready.extend(news.map(|(_, round)| Event::Progress(round)));
