@@ -145,11 +145,6 @@ impl Step {
         self.each(if self.has_container() { &["--ti", "/bin/sh"] } else { &["/bin/sh"] })
     }
 
-    /// Returns a command line that exits at once.
-    pub fn example(&self) -> [&'static str; 2] {
-        [self.subcommands()[0], "/bin/true"]
-    }
-
     /// Returns the command lines that show its point and exit at once.
     pub fn examples(&self) -> Vec<Vec<&'static str>> {
         self.each(&["/bin/true"])

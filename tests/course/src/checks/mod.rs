@@ -11,6 +11,8 @@ mod signals;
 mod spawning;
 mod terminal;
 
+use std::ops::RangeInclusive;
+
 use harness::{Error, Program, Requirement, Result};
 
 use crate::step::Step;
@@ -23,8 +25,8 @@ pub use result::{AND, CheckFailure, CheckResult, ensure};
 pub struct Check {
     /// Its name, which is the name of its function and of its hints.
     pub name: &'static str,
-    /// The first step that does it, and the last, if another step does something else instead.
-    steps: (u32, Option<u32>),
+    /// The steps that do it: every later one, too, unless another step does something else instead.
+    steps: RangeInclusive<u32>,
     /// The programs without which this machine can't show it.
     tools: &'static [&'static str],
     function: fn(&Program) -> CheckResult,
@@ -63,24 +65,19 @@ impl Check {
         let title = words.join(" ").replace("dev null", "/dev/null");
         title.replace("ctrl c", "Ctrl-C").replace("ctrl z", "Ctrl-Z")
     }
-
-    fn applies_to(&self, number: u32) -> bool {
-        let (first, last) = self.steps;
-        first <= number && last.is_none_or(|last| number <= last)
-    }
 }
 
 macro_rules! checks {
     ($($module:ident::$function:ident: $first:literal $(to $last:literal)? $(with $($tool:literal)+)?;)*) => {
         &[$(Check {
             name: stringify!($function),
-            steps: ($first, checks!(@last $($last)?)),
+            steps: $first..=checks!(@last $($last)?),
             tools: &[$($($tool),+)?],
             function: $module::$function,
         }),*]
     };
-    (@last) => { None };
-    (@last $last:literal) => { Some($last) };
+    (@last) => { u32::MAX };
+    (@last $last:literal) => { $last };
 }
 
 /// Every check, with the first step that passes it, the last if that isn't the last of all, and the tools that it needs.
@@ -170,20 +167,20 @@ const CHECKS: &[Check] = checks! {
 /// The check of the simplest command line, which most others need. It's in no list, because it promises nothing new.
 const SIMPLEST: Check = Check {
     name: "simplest_command_exits_0",
-    steps: (2, None),
+    steps: 2..=u32::MAX,
     tools: &[],
     function: command_line::runs_true,
 };
 
 /// Returns the check of the simplest command line, if there is one. In step 01, the first checks are as simple.
 pub fn simplest(step: &Step) -> Option<&'static Check> {
-    SIMPLEST.applies_to(step.number).then_some(&SIMPLEST)
+    SIMPLEST.steps.contains(&step.number).then_some(&SIMPLEST)
 }
 
 /// Lists a step's checks: what is new in it comes first.
 pub fn for_step(step: &Step) -> Vec<&'static Check> {
-    let applies = |check: &&Check| check.applies_to(step.number);
-    let is_new = |check: &&Check| check.steps.0 == step.number;
+    let applies = |check: &&Check| check.steps.contains(&step.number);
+    let is_new = |check: &&Check| *check.steps.start() == step.number;
     let (new, old): (Vec<_>, Vec<_>) = CHECKS.iter().filter(applies).partition(is_new);
     [new, old].concat()
 }

@@ -41,8 +41,8 @@ pub(super) fn file_id(path: impl AsRef<Path>) -> Option<(u64, u64)> {
     Some((file.dev(), file.ino()))
 }
 
-/// Writes the host's PIDs as they are, or with placeholders as names that are the same in every run: `HOST_A`, `HOST_B`,
-/// … in the order of appearance.
+/// Writes the host's PIDs as they are or, with placeholders, as names that are the same in every run: `HOST_A`,
+/// `HOST_B`, … in the order of appearance.
 #[derive(Debug)]
 pub(super) struct Pids(pub(super) Option<Placeholders>);
 
