@@ -168,9 +168,7 @@ fn begin_as_pid_1(user: &str) -> Result<()> {
 /// moment becomes our child, and is killed in the next round.
 fn kill_descendants() -> Result<()> {
     loop {
-        for process in procfs::own_descendants()? {
-            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
-        }
+        procfs::own_descendants()?.iter().for_each(|process| process.signal(Signal::SIGKILL));
         match waitid(Id::All, WaitPidFlag::WEXITED) {
             Ok(_) | Err(Errno::EINTR | Errno::EINVAL) => {}
             Err(Errno::ECHILD) => return Ok(()),

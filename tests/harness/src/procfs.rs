@@ -8,7 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::sync::OnceLock;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Result};
 
@@ -64,6 +65,11 @@ impl Stat {
         let mut number = || str::from_utf8(fields.next()?).ok()?.parse().ok();
         let (ppid, pgrp, _session, _terminal) = (number()?, number()?, number()?, number()?);
         Some(Stat { pid, comm, state, ppid, pgrp, foreground: number()? })
+    }
+
+    /// Sends it a signal, if it's still there and we may.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.pid), signal);
     }
 }
 

@@ -2,21 +2,16 @@
 
 use super::frames::{Frame, Kind};
 use super::rows::{Change, Row};
-use crate::print::fill;
-
-/// The columns of a screen.
-pub(super) const WIDTH: usize = 80;
+use crate::print::{WIDTH, fill};
 
 /// Renders a finished frame.
 pub fn text(frame: &Frame) -> String {
     let mut text = format!("{}. {}\n", frame.number, heading(frame));
-    for line in hanging(&frame.described.call, WIDTH - 3) {
-        text += &format!("   {}\n", cut(&line, WIDTH - 3));
-    }
+    let call = hanging(&frame.described.call, WIDTH - 3);
     let sentence = wrap(&frame.described.sentence, WIDTH - 3);
     let result = frame.result.iter().flat_map(|result| wrap(result, WIDTH - 3));
     let printed = printed(frame, WIDTH - 5);
-    let body = sentence.into_iter().chain(result).chain(printed);
+    let body = call.chain(sentence).chain(result).chain(printed);
     for line in body.chain(lines(&frame.rows)) {
         text += &format!("   {}\n", cut(&line, WIDTH - 3));
     }

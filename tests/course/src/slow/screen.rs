@@ -8,13 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{Context, Result, procfs, wait_readable};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::frames::{Frame, Kind};
-use super::render::{WIDTH, cut, hanging, heading, lines, printed, wrap};
+use super::render::{cut, hanging, heading, lines, printed, wrap};
 use crate::keyboard::{CTRL_C, CTRL_D, Keyboard, read_key};
-use crate::print::print;
+use crate::print::{WIDTH, print};
 use crate::style::{Style, is_dumb, paint};
 use crate::terminal;
 
@@ -246,9 +245,8 @@ fn end_on_key(is_done: &PipeReader, below: &Below, is_ended: &AtomicBool) {
     }
     is_ended.store(true, Ordering::Relaxed);
     loop {
-        for process in procfs::own_descendants().unwrap_or_default() {
-            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
-        }
+        let descendants = procfs::own_descendants().unwrap_or_default();
+        descendants.iter().for_each(|process| process.signal(Signal::SIGKILL));
         match wait_readable([is_done.as_fd()], Some(Instant::now() + AGAIN)) {
             Ok([false]) => {}
             _ => return,
