@@ -226,7 +226,7 @@ fn every_todo_raises_the_score() -> Result {
         for number in 1..=patches.len() + 1 {
             let program = match patches.get(number - 1) {
                 Some(patch) => {
-                    apply(patch, &work, &[])?;
+                    apply(patch, &work)?;
                     starter::build(step, &work)?
                 }
                 None => step.build()?,

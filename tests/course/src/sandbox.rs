@@ -53,7 +53,7 @@ impl Sandbox {
     pub fn with(&self, patch: &Patch) -> Result<Patched<'_>> {
         let source = patch.step.dir()?;
         let directory = self.step_dir(&patch.step);
-        apply(&patch.diff, &directory, &[])?;
+        apply(&patch.diff, &directory)?;
         Ok(Patched { sandbox: self, source, step: patch.step.clone() })
     }
 

@@ -90,7 +90,7 @@ fn write_starter(step: &Step, directory: &Path) -> Result {
     let from: Step = from.trim().parse()?;
     // The patch was made with the lines that mark where the book cuts, so those go after it.
     write_copy(&from.dir()?, directory)?;
-    apply(&patch, directory, &[]).map_err(|error| match error {
+    apply(&patch, directory).map_err(|error| match error {
         Error::Message(_) => Error::new(format!(
             "the starter of step {} doesn't apply to steps/{from}, because you changed it; \
              `git restore steps` undoes your changes",

@@ -68,10 +68,9 @@ impl Display for Error {
             Error::Timeout { wanted, limit, printed } => {
                 let seconds = limit.as_secs_f32();
                 write!(f, "no answer within {seconds} s; ended: {wanted}")?;
-                if printed.trim().is_empty() {
-                    Ok(())
-                } else {
-                    write!(f, "; it printed: {printed}")
+                match printed.trim() {
+                    "" => Ok(()),
+                    _ => write!(f, "; it printed: {printed}"),
                 }
             }
             Error::OutputEnded { wanted, printed } => {

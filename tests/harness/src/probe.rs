@@ -101,7 +101,7 @@ fn attempt(privilege: &str, probe: Probe) -> CallResult<bool> {
         _ => {}
     }
     let Ok(mut first) = helper_command() else { return Ok(false) };
-    let first = first.args(["probe", "inside", &format!("{probe:?}")]);
+    let first = first.args(probe.args("inside"));
     if probe == Time {
         // To set an ID, std forks. Older kernels refuse vfork in a new time namespace, and the step forks too.
         std::os::unix::process::CommandExt::gid(first, 0);
