@@ -16,7 +16,7 @@ use crate::grading::Grades;
 use crate::keyboard::Keyboard;
 use crate::starter::{self, Begin};
 use crate::step::Step;
-use crate::workspace::{called_as, relative_path};
+use crate::workspace::relative_path;
 use crate::{diff, done, hints};
 use events::{Event, Events};
 use screen::Screen;
@@ -56,8 +56,7 @@ impl Round {
 /// There's no terminal, or the step isn't begun.
 pub fn watch(step: Step) -> Result<Step> {
     if !stdin().is_terminal() {
-        let message =
-            format!("watch needs a terminal; `{} check {}` doesn't", called_as(), step.label());
+        let message = format!("watch needs a terminal; `{}` doesn't", step.recipe("check"));
         return Err(Error::new(message));
     }
     starter::ensure_begun(&step, &step.work_dir()?)?;
