@@ -6,7 +6,7 @@ use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
     assert_checks_pass, environment, programs_for_each_caller, shell_diagram,
 };
-use harness::test_support::{AssertClean, require_tools, with_tools};
+use harness::test_support::{require_tools, with_tools};
 use harness::{
     Caller, ProcessTree, Program, Result, Session, Transcript, assert_snapshot, diagram,
 };

@@ -6,7 +6,7 @@ use std::process;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
-use harness::test_support::{AssertClean, Skip, inspectable, require_tools, with_tools};
+use harness::test_support::{inspectable, require_tools, with_tools};
 use harness::{
     Caller, Exit, ProcessTree, Program, Requirement, Result, Session, Supervisor, Terminal,
     Transcript, assert_snapshot,

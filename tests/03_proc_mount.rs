@@ -5,7 +5,7 @@ use std::process;
 
 use assert_cmd::cargo::cargo_bin;
 use course::test_support::{assert_checks_pass, programs_for_each_caller, shell_diagram};
-use harness::test_support::{AssertClean, inspectable, with_tools};
+use harness::test_support::{inspectable, with_tools};
 use harness::{ProcessTree, Program, Result, Supervisor, Transcript, assert_snapshot};
 
 fn programs() -> Vec<Program> {

@@ -8,7 +8,7 @@ use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
     assert_checks_pass, in_parallel, programs_for_each_caller, shell_diagram, step_program,
 };
-use harness::test_support::{AssertClean, inspectable, require_tools, with_tools, write_program};
+use harness::test_support::{inspectable, require_tools, with_tools, write_program};
 use harness::{
     Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
     procfs, send_signal, shell_status,

@@ -8,7 +8,7 @@ use course::test_support::{
     assert_checks_pass, in_parallel, program, programs_for_each_caller, step_program,
 };
 use harness::procfs::{Stat, has_signal, signal_mask};
-use harness::test_support::{AssertClean, inspectable, with_tools};
+use harness::test_support::{inspectable, with_tools};
 use harness::{
     Caller, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
     send_signal,

@@ -10,7 +10,7 @@ use course::test_support::{
     assert_checks_pass, in_parallel, programs_for_each_caller, step_program,
 };
 use harness::procfs::has_signal;
-use harness::test_support::{AssertClean, require_tools, with_tools};
+use harness::test_support::{require_tools, with_tools};
 use harness::{
     Error, Process, ProcessTree, Program, Result, Session, Terminal, Transcript, assert_snapshot,
     procfs, send_signal,

@@ -12,7 +12,7 @@ use assert_cmd::cargo::cargo_bin;
 use course::test_support::{
     assert_checks_pass, program, programs_for_each_caller, shell_diagram, step_program,
 };
-use harness::test_support::{AssertClean, inspectable, require_tools, with_tools};
+use harness::test_support::{inspectable, require_tools, with_tools};
 use harness::{
     Caller, Program, Result, Session, Supervisor, Transcript, assert_snapshot, helper_path,
 };

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 
 use course::patch::{Patch, PatchKind};
 use course::step::Step;
-use harness::test_support::Skip;
 use harness::{Requirement, ScratchDir};
 use regex_lite::Regex;
 

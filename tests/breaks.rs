@@ -16,7 +16,7 @@ use course::starter::{self, Begin};
 use course::step::Step;
 use course::test_support::{remove_comments, todo_patches};
 use course::workspace;
-use harness::test_support::{Skip, with_snapshot_settings};
+use harness::test_support::with_snapshot_settings;
 use harness::{Caller, Context, Environment, Error, Requirement, Result, ScratchDir, Supervisor};
 
 /// How long a broken step may take for an answer: eight seconds, or more on a slow machine. Many give none.
@@ -140,8 +140,8 @@ impl Tests {
         Ok(Tests {
             step: step.clone(),
             timeout: timeout()?,
-            target: sandbox.target().to_owned(),
-            directory: sandbox.directory().to_owned(),
+            target: sandbox.target.clone(),
+            directory: sandbox.directory.clone(),
             lessons: sandbox.build_test(&step.package(), &step.test()).run()?,
             refusals: sandbox.build_test("course", "refusals").run()?,
         })
@@ -226,7 +226,7 @@ fn every_todo_raises_the_score() -> Result {
         for number in 1..=patches.len() + 1 {
             let program = match patches.get(number - 1) {
                 Some(patch) => {
-                    apply(patch, &work, &[])?;
+                    apply(patch, &work)?;
                     starter::build(step, &work)?
                 }
                 None => step.build()?,

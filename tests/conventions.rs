@@ -205,7 +205,7 @@ fn todo_patches_follow_the_starters() -> Result {
             "steps/{step}/todos: one for each TODO but the last"
         );
         for (number, patch) in (1..).zip(&patches) {
-            let applied = apply(patch, &work, &[]);
+            let applied = apply(patch, &work);
             applied.unwrap_or_else(|error| panic!("steps/{step}/todos/{number}.patch: {error}"));
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use course::test_support::programs_for_each_caller;
-use harness::test_support::{AssertClean, Skip, require_tools};
+use harness::test_support::require_tools;
 use harness::{
     Caller, Program, Restriction, Result, ScratchDir, Terminal, Transcript, assert_snapshot,
 };

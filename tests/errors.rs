@@ -2,7 +2,7 @@
 //! of a restricted place are in refusals.rs.
 
 use course::test_support::{programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, with_tools, write_program};
+use harness::test_support::{with_tools, write_program};
 use harness::{
     Caller, Context, Program, Result, ScratchDir, Supervisor, Transcript, assert_snapshot,
 };

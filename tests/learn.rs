@@ -13,7 +13,7 @@ use course::test_support::{
     Checkout, course, environment, manifest, programs_for_each_caller, step_program,
 };
 use course::workspace::root;
-use harness::test_support::{AssertClean, require_tools, write_program};
+use harness::test_support::{require_tools, write_program};
 use harness::{Context, Result, ScratchDir, Supervisor, Terminal, Transcript};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

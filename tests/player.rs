@@ -83,7 +83,7 @@ fn frame_in_html(frame: &Frame, tree: &ProcessTree, placeholders: &mut Placehold
         notes,
     };
     let title = format!("Frame {}: {} {}", frame.number, heading(frame), frame.described.call);
-    let picture = moment(&title, tree, &highlights, placeholders);
+    let picture = moment(&title, false, tree, &highlights, placeholders);
     for row in &frame.rows {
         assert!(picture.contains(&format!("PID {}", row.pid)), "the text's names: {picture}");
     }

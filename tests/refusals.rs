@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 
 use course::step::Step;
 use course::test_support::programs_for_each_caller;
-use harness::test_support::{AssertClean, Skip};
 use harness::{Caller, Program, Restriction, Result, Transcript, assert_snapshot};
 use regex_lite::Regex;
 

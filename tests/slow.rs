@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use course::slow::{Kind, Scene, ptrace_advice, record};
 use course::step::Step;
 use course::test_support::{programs_for_each_caller, step_program};
-use harness::test_support::{AssertClean, Skip, inspectable, require_tools};
+use harness::test_support::{inspectable, require_tools};
 use harness::{
     Caller, Context, Program, Requirement, Result, Supervisor, Terminal, Transcript,
     assert_snapshot,
@@ -265,10 +265,10 @@ fn calls_are_those_that_strace_sees() -> Result {
     for step in Step::all()? {
         for program in inspectable(programs_for_each_caller(step_program(step.number))) {
             for example in step.examples() {
-                let trace = program.trace(example, &lesson)?.redacted()?;
+                let trace = program.trace(&example, &lesson)?.redacted()?;
                 let trace = trace.lines().filter_map(|line| line.split_once("  "));
                 let seen = trace.map(|(pid, call)| (pid.to_owned(), name(call)));
-                let frames = record(&scene(&program, &step, example))?.frames.into_iter();
+                let frames = record(&scene(&program, &step, &example))?.frames.into_iter();
                 let frames = frames.filter(|frame| frame.kind == Kind::Call);
                 let shown = frames.map(|frame| (frame.pid, name(&frame.described.call)));
                 let mut seen = by_process(seen.collect());

@@ -15,7 +15,7 @@ use course::test_support::{
 };
 use course::workspace::root;
 use harness::procfs::Stat;
-use harness::test_support::{AssertClean, Skip, require_tools, write_program};
+use harness::test_support::{require_tools, write_program};
 use harness::{
     Caller, Exit, Requirement, Result, ScratchDir, Session, Supervisor, Terminal, Transcript,
 };
@@ -204,7 +204,7 @@ fn patch_is_taken_back_after_a_panic() -> Result {
     let patch = Patch::all(&step, PatchKind::Break)?.remove(0);
     let sandbox = Sandbox::new()?;
     let source = format!("steps/{step}/src/main.rs");
-    let copy = || fs::read_to_string(sandbox.directory().join(&source)).expect("the copy");
+    let copy = || fs::read_to_string(sandbox.directory.join(&source)).expect("the copy");
     let whole = copy();
     std::thread::scope(|scope| {
         let panics = scope.spawn(|| {

@@ -35,24 +35,27 @@ const TMPFS: &str = "mode=0755,size=256m,nr_inodes=65536";
 /// How many processes an ordinary user's program can have.
 const PROCESSES: u64 = 1000;
 
-/// How far the programs under test are kept from everything else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Containment {
-    /// Not at all. They see the host's PIDs.
-    None,
-    /// In a PID namespace and a temporary directory of limited size, if that's possible here. `kill -9 -1` doesn't
-    /// reach the process that works, because that's PID 1 there.
-    PidNamespace,
-}
-
 /// Works in a separate process, with a directory for its temporary files, and waits for it. When the work is
 /// done, or a signal such as Ctrl-C ends the command, everything that the work started is killed, and the
 /// directory goes.
 ///
 /// # Errors
 /// The directory or the process can't be created. The work prints its own errors.
-pub fn with_cleanup<T: Termination>(
-    containment: Containment,
+pub fn with_cleanup<T: Termination>(work: impl FnOnce() -> Result<T>) -> Result<ExitCode> {
+    work_and_clean_up(false, work)
+}
+
+/// Does the same in a PID namespace and a temporary directory of limited size, if that's possible here. `kill -9 -1`
+/// doesn't reach the process that works, because that's PID 1 there.
+///
+/// # Errors
+/// As for [`with_cleanup`].
+pub fn contained<T: Termination>(work: impl FnOnce() -> Result<T>) -> Result<ExitCode> {
+    work_and_clean_up(true, work)
+}
+
+fn work_and_clean_up<T: Termination>(
+    is_contained: bool,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<ExitCode> {
     if env::var(CLEANED_UP_BY).is_ok_and(|pid| pid == getppid().to_string()) {
@@ -69,9 +72,7 @@ pub fn with_cleanup<T: Termination>(
     let mut worker = Command::new("/proc/self/exe");
     worker.args(env::args_os().skip(1)).env_remove(CONTAINED_AS);
     worker.env("TMPDIR", directory.path()).env(CLEANED_UP_BY, process::id().to_string());
-    if containment == Containment::PidNamespace
-        && let Some(user) = new_pid_namespace()?
-    {
+    if is_contained && let Some(user) = new_pid_namespace()? {
         // PID 1's parent is outside, and has no PID inside.
         worker.env(CONTAINED_AS, user).env(CLEANED_UP_BY, "0");
     }
@@ -167,9 +168,7 @@ fn begin_as_pid_1(user: &str) -> Result<()> {
 /// moment becomes our child, and is killed in the next round.
 fn kill_descendants() -> Result<()> {
     loop {
-        for process in procfs::own_descendants()? {
-            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
-        }
+        procfs::own_descendants()?.iter().for_each(|process| process.signal(Signal::SIGKILL));
         match waitid(Id::All, WaitPidFlag::WEXITED) {
             Ok(_) | Err(Errno::EINTR | Errno::EINVAL) => {}
             Err(Errno::ECHILD) => return Ok(()),

@@ -1,7 +1,6 @@
 //! Diffs between two steps, and between the learner's step and ours.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::path::Path;
 
 use harness::Result;
@@ -106,8 +105,7 @@ fn compare(old: (&Path, &str), new: (&Path, &str)) -> Result<String> {
             Some(_) => format!("{directory}/{name}"),
             None => "/dev/null".to_owned(),
         };
-        let _ = writeln!(text, "--- {}", side(old.1, before));
-        let _ = writeln!(text, "+++ {}", side(new.1, after));
+        text += &format!("--- {}\n+++ {}\n", side(old.1, before), side(new.1, after));
         let text_of = |source: Option<&String>| source.cloned().unwrap_or_default();
         hunks(&text_of(before), &text_of(after), &mut text);
     }
@@ -121,14 +119,14 @@ fn hunks(before: &str, after: &str, text: &mut String) {
         let start = group.first().map_or(0, |first| first.old_range().start);
         let heads = |line: &&&str| !line.starts_with([' ', '}', '/', '#']) && line.contains("fn ");
         let head = lines[..start.min(lines.len())].iter().rev().find(heads).unwrap_or(&"");
-        let _ = writeln!(text, "{}", format!("@@ {head}").trim_end());
+        text.extend([format!("@@ {head}").trim_end(), "\n"]);
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
             let sign = match change.tag() {
                 ChangeTag::Delete => '-',
                 ChangeTag::Insert => '+',
                 ChangeTag::Equal => ' ',
             };
-            let _ = writeln!(text, "{}", format!("{sign}{}", change.value()).trim_end());
+            text.extend([format!("{sign}{}", change.value()).trim_end(), "\n"]);
         }
     }
 }

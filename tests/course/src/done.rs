@@ -55,6 +55,6 @@ pub fn next_step(done: &Step) -> Result<Option<Step>> {
 pub fn is_done(step: &Step) -> bool {
     let Ok(directory) = step.work_dir() else { return false };
     let state = State::load(&directory);
-    state.score().is_some_and(|score| score.passed == score.total)
+    state.score().is_some_and(|(passed, total)| passed == total)
         && state.freshness(&directory) == Freshness::Current
 }

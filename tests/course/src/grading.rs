@@ -42,13 +42,9 @@ impl Grades {
 
     /// Lists the checks that failed. Those that passed before come first, because the last change broke them.
     pub fn failed(&self) -> impl Iterator<Item = &Grade> {
-        let failed = |passed_before| {
-            let is_one = move |grade: &&Grade| {
-                grade.failure.is_some() && grade.passed_before == passed_before
-            };
-            self.checks.iter().filter(is_one)
-        };
-        failed(true).chain(failed(false))
+        let failed = self.checks.iter().filter(|grade| grade.failure.is_some());
+        let (broken, open): (Vec<_>, Vec<_>) = failed.partition(|grade| grade.passed_before);
+        broken.into_iter().chain(open)
     }
 
     /// Names the checks that passed.

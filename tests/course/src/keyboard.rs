@@ -62,16 +62,11 @@ impl Keyboard {
         }
         tcsetattr(stdin(), SetArg::TCSADRAIN, &settings).context("tcsetattr")
     }
-
-    /// Brings back the settings as they were.
-    pub fn release(&self) {
-        restore(&self.before);
-    }
 }
 
 impl Drop for Keyboard {
     fn drop(&mut self) {
-        self.release();
+        restore(&self.before);
     }
 }
 

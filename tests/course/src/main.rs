@@ -6,7 +6,7 @@ use std::io::{Write, stderr};
 use std::process::{ExitCode, Termination};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use course::cleanup::{Containment, with_cleanup};
+use course::cleanup::{contained, with_cleanup};
 use course::commands;
 use course::print::is_broken_pipe;
 use course::step::Step;
@@ -162,27 +162,19 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Trace { step, args } => commands::trace(&step, &args),
         Command::Slow(options) => commands::slow(&options),
         Command::Break { step, name } => {
-            with_cleanup(Containment::None, || commands::break_step(&step, name.as_deref()))
+            with_cleanup(|| commands::break_step(&step, name.as_deref()))
         }
         Command::Start(options) => commands::start(&options).map(<()>::report),
         Command::Work { step, args } => commands::work(&step, &args),
-        Command::Check(options) => {
-            with_cleanup(Containment::PidNamespace, || commands::check(&options))
-        }
-        Command::Hint(options) => {
-            with_cleanup(Containment::PidNamespace, || commands::hint(&options))
-        }
-        Command::Watch { step } => {
-            with_cleanup(Containment::PidNamespace, || commands::watch(step))
-        }
+        Command::Check(options) => contained(|| commands::check(&options)),
+        Command::Hint(options) => contained(|| commands::hint(&options)),
+        Command::Watch { step } => contained(|| commands::watch(step)),
         Command::Solution { step } => commands::solution(&step).map(<()>::report),
         Command::Progress => commands::progress().map(<()>::report),
         Command::Doctor { json } => commands::doctor(json),
-        Command::Soak(options) => with_cleanup(Containment::None, || commands::soak(&options)),
+        Command::Soak(options) => with_cleanup(|| commands::soak(&options)),
         Command::Memory => commands::memory().map(<()>::report),
-        Command::Test { step } => with_cleanup(Containment::None, || commands::test(step.as_ref())),
-        Command::TestBreaks { step } => {
-            with_cleanup(Containment::None, || commands::test_breaks(step.as_ref()))
-        }
+        Command::Test { step } => with_cleanup(|| commands::test(step.as_ref())),
+        Command::TestBreaks { step } => with_cleanup(|| commands::test_breaks(step.as_ref())),
     }
 }

@@ -102,13 +102,11 @@ impl Patch {
 ///
 /// # Errors
 /// Git is missing, or the diff doesn't apply.
-pub fn apply(diff: &str, directory: &Path, options: &[&str]) -> Result<()> {
+pub fn apply(diff: &str, directory: &Path) -> Result<()> {
     let mut git = Command::new("git")
         // Not to the repository around it, whose index knows nothing of these files.
         .env("GIT_DIR", "/nonexistent")
-        .args(["apply", "--whitespace=nowarn"])
-        .args(options)
-        .arg("-")
+        .args(["apply", "--whitespace=nowarn", "-"])
         .current_dir(directory)
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,7 +1,5 @@
 //! How grades are shown.
 
-use std::fmt::Write;
-
 use similar::{ChangeTag, TextDiff};
 
 use crate::checks::{AND, CheckFailure};
@@ -53,10 +51,8 @@ pub fn details(failure: &CheckFailure, in_full: bool) -> String {
     let lines = failure.actual.lines().filter(|line| keeps || !is_hint(line));
     let actual = shorten(&lines.collect::<Vec<_>>().join("\n"));
     let (expected, actual) = mark(&expected, &actual);
-    let mut text = format!("  tried:    {}\n", tried(&failure.command));
-    let _ = writeln!(text, "  expected: {expected}");
-    let _ = writeln!(text, "  seen:     {actual}");
-    text
+    let tried = tried(&failure.command);
+    format!("  tried:    {tried}\n  expected: {expected}\n  seen:     {actual}\n")
 }
 
 /// A line break, and the indentation of a command line that continues on the next line.

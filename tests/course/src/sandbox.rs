@@ -1,5 +1,6 @@
 //! A copy of the workspace in which steps may be broken.
 
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -17,8 +18,10 @@ use crate::workspace::root;
 /// The copy. All patches share this one, below the target directory, so that cargo builds unpatched packages once.
 #[derive(Debug)]
 pub struct Sandbox {
-    directory: PathBuf,
-    target: PathBuf,
+    /// The directory that holds the copy.
+    pub directory: PathBuf,
+    /// The target directory of its builds.
+    pub target: PathBuf,
     /// The lock that keeps other processes out of the copy while we use it.
     _lock: Flock<File>,
 }
@@ -50,22 +53,12 @@ impl Sandbox {
     pub fn with(&self, patch: &Patch) -> Result<Patched<'_>> {
         let source = patch.step.dir()?;
         let directory = self.step_dir(&patch.step);
-        apply(&patch.diff, &directory, &[])?;
+        apply(&patch.diff, &directory)?;
         Ok(Patched { sandbox: self, source, step: patch.step.clone() })
     }
 
     fn step_dir(&self, step: &Step) -> PathBuf {
         self.directory.join("steps").join(step.to_string())
-    }
-
-    /// Returns where the copy is.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Returns where it's built.
-    pub fn target(&self) -> &Path {
-        &self.target
     }
 
     /// Prepares a build of a step's or another package's tests in the copy.
@@ -107,10 +100,7 @@ impl Drop for Patched<'_> {
 /// # Errors
 /// We aren't in a checkout.
 pub fn target_dir() -> Result<PathBuf> {
-    Ok(match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(directory) => root()?.join(directory),
-        None => root()?.join("target"),
-    })
+    Ok(root()?.join(env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into())))
 }
 
 /// Types a patch's lines into the shell of a scratch host. `program` comes first in its PATH. Host PIDs that the

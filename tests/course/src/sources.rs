@@ -13,8 +13,12 @@ use crate::workspace::relative_path;
 /// # Errors
 /// The directory can't be read.
 pub fn read(directory: &Path) -> Result<BTreeMap<String, String>> {
-    let files = read_with_anchors(directory)?.into_iter();
-    Ok(files.map(|(name, text)| (name, without_anchors(&text))).collect())
+    let mut files = read_with_anchors(directory)?;
+    let is_anchor = |line: &&str| line.trim_start().starts_with("// ANCHOR");
+    for text in files.values_mut() {
+        *text = text.split_inclusive('\n').filter(|line| !is_anchor(line)).collect();
+    }
+    Ok(files)
 }
 
 /// Reads the Rust files in a directory and below it, by their relative paths. An editor's backups, locks, and swap
@@ -43,9 +47,4 @@ pub fn read_with_anchors(directory: &Path) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(found)
-}
-
-fn without_anchors(text: &str) -> String {
-    let is_anchor = |line: &&str| line.trim_start().starts_with("// ANCHOR");
-    text.split_inclusive('\n').filter(|line| !is_anchor(line)).collect()
 }

@@ -42,10 +42,8 @@ pub fn lay_out(
     let path = relative_path(directory);
     if directory.exists() && !again {
         let mine = if begin == Begin::WithMine { " --from-mine" } else { "" };
-        let message = format!(
-            "{path} already exists; `{}{mine} --again` moves it aside first",
-            step.recipe("start")
-        );
+        let start = step.recipe("start") + mine;
+        let message = format!("{path} already exists; `{start} --again` moves it aside first");
         return Err(Error::new(message));
     }
     let parent = directory.parent().unwrap_or(directory);
@@ -92,7 +90,7 @@ fn write_starter(step: &Step, directory: &Path) -> Result {
     let from: Step = from.trim().parse()?;
     // The patch was made with the lines that mark where the book cuts, so those go after it.
     write_copy(&from.dir()?, directory)?;
-    apply(&patch, directory, &[]).map_err(|error| match error {
+    apply(&patch, directory).map_err(|error| match error {
         Error::Message(_) => Error::new(format!(
             "the starter of step {} doesn't apply to steps/{from}, because you changed it; \
              `git restore steps` undoes your changes",
@@ -126,10 +124,8 @@ fn write_manifest(step: &Step, directory: &Path) -> Result {
 pub fn previous(step: &Step) -> Result<Step> {
     let is_begun = |other: &Step| other < step && other.work_dir().is_ok_and(|path| path.exists());
     Step::all()?.into_iter().rfind(is_begun).ok_or_else(|| {
-        let (just, label) = (called_as(), step.label());
-        Error::new(format!(
-            "you have no step before {label} yet; `{just} start {label}` gives you a starter"
-        ))
+        let (label, start) = (step.label(), step.recipe("start"));
+        Error::new(format!("you have no step before {label} yet; `{start}` gives you a starter"))
     })
 }
 

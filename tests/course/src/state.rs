@@ -13,15 +13,6 @@ use crate::workspace::relative_path;
 
 const FILE: &str = "progress.json";
 
-/// How many of how many checks passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Score {
-    /// How many passed.
-    pub passed: u64,
-    /// How many there are.
-    pub total: u64,
-}
-
 /// The state, as the JSON object in the file.
 #[derive(Clone, Debug)]
 pub struct State(Value);
@@ -45,9 +36,9 @@ impl State {
         State(kept.unwrap_or_else(|| json!({})))
     }
 
-    /// Returns the last score of the whole step.
-    pub fn score(&self) -> Option<Score> {
-        Some(Score { passed: self.0["passed"].as_u64()?, total: self.0["total"].as_u64()? })
+    /// Returns the last score of the whole step: how many checks passed, and how many there are.
+    pub fn score(&self) -> Option<(u64, u64)> {
+        Some((self.0["passed"].as_u64()?, self.0["total"].as_u64()?))
     }
 
     /// Changes the file by renaming a new one, so that a reader never sees a part of it.

@@ -45,14 +45,11 @@ impl FromStr for Step {
 
     fn from_str(word: &str) -> Result<Self> {
         let steps = Step::all()?;
-        let names: Vec<_> = steps.iter().map(Step::to_string).collect();
+        let names = steps.iter().map(Step::to_string).collect::<Vec<_>>().join("\n  ");
+        let missing =
+            || Error::new(format!("there is no step {word:?}; the steps are:\n  {names}"));
         let named = |step: &Step| step.to_string() == word || word.parse() == Ok(step.number);
-        steps.into_iter().find(named).ok_or_else(|| {
-            Error::new(format!(
-                "there is no step {word:?}; the steps are:\n  {}",
-                names.join("\n  ")
-            ))
-        })
+        steps.into_iter().find(named).ok_or_else(missing)
     }
 }
 
@@ -137,53 +134,41 @@ impl Step {
         if self.has_container() { ["run", "init"] } else { ["command", "exec"] }
     }
 
-    /// Returns the command lines whose trees show its point. Each ends up in a shell.
-    pub fn shells(&self) -> &'static [&'static [&'static str]] {
-        if self.has_container() {
-            &[&["run", "--ti", "/bin/sh"]]
-        } else {
-            &[&["command", "/bin/sh"], &["exec", "/bin/sh"]]
-        }
+    /// Returns a command line for each subcommand with which a learner starts a program.
+    fn each(&self, words: &[&'static str]) -> Vec<Vec<&'static str>> {
+        let subcommands: &[_] = if self.has_container() { &["run"] } else { &["command", "exec"] };
+        subcommands.iter().map(|subcommand| [&[*subcommand], words].concat()).collect()
     }
 
-    /// Returns a command line that exits at once.
-    pub fn example(&self) -> [&'static str; 2] {
-        [self.subcommands()[0], "/bin/true"]
+    /// Returns the command lines whose trees show its point. Each ends up in a shell.
+    pub fn shells(&self) -> Vec<Vec<&'static str>> {
+        self.each(if self.has_container() { &["--ti", "/bin/sh"] } else { &["/bin/sh"] })
     }
 
     /// Returns the command lines that show its point and exit at once.
-    pub fn examples(&self) -> &'static [&'static [&'static str]] {
-        if self.has_container() {
-            &[&["run", "/bin/true"]]
-        } else {
-            &[&["command", "/bin/true"], &["exec", "/bin/true"]]
-        }
+    pub fn examples(&self) -> Vec<Vec<&'static str>> {
+        self.each(&["/bin/true"])
     }
 
     /// Returns the command lines that slow motion shows by default. In the step about orphans, the command has an
     /// orphan.
-    pub fn scenes(&self) -> &'static [&'static [&'static str]] {
+    pub fn scenes(&self) -> Vec<Vec<&'static str>> {
         match self.number {
-            4 => &[&["run", "/bin/sh", "-c", "(/bin/true &); /bin/sleep 0.1"]],
+            4 => self.each(&["/bin/sh", "-c", "(/bin/true &); /bin/sleep 0.1"]),
             _ => self.examples(),
         }
     }
 
     /// Returns the command lines that slow motion shows by default with a signal. Their commands wait.
-    pub fn signal_scenes(&self) -> &'static [&'static [&'static str]] {
-        if self.has_container() {
-            &[&["run", "/bin/sleep", "100"]]
-        } else {
-            &[&["command", "/bin/sleep", "100"], &["exec", "/bin/sleep", "100"]]
-        }
+    pub fn signal_scenes(&self) -> Vec<Vec<&'static str>> {
+        self.each(&["/bin/sleep", "100"])
     }
 
     /// Returns the runs for a soak. Only a step with a container promises to leave nothing when it's killed.
     pub fn soak_config(&self) -> Config {
         let long = self.has_container().then(|| "run sleep 1000".to_owned());
-        let short =
-            if self.has_container() { &["run true"][..] } else { &["command true", "exec true"] };
-        Config { short: short.iter().map(ToString::to_string).collect(), long, ..Config::default() }
+        let short = self.each(&["true"]).iter().map(|words| words.join(" ")).collect();
+        Config { short, long, ..Config::default() }
     }
 
     /// Builds it as it stands. Cargo decides whether there's something to do.

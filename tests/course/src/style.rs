@@ -41,11 +41,6 @@ pub fn is_dumb() -> bool {
     env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty())
 }
 
-/// Whether to color what goes to standard output.
-pub fn colors_stdout() -> bool {
-    is_colored(stdout().is_terminal())
-}
-
 /// Whether to color what goes to standard error.
 pub fn colors_stderr() -> bool {
     is_colored(stderr().is_terminal())
@@ -68,7 +63,7 @@ pub enum Style {
 
 /// Paints a text for standard output.
 pub fn paint(style: Style, text: &str) -> String {
-    if !colors_stdout() || text.is_empty() {
+    if !is_colored(stdout().is_terminal()) || text.is_empty() {
         return text.to_owned();
     }
     let code = match style {

@@ -11,7 +11,6 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use harness::test_support::Skip;
 use harness::{Caller, Environment, ProcessTree, Program, Requirement, Result, diagram};
 
 use crate::checks;
@@ -24,13 +23,6 @@ pub use checkout::{Checkout, STEP, course, manifest};
 /// How long a test waits for an answer. Only one that hangs waits so long, so this is for the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Returns the step whose program is at `path`.
-#[track_caller]
-pub fn step_at(path: impl AsRef<Path>) -> Step {
-    let name = path.as_ref().file_name().unwrap_or_default().to_string_lossy();
-    name.parse().expect("the path of a step's program")
-}
-
 /// Returns the program once for each caller that this machine can have, so that a test does the same for both
 /// and holds both against the same snapshot. A step that mounts a procfs needs a caller who can.
 ///
@@ -38,14 +30,19 @@ pub fn step_at(path: impl AsRef<Path>) -> Step {
 #[track_caller]
 pub fn programs_for_each_caller(path: impl AsRef<Path>) -> Vec<Program> {
     let path = path.as_ref();
-    let step = path.file_name().and_then(|name| name.to_str()?.parse::<Step>().ok());
+    let step = step_at(path);
     let needs = |caller| match &step {
         Some(step) => step.requirements(caller),
         None => vec![Requirement::Caller(caller)],
     };
-    let can = |caller: &Caller| needs(*caller).iter().all(Skip::is_met_or_skip);
+    let can = |caller: &Caller| needs(*caller).iter().all(Requirement::is_met_or_skip);
     let callers = [Caller::Root, Caller::Rootless].into_iter().filter(can);
     callers.map(|caller| program(path, caller)).collect()
+}
+
+/// Returns the step whose program is at `path`, if it's a step's.
+fn step_at(path: &Path) -> Option<Step> {
+    path.file_name()?.to_str()?.parse().ok()
 }
 
 /// Returns a program for one caller.
@@ -58,7 +55,7 @@ pub fn program(path: impl AsRef<Path>, caller: Caller) -> Program {
 /// Returns the test's own surroundings.
 pub fn environment() -> Environment {
     let mut environment = Environment::inherited();
-    environment.set_timeout(patience());
+    environment.timeout = patience();
     environment
 }
 
@@ -89,7 +86,7 @@ pub fn step_program(number: u32) -> PathBuf {
 /// Asserts that the program passes every check of its step, for every caller.
 #[track_caller]
 pub fn assert_checks_pass(path: impl AsRef<Path>) {
-    let checks = checks::for_step(&step_at(&path));
+    let checks = checks::for_step(&step_at(path.as_ref()).expect("the path of a step's program"));
     let programs = programs_for_each_caller(&path);
     let jobs = checks.iter().flat_map(|check| programs.iter().map(move |program| (check, program)));
     let (jobs, failures) = (Mutex::new(jobs), Mutex::new(Vec::new()));

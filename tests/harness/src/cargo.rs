@@ -16,6 +16,7 @@ pub fn cargo() -> Command {
 
 /// A build of one program.
 #[derive(Debug)]
+#[must_use]
 pub struct Build {
     cargo: Command,
     kind: &'static str,
@@ -55,7 +56,6 @@ impl Build {
     }
 
     /// Builds into another target directory.
-    #[must_use]
     pub fn target_dir(mut self, directory: &Path) -> Self {
         self.cargo.arg("--target-dir").arg(directory);
         self
@@ -63,35 +63,30 @@ impl Build {
 
     /// Shares what is built on the way with another target directory. Cargo does that from 1.91 on, and ignores it
     /// before.
-    #[must_use]
     pub fn build_dir(mut self, directory: &Path) -> Self {
         self.cargo.arg(format!("--config=build.build-dir={:?}", directory.display().to_string()));
         self
     }
 
     /// Optimizes, as an installed program would be.
-    #[must_use]
     pub fn release(mut self) -> Self {
         self.cargo.arg("--release");
         self
     }
 
     /// Puts `prefix` in front of the paths in the compiler's messages, so that they hold from elsewhere.
-    #[must_use]
     pub fn source_prefix(mut self, prefix: String) -> Self {
         self.source_prefix = Some(prefix);
         self
     }
 
     /// Sets whether the compiler's messages have colors.
-    #[must_use]
     pub fn color(mut self, color: bool) -> Self {
         self.color = color;
         self
     }
 
     /// Shows only errors. A broken step has unused imports, which would hide what the break is about.
-    #[must_use]
     pub fn without_warnings(mut self) -> Self {
         self.warnings = false;
         self

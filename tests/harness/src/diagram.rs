@@ -1,7 +1,6 @@
 //! Draws process trees and their namespaces, for the book.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use crate::placeholders::Placeholders;
 use crate::process_tree::{Process, ProcessTree};
@@ -28,10 +27,9 @@ pub fn diagram(caption: &str, moments: &[(&str, &ProcessTree)]) -> String {
     let mut placeholders = Placeholders::default();
     let mut text = String::from("<figure class=\"picture\">\n");
     for (heading, tree) in moments {
-        text += &svg(heading, true, tree, &Highlights::default(), &mut placeholders);
+        text += &moment(heading, true, tree, &Highlights::default(), &mut placeholders);
     }
-    let _ = writeln!(text, "<figcaption>{}</figcaption>\n</figure>", escape(caption));
-    text
+    text + &format!("<figcaption>{}</figcaption>\n</figure>\n", escape(caption))
 }
 
 /// The processes that a picture of one moment points out. They are named after their PIDs on the host: `HOST_A`.
@@ -47,18 +45,9 @@ pub struct Highlights {
     pub notes: BTreeMap<String, String>,
 }
 
-/// Draws one moment of several as an inline SVG, without a visible heading. The same `placeholders` give a process the
-/// same name in all of them.
+/// Draws one moment of several as an inline SVG, whose title is a visible heading if `shows_title` is set. The same
+/// `placeholders` give a process the same name in all of them.
 pub fn moment(
-    title: &str,
-    tree: &ProcessTree,
-    highlights: &Highlights,
-    placeholders: &mut Placeholders,
-) -> String {
-    svg(title, false, tree, highlights, placeholders)
-}
-
-fn svg(
     title: &str,
     shows_title: bool,
     tree: &ProcessTree,
@@ -77,10 +66,9 @@ fn svg(
         escape(&words.join(" "))
     );
     if shows_title {
-        let _ = writeln!(
-            text,
+        text += &format!(
             "<text x=\"{}\" y=\"16\" font-size=\"15\" text-anchor=\"middle\" font-weight=\"bold\">{title}</text>\n\
-             <g transform=\"translate(0 26)\">\n{frames}{boxes}</g>",
+             <g transform=\"translate(0 26)\">\n{frames}{boxes}</g>\n",
             WIDTH / 2
         );
     } else {
@@ -129,10 +117,8 @@ impl Drawing<'_> {
 
     fn text(&mut self, attributes: &str, x: usize, y: usize, words: &str) {
         let words = escape(words);
-        let _ = writeln!(
-            self.boxes,
-            "<text{attributes} x=\"{x}\" y=\"{y}\" font-size=\"13\">{words}</text>"
-        );
+        self.boxes +=
+            &format!("<text{attributes} x=\"{x}\" y=\"{y}\" font-size=\"13\">{words}</text>\n");
     }
 
     fn node(&mut self, process: &Process, depth: usize) {
@@ -151,9 +137,8 @@ impl Drawing<'_> {
         } else {
             "fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\""
         };
-        let _ = writeln!(
-            self.boxes,
-            "<rect x=\"{x}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" rx=\"4\" {style}{dash}/>"
+        self.boxes += &format!(
+            "<rect x=\"{x}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" rx=\"4\" {style}{dash}/>\n"
         );
         let title = process.display_name();
         let fits = (width - 16) / LETTER;
@@ -169,18 +154,16 @@ impl Drawing<'_> {
         for (level, pid) in process.pids[1..].iter().enumerate() {
             let where_ =
                 if level == 0 { "inside".to_owned() } else { format!("{} levels in", level + 1) };
-            let _ = write!(pids, ", PID {pid} {where_}");
+            pids += &format!(", PID {pid} {where_}");
         }
         if is_gone {
             pids = format!("PID {outside} is gone");
         }
-        let bold = if *caller == outside {
-            " class=\"mono\" font-weight=\"bold\""
-        } else {
-            " class=\"mono\""
-        };
+        let weight = if *caller == outside { " font-weight=\"bold\"" } else { "" };
+        let mono = format!(" class=\"mono\"{weight}");
         let third = note.map(|note| (42 + LINE, "", note));
-        for (line, class, words) in [(22, bold, &shown), (42, "", &pids)].into_iter().chain(third) {
+        for (line, class, words) in [(22, &*mono, &shown), (42, "", &pids)].into_iter().chain(third)
+        {
             self.text(class, x + 9, top + line, words);
         }
         let third = note.map(|note| format!(" {note}.")).unwrap_or_default();
@@ -189,9 +172,8 @@ impl Drawing<'_> {
         for child in &process.children {
             self.words.push("Its child:".to_owned());
             let middle = self.child(process, child, depth + 1);
-            let _ = writeln!(
-                self.boxes,
-                "<path d=\"M{} {} V{middle} H{}\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\"/>",
+            self.boxes += &format!(
+                "<path d=\"M{} {} V{middle} H{}\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"1.5\"/>\n",
                 x + 5,
                 top + height,
                 (depth + 1) * GAP + 12

@@ -29,7 +29,8 @@ pub struct Environment {
     uid: Option<u32>,
     directory: Option<ScratchDir>,
     search_path: OsString,
-    timeout: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
 }
 
 impl Environment {
@@ -55,25 +56,12 @@ impl Environment {
 
     /// Looks up commands in `directory` first.
     pub(crate) fn search_first(&mut self, directory: &Path) {
-        let mut path = directory.as_os_str().to_owned();
-        path.push(":");
-        path.push(&self.search_path);
-        self.search_path = path;
-    }
-
-    /// Sets how long an answer may take.
-    pub fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = timeout;
+        self.search_path = [directory.as_os_str(), &self.search_path].join(OsStr::new(":"));
     }
 
     /// Returns how many processes and threads a program may have. Only a clean environment has a limit.
     pub(crate) fn process_limit(&self) -> Option<u32> {
         self.directory.as_ref().map(|_| PROCESSES)
-    }
-
-    /// Returns how long an answer may take.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
     }
 
     /// Returns the uid that programs change to, if any. The gid has the same number.

@@ -9,6 +9,9 @@ use nix::errno::Errno;
 /// The result of every instrument.
 pub type Result<T = ()> = std::result::Result<T, Error>;
 
+/// How much a program may print on one stream, in bytes.
+pub const OUTPUT_LIMIT: usize = 4 << 20;
+
 /// Why an instrument has no answer.
 pub enum Error {
     /// A call failed.
@@ -34,11 +37,8 @@ pub enum Error {
         /// The output until then.
         printed: String,
     },
-    /// The program under test printed more than anyone reads, and was killed.
-    OutputLimit {
-        /// The limit in bytes.
-        limit: usize,
-    },
+    /// The program under test printed more than [`OUTPUT_LIMIT`] bytes, and was killed.
+    OutputLimit,
     /// The program under test created more processes than any step needs, and was killed.
     ProcessLimit {
         /// The limit.
@@ -68,17 +68,16 @@ impl Display for Error {
             Error::Timeout { wanted, limit, printed } => {
                 let seconds = limit.as_secs_f32();
                 write!(f, "no answer within {seconds} s; ended: {wanted}")?;
-                if printed.trim().is_empty() {
-                    Ok(())
-                } else {
-                    write!(f, "; it printed: {printed}")
+                match printed.trim() {
+                    "" => Ok(()),
+                    _ => write!(f, "; it printed: {printed}"),
                 }
             }
             Error::OutputEnded { wanted, printed } => {
                 write!(f, "{wanted}: the output ended; it printed: {printed}")
             }
-            Error::OutputLimit { limit } => {
-                write!(f, "it printed more than {} MiB, so it was killed", limit >> 20)
+            Error::OutputLimit => {
+                write!(f, "it printed more than {} MiB, so it was killed", OUTPUT_LIMIT >> 20)
             }
             Error::ProcessLimit { limit } => {
                 write!(f, "it created more than {limit} processes, so it was killed")

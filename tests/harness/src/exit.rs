@@ -67,7 +67,7 @@ pub fn exit_code(shell_status: i32) -> ExitCode {
 }
 
 /// The output of a program, and how it ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Captured {
     /// Standard output, at most [`crate::OUTPUT_LIMIT`] bytes.
     pub stdout: Vec<u8>,

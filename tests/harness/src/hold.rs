@@ -50,16 +50,11 @@ impl Held {
 
     /// Waits until the process has stopped. Returns the signal to deliver when it continues, if any.
     fn wait(&self) -> Result<Option<Signal>> {
-        signal_to_deliver(tracee::wait(self.0, WaitPidFlag::empty())?)
-    }
-}
-
-/// Returns the signal to deliver when a stopped process continues, if any.
-fn signal_to_deliver(status: WaitStatus) -> Result<Option<Signal>> {
-    match status {
-        WaitStatus::Stopped(_, signal) => Ok(Some(signal)),
-        WaitStatus::PtraceSyscall(_) | WaitStatus::PtraceEvent(..) => Ok(None),
-        status => Err(Error::new(format!("it didn't wait: {status:?}"))),
+        match tracee::wait(self.0, WaitPidFlag::empty())? {
+            WaitStatus::Stopped(_, signal) => Ok(Some(signal)),
+            WaitStatus::PtraceSyscall(_) | WaitStatus::PtraceEvent(..) => Ok(None),
+            status => Err(Error::new(format!("it didn't wait: {status:?}"))),
+        }
     }
 }
 

@@ -8,10 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Context, Error, Result};
-
-/// How much a program may print on one stream, in bytes.
-pub const OUTPUT_LIMIT: usize = 4 << 20;
+use crate::error::{Context, Error, OUTPUT_LIMIT, Result};
 
 /// How long the rest of the output may take after everything has exited.
 const FINISH: Duration = Duration::from_secs(30);
@@ -67,17 +64,14 @@ impl Output {
             match self.chunks.recv_timeout(left) {
                 Ok(chunk) => unread.extend(chunk),
                 Err(_) if self.over.load(Ordering::Relaxed) => {
-                    return Err(Error::OutputLimit { limit: OUTPUT_LIMIT });
+                    return Err(Error::OutputLimit);
                 }
                 Err(reason) => {
                     let printed = String::from_utf8_lossy(&unread).into_owned();
+                    let wanted = wanted.to_owned();
                     return Err(match reason {
-                        RecvTimeoutError::Timeout => {
-                            Error::Timeout { wanted: wanted.to_owned(), limit, printed }
-                        }
-                        RecvTimeoutError::Disconnected => {
-                            Error::OutputEnded { wanted: wanted.to_owned(), printed }
-                        }
+                        RecvTimeoutError::Timeout => Error::Timeout { wanted, limit, printed },
+                        RecvTimeoutError::Disconnected => Error::OutputEnded { wanted, printed },
                     });
                 }
             }
@@ -86,33 +80,31 @@ impl Output {
 
     /// Returns the text up to the end of the stream, but waits at most for `limit`.
     pub(crate) fn read_within(&self, limit: Duration) -> String {
-        let deadline = Instant::now() + limit;
-        let mut unread = self.unread.borrow_mut();
-        let left = || deadline.saturating_duration_since(Instant::now());
-        while let Ok(chunk) = self.chunks.recv_timeout(left()) {
-            unread.extend(chunk);
-        }
-        String::from_utf8_lossy(&unread).into_owned()
+        self.read_to_end(limit);
+        String::from_utf8_lossy(&self.unread.borrow()).into_owned()
     }
 
     /// Reads to the end of the stream, which comes when every process has closed its write end. This wait has a limit,
     /// in case a process couldn't be killed.
     pub(crate) fn finish(self) -> Result<Vec<u8>> {
-        let deadline = Instant::now() + FINISH;
-        let mut bytes = self.unread.into_inner();
+        if !self.read_to_end(FINISH) {
+            return Err(Error::new("a process outlives the program, with its output open"));
+        }
+        if self.over.load(Ordering::Relaxed) {
+            return Err(Error::OutputLimit);
+        }
+        Ok(self.unread.into_inner())
+    }
+
+    /// Collects what is left of the stream. Returns whether its end came within `limit`.
+    fn read_to_end(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.chunks.recv_timeout(left) {
-                Ok(chunk) => bytes.extend(chunk),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(Error::new("a process outlives the program, with its output open"));
-                }
+                Ok(chunk) => self.unread.borrow_mut().extend(chunk),
+                Err(reason) => return reason == RecvTimeoutError::Disconnected,
             }
         }
-        if self.over.load(Ordering::Relaxed) {
-            return Err(Error::OutputLimit { limit: OUTPUT_LIMIT });
-        }
-        Ok(bytes)
     }
 }

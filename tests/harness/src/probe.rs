@@ -10,7 +10,6 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::call::{Call, CallError, CallResult};
-use crate::caller::Caller;
 use crate::error::{Context, Error, Result};
 use crate::helper_path::helper_command;
 use crate::namespace::{CLONE_NEWTIME, enter_private_mounts, enter_user_namespace};
@@ -37,16 +36,10 @@ use Probe::*;
 impl Probe {
     const ALL: [Probe; 6] = [Pid, Mounts, Procfs, Masks, Time, Filter];
 
-    /// Returns the helper's arguments for it.
-    pub fn args(self, caller: Caller) -> [String; 3] {
-        let privilege = if caller == Caller::Root { "root" } else { "userns" };
+    /// Returns the helper's arguments to try it as `root`, in a user namespace (`userns`), or as a `step` does: as root
+    /// if that's allowed, and otherwise in a user namespace.
+    pub fn args(self, privilege: &str) -> [String; 3] {
         ["probe", privilege, &format!("{self:?}")].map(str::to_owned)
-    }
-
-    /// Returns the helper's arguments to try it as a step does: as root if that's allowed, and otherwise in a user
-    /// namespace.
-    pub fn args_like_step(self) -> [String; 3] {
-        ["probe", "step", &format!("{self:?}")].map(str::to_owned)
     }
 
     /// Runs the helper that `command` starts with [`Probe::args`], and returns the refusal, if there is one.
@@ -67,9 +60,8 @@ impl Probe {
         // The innermost process speaks first.
         let said = String::from_utf8_lossy(&output.stdout);
         let refusal = said.lines().next().and_then(CallError::decode);
-        refusal
-            .map(Some)
-            .ok_or_else(|| Error::new(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+        let failed = || Error::new(String::from_utf8_lossy(&output.stderr).trim());
+        refusal.map(Some).ok_or_else(failed)
     }
 }
 
@@ -79,13 +71,10 @@ pub(crate) fn main(args: &[OsString]) -> Result<bool> {
     let [privilege, name] = &words[..] else { return Err(Error::new("probe: two arguments")) };
     let probe = Probe::ALL.iter().find(|probe| format!("{probe:?}") == *name);
     let probe = probe.ok_or_else(|| Error::new(format!("probe: no probe {name}")))?;
-    match attempt(privilege, *probe) {
-        Ok(worked) => Ok(worked),
-        Err(refusal) => {
-            let _ = writeln!(io::stdout(), "{}", refusal.encode());
-            Ok(false)
-        }
-    }
+    Ok(attempt(privilege, *probe).unwrap_or_else(|refusal| {
+        let _ = writeln!(io::stdout(), "{}", refusal.encode());
+        false
+    }))
 }
 
 fn attempt(privilege: &str, probe: Probe) -> CallResult<bool> {
@@ -112,7 +101,7 @@ fn attempt(privilege: &str, probe: Probe) -> CallResult<bool> {
         _ => {}
     }
     let Ok(mut first) = helper_command() else { return Ok(false) };
-    let first = first.args(["probe", "inside", &format!("{probe:?}")]);
+    let first = first.args(probe.args("inside"));
     if probe == Time {
         // To set an ID, std forks. Older kernels refuse vfork in a new time namespace, and the step forks too.
         std::os::unix::process::CommandExt::gid(first, 0);

@@ -1,7 +1,6 @@
 //! The tree of processes below one process, with every PID that each of them has.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use crate::error::{Error, Result};
 use crate::placeholders::Placeholders;
@@ -114,9 +113,9 @@ impl ProcessTree {
         let mut text = String::new();
         for cells in &rows {
             for (cell, width) in cells.iter().zip(&widths) {
-                let _ = write!(text, "{cell:width$}   ");
+                text += &format!("{cell:width$}   ");
             }
-            let _ = writeln!(text, "{}", cells[depth]);
+            text.extend([&cells[depth], "\n"]);
         }
         text
     }

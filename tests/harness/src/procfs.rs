@@ -8,7 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::sync::OnceLock;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Result};
 
@@ -65,6 +66,11 @@ impl Stat {
         let (ppid, pgrp, _session, _terminal) = (number()?, number()?, number()?, number()?);
         Some(Stat { pid, comm, state, ppid, pgrp, foreground: number()? })
     }
+
+    /// Sends it a signal, if it's still there and we may.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.pid), signal);
+    }
 }
 
 /// Lists all processes.
@@ -83,13 +89,18 @@ pub fn all_processes() -> Result<Vec<Stat>> {
 /// # Errors
 /// There is no /proc.
 pub fn descendants(pid: i32) -> Result<Vec<Stat>> {
-    let Some(mut found) = children(pid) else { return search_below(pid) };
+    let Some(found) = children(pid) else { return search_below(pid) };
+    Ok(with_descendants(found, |pid| children(pid).unwrap_or_default()))
+}
+
+/// Adds to processes the children of each, and then theirs.
+fn with_descendants(mut found: Vec<Stat>, mut children: impl FnMut(i32) -> Vec<Stat>) -> Vec<Stat> {
     let mut next = 0;
     while next < found.len() {
-        found.extend(children(found[next].pid).unwrap_or_default());
+        found.extend(children(found[next].pid));
         next += 1;
     }
-    Ok(found)
+    found
 }
 
 /// Reads the kernel's list of a process's children, which costs a tenth of a search in /proc. A kernel without
@@ -109,13 +120,8 @@ pub(crate) fn search_below(pid: i32) -> Result<Vec<Stat>> {
     for stat in all_processes()? {
         children.entry(stat.ppid).or_default().push(stat);
     }
-    let mut found: Vec<Stat> = children.remove(&pid).unwrap_or_default();
-    let mut next = 0;
-    while next < found.len() {
-        found.extend(children.remove(&found[next].pid).unwrap_or_default());
-        next += 1;
-    }
-    Ok(found)
+    let mut children_of = |pid: i32| children.remove(&pid).unwrap_or_default();
+    Ok(with_descendants(children_of(pid), children_of))
 }
 
 /// Lists the processes below the calling one: every process that exists during the whole search.
@@ -160,7 +166,7 @@ pub fn arguments(pid: i32) -> Vec<String> {
 }
 
 /// Reads a variable of a process's environment, as it was when the process executed its program.
-pub(crate) fn variable(pid: i32, name: &str) -> Option<String> {
+pub fn variable(pid: i32, name: &str) -> Option<String> {
     let bytes = fs::read(format!("{}/{pid}/environ", root())).ok()?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let value = |word: &str| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned());
@@ -229,11 +235,8 @@ pub fn memory(pid: i32) -> Result<[u64; 2]> {
 /// Returns the lines in which two texts differ, with `-` or `+` in front. Their order doesn't count.
 pub fn changed_lines(before: &str, after: &str) -> Vec<String> {
     let mut counts: BTreeMap<&str, i32> = BTreeMap::new();
-    for line in before.lines() {
-        *counts.entry(line).or_default() -= 1;
-    }
-    for line in after.lines() {
-        *counts.entry(line).or_default() += 1;
+    for (text, change) in [(before, -1), (after, 1)] {
+        text.lines().for_each(|line| *counts.entry(line).or_default() += change);
     }
     let changed = counts.into_iter().filter(|(_, count)| *count != 0);
     changed.map(|(line, count)| format!("{}{line}", if count < 0 { '-' } else { '+' })).collect()

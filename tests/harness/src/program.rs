@@ -18,6 +18,7 @@ use crate::transcript::Transcript;
 
 /// A program with its caller, in a clean environment.
 #[derive(Debug)]
+#[must_use]
 pub struct Program {
     name: String,
     path: PathBuf,
@@ -42,16 +43,14 @@ impl Program {
     }
 
     /// Tells the program another name.
-    #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
     }
 
     /// Sets how long an answer may take.
-    #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.environment.set_timeout(timeout);
+        self.environment.timeout = timeout;
         self
     }
 
@@ -82,7 +81,7 @@ impl Program {
 
     /// Returns how long an answer may take.
     pub fn timeout(&self) -> Duration {
-        self.environment.timeout()
+        self.environment.timeout
     }
 
     /// Prepares the command line `name arg…`, to be started by the test itself.

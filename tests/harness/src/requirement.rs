@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::process::Stdio;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::{AccessFlags, access};
 
@@ -38,7 +38,7 @@ impl Requirement {
     /// The machine lacks the ability. The message names the refused call or the missing program.
     pub fn check(self) -> Result {
         static KNOWN: Mutex<BTreeMap<Requirement, Option<String>>> = Mutex::new(BTreeMap::new());
-        let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = known.entry(self).or_insert_with(|| {
             let result = match self {
                 Requirement::Caller(caller) => probe(caller, Probe::Pid),
@@ -69,10 +69,9 @@ impl Display for Requirement {
 
 fn probe(caller: Caller, probe: Probe) -> Result {
     let helper = Program::new(&helper_path()?, caller)?.named(crate::helper_path::NAME);
-    match Probe::run(helper.command(probe.args(caller)))? {
-        Some(refusal) => Err(refusal.into()),
-        None => Ok(()),
-    }
+    let privilege = if caller == Caller::Root { "root" } else { "userns" };
+    let refusal = Probe::run(helper.command(probe.args(privilege)))?;
+    refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
 }
 
 /// Looks into a cat(1), which exits when its input ends.

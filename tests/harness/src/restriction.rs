@@ -11,8 +11,6 @@ use crate::supervisor::Supervisor;
 enum Recipe {
     /// The rules of a seccomp filter.
     Filter(&'static [&'static str]),
-    /// A subcommand of the helper.
-    Helper(&'static str),
     /// A program and its options. The words that follow are what it starts.
     Words(&'static [&'static str]),
     /// A shell, a script, and how the script starts the words that follow.
@@ -21,6 +19,8 @@ enum Recipe {
 
 use Recipe::*;
 
+/// Starts the helper. The supervisor is the helper, and so is what this path leads to from there.
+const HELPER: &[&str] = &["/proc/self/exe", "as"];
 const SHELL: &[&str] = &["sh", "-c"];
 /// Starts a shell script as root of a user namespace.
 const AS_ROOT: &[&str] = &["unshare", "--user", "--map-root-user", "sh", "-c"];
@@ -81,7 +81,7 @@ restrictions! {
     /// user.max_pid_namespaces is 0.
     PidNsLimit => Script(AS_ROOT, "echo 0 >/proc/sys/user/max_pid_namespaces", EXEC);
     /// 32 levels of PID namespaces, as many as the kernel allows (pid_namespaces(7)).
-    MaxPidNesting => Helper("nest-pidns");
+    MaxPidNesting => Words(&["/proc/self/exe", "as", "nest-pidns", "--"]);
     /// A part of /proc is covered, as engines do, by someone with more privileges.
     CoveredProc => Script(WITH_MOUNTS, "mount -t tmpfs none /proc/sys", DROP_ADMIN);
     /// `/` is read-only.
@@ -170,7 +170,7 @@ impl Restriction {
     /// Returns what a machine needs to make it.
     pub fn requirements(self) -> Vec<Requirement> {
         let tools: &[&'static str] = match (self, self.recipe()) {
-            (DeletedDirectory | NoPath, _) | (_, Filter(_) | Helper(_)) => &[],
+            (MaxPidNesting | DeletedDirectory | NoPath, _) | (_, Filter(_)) => &[],
             (Runc, _) => &["runc", "unshare"],
             (ProcessLimit, _) => &["prlimit"],
             (IgnoredSigchld, _) => &["env"],
@@ -203,11 +203,8 @@ impl Restriction {
     /// Returns the command line that makes it, and then starts the words that follow.
     fn wrapper(self) -> Vec<String> {
         let words = |lists: &[&[&str]]| lists.concat().into_iter().map(str::to_owned).collect();
-        // The supervisor is the helper, and so is what this path leads to from there.
-        let helper = ["/proc/self/exe", "as"];
         match self.recipe() {
-            Filter(rules) => words(&[&helper, &["seccomp"], rules, &["--"]]),
-            Helper(subcommand) => words(&[&helper, &[subcommand, "--"]]),
+            Filter(rules) => words(&[HELPER, &["seccomp"], rules, &["--"]]),
             Words(list) => words(&[list]),
             Script(shell, script, start) => {
                 words(&[shell, &[&format!("{script} && {start}"), "sh"]])

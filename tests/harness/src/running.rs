@@ -215,9 +215,8 @@ impl Running {
             let pid = self.helper.id().cast_signed();
             // A stopped helper reaps no process, so the PIDs below it can't be reused.
             let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
-            for process in procfs::search_below(pid).unwrap_or_default() {
-                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
-            }
+            let below = procfs::search_below(pid).unwrap_or_default();
+            below.iter().for_each(|process| process.signal(Signal::SIGKILL));
             let _ = self.helper.kill();
             let _ = self.helper.wait();
         }

@@ -237,22 +237,20 @@ fn run_once(
     }
     let described = outcome.describe(index + 1);
     let is_expected = hung.is_none() && allowed.contains(&status);
-    match hung {
-        Some(tree) if outcome.unexpected.is_empty() => {
-            let seconds = config.patience.as_secs();
-            outcome
-                .unexpected
-                .push(format!("{described} doesn't exit within {seconds} s:\n{tree}"));
-        }
+    let line = match hung {
         // Other runs probably hang for the same reason.
-        Some(_) => {}
-        None if !is_expected => {
-            let wanted = allowed.iter().map(i32::to_string).collect::<Vec<_>>().join(" or ");
-            let line = format!("{described} has exit status {status} instead of {wanted}");
-            outcome.unexpected.push(line);
+        Some(_) if !outcome.unexpected.is_empty() => None,
+        Some(tree) => {
+            let seconds = config.patience.as_secs();
+            Some(format!("{described} doesn't exit within {seconds} s:\n{tree}"))
         }
-        None => {}
-    }
+        None if is_expected => None,
+        None => {
+            let wanted = allowed.iter().map(i32::to_string).collect::<Vec<_>>().join(" or ");
+            Some(format!("{described} has exit status {status} instead of {wanted}"))
+        }
+    };
+    outcome.unexpected.extend(line);
     Ok(is_expected)
 }
 
@@ -329,9 +327,7 @@ fn reap_orphans(patience: Duration, outcome: &Outcome) -> Result<Vec<String>> {
                     left.push(format!("{run} leaves this, now ended:\n{}", tree.text()));
                 }
             }
-            for process in found {
-                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
-            }
+            found.iter().for_each(|process| process.signal(Signal::SIGKILL));
         }
         // Poll, because a waitid(2) that blocks has no timeout.
         thread::sleep(Duration::from_millis(1));

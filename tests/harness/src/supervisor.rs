@@ -28,6 +28,7 @@ use crate::running::{GRACE, Reports, Running};
 
 /// A program to run in its own session. For root its mounts are private, so that neither side sees what
 /// the other mounts.
+#[must_use]
 pub struct Supervisor {
     helper: Result<Command>,
     options: Vec<OsString>,
@@ -69,8 +70,8 @@ impl Supervisor {
             wrapper: Vec::new(),
             program: program.into(),
             argv,
-            timeout: Some(4 * environment.timeout()),
-            answer_timeout: environment.timeout(),
+            timeout: Some(4 * environment.timeout),
+            answer_timeout: environment.timeout,
         };
         if let Some(uid) = environment.uid() {
             supervisor.option("user", uid.to_string());
@@ -89,35 +90,30 @@ impl Supervisor {
 
     /// Runs it on a scratch host: a mount namespace whose `/` is shared, as systemd makes it, and from which
     /// nothing reaches the real host.
-    #[must_use]
     pub fn on_scratch_host(mut self) -> Self {
         self.option("scratch-host", "");
         self
     }
 
     /// Runs it behind a command line that ends by starting the words after its own.
-    #[must_use]
     pub fn wrapped_by<S: AsRef<OsStr>>(mut self, words: &[S]) -> Self {
         self.wrapper.extend(words.iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
     /// Runs it with the terminal at `path` as its controlling terminal and standard streams.
-    #[must_use]
     pub fn on_terminal(mut self, path: &Path) -> Self {
         self.option("terminal", path);
         self
     }
 
     /// Runs it with a signal blocked.
-    #[must_use]
     pub fn blocking(mut self, signal: Signal) -> Self {
         self.option("block", (signal as i32).to_string());
         self
     }
 
     /// Runs it in another directory.
-    #[must_use]
     pub fn in_directory(mut self, directory: &Path) -> Self {
         if let Ok(helper) = &mut self.helper {
             helper.current_dir(directory);
@@ -126,7 +122,6 @@ impl Supervisor {
     }
 
     /// Adds a variable to its environment.
-    #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         if let Ok(helper) = &mut self.helper {
             helper.env(name, value);
@@ -135,21 +130,18 @@ impl Supervisor {
     }
 
     /// Kills it if it hasn't exited within the time of an answer. The default is four times as long.
-    #[must_use]
     pub fn within_answer_timeout(mut self) -> Self {
         self.timeout = Some(self.answer_timeout);
         self
     }
 
     /// Kills it if it hasn't exited within `timeout`.
-    #[must_use]
     pub fn within(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
     /// Lets it run as long as it likes. Only for what a person looks at, who has Ctrl-C.
-    #[must_use]
     pub fn without_timeout(mut self) -> Self {
         self.timeout = None;
         self
@@ -217,12 +209,8 @@ impl Supervisor {
         self.capture(false)
     }
 
-    /// Does the same, with standard error as part of standard output.
-    pub(crate) fn merged_output(self) -> Result<Captured> {
-        self.capture(true)
-    }
-
-    fn capture(self, merged: bool) -> Result<Captured> {
+    /// Does the same. If `merged` is set, standard error is part of standard output.
+    pub(crate) fn capture(self, merged: bool) -> Result<Captured> {
         let wanted = format!("the exit of {}", self.command_line());
         let ((stdout, to_stdout), (stderr, mut to_stderr)) = (pipes()?, pipes()?);
         if merged {

@@ -12,15 +12,10 @@ use crate::exit::Exit;
 use crate::program::Program;
 use crate::requirement::Requirement;
 
-/// Asserts that nothing is left behind.
-pub trait AssertClean {
-    /// Panics if a process or a mount is left.
-    fn assert_clean(&self) -> &Self;
-}
-
-impl AssertClean for Exit {
+impl Exit {
+    /// Asserts that nothing is left behind. Panics if a process or a mount is.
     #[track_caller]
-    fn assert_clean(&self) -> &Self {
+    pub fn assert_clean(&self) -> &Self {
         assert_eq!(self.leaked_processes, [""; 0], "processes are left");
         assert_eq!(self.mount_changes, [""; 0], "the mounts have changed");
         self
@@ -41,17 +36,12 @@ pub fn write_program(path: &Path, contents: impl AsRef<[u8]>, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
 }
 
-/// Skips what a machine can't do.
-pub trait Skip {
+impl Requirement {
     /// Returns whether this machine meets it. If it doesn't, the test is listed in the file COURSE_SKIPS.
     ///
     /// Panics if COURSE_REQUIRE asks for it, a list of names with commas between them.
-    fn is_met_or_skip(&self) -> bool;
-}
-
-impl Skip for Requirement {
     #[track_caller]
-    fn is_met_or_skip(&self) -> bool {
+    pub fn is_met_or_skip(&self) -> bool {
         let Err(reason) = self.check() else { return true };
         let required = env::var("COURSE_REQUIRE").unwrap_or_default();
         let required = required.split(',').any(|name| name.trim() == self.to_string());

@@ -33,25 +33,15 @@ impl Program {
         let path = self.directory().join("strace");
         File::create(&path).context("create the trace")?;
         fs::set_permissions(&path, Permissions::from_mode(0o666)).context("chmod")?;
-        let options = [
-            "--follow-forks",
-            "--decode-fds=path",
-            "--string-limit=80",
-            "--signal=none",
-            "--quiet=all",
-            "--output=strace",
-            "--",
-        ];
-        let options = options.iter().map(OsStr::new).chain([OsStr::new(self.name())]);
+        let options = "--follow-forks --decode-fds=path --string-limit=80 --signal=none --quiet=all \
+            --output=strace --";
+        let options = options.split(' ').map(OsStr::new).chain([OsStr::new(self.name())]);
         let args = options.chain(args.iter().map(AsRef::as_ref));
         let supervisor = self.environment().supervise("strace", args);
         let exit = supervisor.start(Stdio::null(), Stdio::null(), Stdio::null())?.wait()?;
-        if !exit.status.success() || !exit.leftovers().is_empty() {
-            return Err(Error::new(format!(
-                "strace: {}; left: {:?}",
-                exit.status,
-                exit.leftovers()
-            )));
+        let (status, left) = (exit.status, exit.leftovers());
+        if !status.success() || !left.is_empty() {
+            return Err(Error::new(format!("strace: {status}; left: {left:?}")));
         }
         let text = fs::read_to_string(&path).context("read the trace")?;
         let lesson = lesson.iter().map(|one| regex(one)).collect::<Result<Vec<_>>>()?;

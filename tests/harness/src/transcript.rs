@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use regex_lite::{Captures, Match, Regex};
+use regex_lite::{Match, Regex};
 
 use crate::error::{Error, Result};
 use crate::exit::{Captured, Exit};
@@ -43,7 +43,7 @@ impl Transcript {
     /// It doesn't start or exit.
     pub fn run_with_exit(supervisor: Supervisor) -> Result<(Self, Exit)> {
         let line = supervisor.command_line();
-        let Captured { stdout, exit, .. } = supervisor.merged_output()?;
+        let Captured { stdout, exit, .. } = supervisor.capture(true)?;
         let printed = String::from_utf8_lossy(&stdout).into_owned();
         let status = exit.status;
         let text = format!("$ {line}\n{printed}{}", status_line(status));
@@ -98,19 +98,17 @@ impl Transcript {
     pub fn maybe_redacted(&self, host_pids: &[&str]) -> Result<String> {
         let mut placeholders = Placeholders::default();
         let either = regex(&host_pids.join("|"))?;
-        let replaced = either.replace_all(&self.text, |found: &Captures<'_>| {
-            let mut text = found[0].to_owned();
-            let start = found.get(0).map_or(0, |all| all.start());
+        let (mut text, mut end) = (String::new(), 0);
+        for found in either.captures_iter(&self.text) {
             let mut groups: Vec<_> = found.iter().skip(1).flatten().collect();
             groups.sort_by_key(Match::start);
-            let names: Vec<_> =
-                groups.iter().map(|group| placeholders.name(group.as_str())).collect();
-            for (group, name) in groups.iter().zip(names).rev() {
-                text.replace_range(group.start() - start..group.end() - start, &name);
+            for group in groups {
+                text += &self.text[end..group.start()];
+                text += &placeholders.name(group.as_str());
+                end = group.end();
             }
-            text
-        });
-        Ok(replaced.into_owned())
+        }
+        Ok(text + &self.text[end..])
     }
 
     /// Returns the numbers that the expression's first group finds in the output.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use harness::{Program, Requirement};
+use harness::Program;
 use nix::sys::signal::Signal;
 
 use super::result::{
@@ -45,8 +45,7 @@ pub(super) fn exec_failure_exits_126_or_127(program: &Program) -> CheckResult {
     ensure_names_exec_failure(program, "run")?;
     run(program, ["run", "/no/such"])?.has_status(127)?;
     run(program, ["run", "/"])?.has_status(126)?;
-    run(program, ["run", ""])?.has_status(127)?;
-    Ok(())
+    run(program, ["run", ""])?.has_status(127).map(drop)
 }
 
 pub(super) fn ensure_names_exec_failure(program: &Program, subcommand: &str) -> CheckResult {
@@ -88,8 +87,7 @@ pub(super) fn ensure_passes_on_arguments(program: &Program, subcommand: &str) ->
     let expected = b"[a  b][][-x][--][--ti][--help][$HOME]['\"\n]";
     run(program, [&[subcommand], &args[..]].concat())?.has_status(0)?.has_stdout(expected)?;
     let bytes: [&[u8]; 4] = [subcommand.as_bytes(), b"printf", b"%s", b"\xff\xfe\x01"];
-    run(program, bytes.map(OsStr::from_bytes))?.has_status(0)?.has_stdout(b"\xff\xfe\x01")?;
-    Ok(())
+    run(program, bytes.map(OsStr::from_bytes))?.has_status(0)?.has_stdout(b"\xff\xfe\x01").map(drop)
 }
 
 /// Passes on standard input with --ti, in any of its spellings, and /dev/null without it.
@@ -104,8 +102,7 @@ pub(super) fn ti_passes_on_standard_input(program: &Program) -> CheckResult {
     }
     with_input(&["run", "--ti", "--it", "cat"])?.has_status(0)?.has_stdout(b"input\n")?;
     with_input(&["run", "cat"])?.has_status(0)?.has_stdout(b"")?;
-    with_input(&["run", "readlink", "/dev/fd/0"])?.has_stdout(b"/dev/null\n")?;
-    Ok(())
+    with_input(&["run", "readlink", "/dev/fd/0"])?.has_stdout(b"/dev/null\n").map(drop)
 }
 
 /// Starts `run --ti /bin/sh` without a subcommand, and /bin/sh without CMD.
@@ -176,9 +173,8 @@ fn split_ignored(answer: &str) -> (&str, String) {
 fn names(mask: &str) -> String {
     let mask = u64::from_str_radix(mask, 16).unwrap_or_default() & !0x1_8000_0000;
     let numbers = (1..=64).filter(|number| mask >> (number - 1) & 1 == 1);
-    let name = |number: i32| match Signal::try_from(number) {
-        Ok(signal) => signal.to_string(),
-        Err(_) => number.to_string(),
+    let name = |number: i32| {
+        Signal::try_from(number).map_or(number.to_string(), |signal| signal.to_string())
     };
     numbers.map(name).collect::<Vec<_>>().join(", ")
 }
@@ -202,10 +198,6 @@ pub(super) fn tolerates_closed_stdio(program: &Program) -> CheckResult {
 
 /// Names the call, the errno, and the next action if the kernel refuses.
 pub(super) fn reports_unshare_failure(program: &Program) -> CheckResult {
-    let tools = ["unshare", "setpriv"].map(Requirement::Tool);
-    if tools.into_iter().any(|tool| tool.check().is_err()) {
-        return Ok(());
-    }
     for (limit, call, drop) in [
         ("max_pid_namespaces", "unshare(CLONE_NEWPID)", ""),
         (
@@ -217,8 +209,8 @@ pub(super) fn reports_unshare_failure(program: &Program) -> CheckResult {
         // Limits are counted per user namespace. In a new one, they are ours to set.
         let line = format!("echo 0 >/proc/sys/user/{limit}; exec {drop} \"$@\"");
         let shell = ["unshare", "--user", "--map-root-user", "sh", "-c", &line, "sh"];
-        let command = format!("{} run true{AND}if the limit user.{limit} is 0", program.name());
         let name = program.name();
+        let command = format!("{name} run true{AND}if the limit user.{limit} is 0");
         let line = format!("{name}: {call}: No space left on device (ENOSPC)\n");
         let output = RunOutput::of(command, program.supervise(["run", "true"]).wrapped_by(&shell))?
             .has_status(125)?

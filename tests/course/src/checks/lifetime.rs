@@ -16,7 +16,8 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::geteuid;
 
 use super::result::{
-    AND, CheckResult, During, ensure, ensure_clean, ensure_exits, how_it_died, run, send,
+    AND, CheckResult, During, and_then, ensure, ensure_clean, ensure_exits, how_it_died, pid_1,
+    run, send,
 };
 
 /// Runs `init` where `run` didn't start it. It has to give the reason, and touch nothing.
@@ -50,9 +51,6 @@ pub(super) fn init_refuses_to_run_on_the_host(program: &Program) -> CheckResult 
 
 /// `init` can be PID 1 without `run`: in another container, or because `run` is dead already.
 pub(super) fn init_refuses_other_parents(program: &Program) -> CheckResult {
-    if Requirement::Tool("unshare").check().is_err() {
-        return Ok(());
-    }
     // An `init` that refuses every parent doesn't count.
     run(program, ["run", "true"])?.has_status(0)?;
     let reason = "our parent isn't run";
@@ -79,13 +77,11 @@ pub(super) fn init_refuses_other_parents(program: &Program) -> CheckResult {
 /// `run` can also die just before `init` asks for the parent-death signal. An `init` that has looked at its parent
 /// already doesn't notice. Without ptrace(2), this machine can't show that.
 fn ensure_looks_after_asking(program: &Program, reason: &str) -> CheckResult {
-    let command = format!(
-        "{} run echo unreached{AND}and SIGKILL to `run` before `init` calls prctl",
-        program.name()
-    );
+    let args = ["run", "echo", "unreached"];
+    let command = and_then(program, &args, "SIGKILL to `run` before `init` calls prctl");
     let (mut reader, writer) = pipe().context("pipe").during(&command)?;
     let to_stdout = writer.try_clone().context("dup").during(&command)?;
-    let args = ["run", "echo", "unreached"].map(OsString::from);
+    let args = args.map(OsString::from);
     let user = program.environment().uid();
     let stepper = Stepper::start(program.path(), program.name(), &args, user, |helper| {
         helper.current_dir(program.directory()).stdout(to_stdout).stderr(writer);
@@ -129,15 +125,11 @@ fn ensure_looks_after_asking(program: &Program, reason: &str) -> CheckResult {
 
 /// `run` reports a signal as a shell does, because a signal leaves no exit status.
 pub(super) fn run_exits_128_plus_signal_of_init(program: &Program) -> CheckResult {
-    let command = format!(
-        "{} run --ti sh{AND}and SIGKILL to PID 1 from outside the container",
-        program.name()
-    );
-    let shell = program.session(["run", "--ti", "sh"]).during(&command)?;
+    let args = ["run", "--ti", "sh"];
+    let command = and_then(program, &args, "SIGKILL to PID 1 from outside the container");
+    let shell = program.session(args).during(&command)?;
     let tree = shell.tree().during(&command)?;
-    let pid = tree.pid_1().map_or(0, |init| init.pids[0]);
-    ensure(pid > 1, &command, "a process that is PID 1 inside the container", tree.text())?;
-    send(pid, Signal::SIGKILL, &command)?;
+    send(pid_1(&tree, &command)?.pids[0], Signal::SIGKILL, &command)?;
     let (exit, _) = shell.wait().expecting(&command, "exit status 137")?;
     let status = how_it_died(exit.status);
     ensure(exit.status.code() == Some(137), &command, "exit status 137", status)?;
@@ -152,12 +144,8 @@ pub(super) fn container_dies_with_run(program: &Program) -> CheckResult {
         // A background job would go on.
         shell.run("sleep 1000 </dev/null >/dev/null 2>&1 &").during(&command)?;
         let tree = shell.tree().during(&command)?;
-        ensure(
-            tree.processes().len() >= 3,
-            &command,
-            "the processes `run`, sh and sleep",
-            tree.text(),
-        )?;
+        let has_three = tree.processes().len() >= 3;
+        ensure(has_three, &command, "the processes `run`, sh and sleep", tree.text())?;
         shell.signal(signal).during(&command)?;
         let wanted = format!("exit status {}", 128 + signal as i32);
         let (exit, _) = shell.wait().expecting(&command, &wanted)?;
@@ -177,13 +165,7 @@ pub(super) fn ctrl_c_leaks_nothing(program: &Program) -> CheckResult {
     terminal.expect("a line\r\n").during(&command)?;
     terminal.expect("a line\r\n").during(&command)?;
     // Without a container there is nothing to leave behind.
-    let tree = terminal.tree().during(&command)?;
-    ensure(
-        tree.pid_1().is_some(),
-        &command,
-        "a process that is PID 1 inside the container",
-        tree.text(),
-    )?;
+    pid_1(&terminal.tree().during(&command)?, &command)?;
     terminal.send_keys("\u{3}").during(&command)?;
     let (exit, _) = terminal.end().expecting(&command, "exit status 130")?;
     ensure_clean(&command, &exit)?;

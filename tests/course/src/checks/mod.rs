@@ -11,7 +11,9 @@ mod signals;
 mod spawning;
 mod terminal;
 
-use harness::{Error, Program, Result};
+use std::ops::RangeInclusive;
+
+use harness::{Error, Program, Requirement, Result};
 
 use crate::step::Step;
 
@@ -23,17 +25,22 @@ pub use result::{AND, CheckFailure, CheckResult, ensure};
 pub struct Check {
     /// Its name, which is the name of its function and of its hints.
     pub name: &'static str,
-    /// The first step that does it, and the last, if another step does something else instead.
-    steps: (u32, Option<u32>),
+    /// The steps that do it: every later one, too, unless another step does something else instead.
+    steps: RangeInclusive<u32>,
+    /// The programs without which this machine can't show it.
+    tools: &'static [&'static str],
     function: fn(&Program) -> CheckResult,
 }
 
 impl Check {
-    /// Runs the check on `program`.
+    /// Runs the check on `program`. Without the tools that it needs, it passes.
     ///
     /// # Errors
     /// The check failed. The failure says what was expected and what happened.
     pub fn run(&self, program: &Program) -> CheckResult {
+        if self.tools.iter().any(|tool| Requirement::Tool(tool).check().is_err()) {
+            return Ok(());
+        }
         (self.function)(program)
     }
 
@@ -58,27 +65,23 @@ impl Check {
         let title = words.join(" ").replace("dev null", "/dev/null");
         title.replace("ctrl c", "Ctrl-C").replace("ctrl z", "Ctrl-Z")
     }
-
-    fn applies_to(&self, number: u32) -> bool {
-        let (first, last) = self.steps;
-        first <= number && last.is_none_or(|last| number <= last)
-    }
 }
 
 macro_rules! checks {
-    ($($module:ident::$function:ident: $first:literal $(to $last:literal)?;)*) => {
+    ($($module:ident::$function:ident: $first:literal $(to $last:literal)? $(with $($tool:literal)+)?;)*) => {
         &[$(Check {
             name: stringify!($function),
-            steps: ($first, checks!(@last $($last)?)),
+            steps: $first..=checks!(@last $($last)?),
+            tools: &[$($($tool),+)?],
             function: $module::$function,
         }),*]
     };
-    (@last) => { None };
-    (@last $last:literal) => { Some($last) };
+    (@last) => { u32::MAX };
+    (@last $last:literal) => { $last };
 }
 
-/// Every check, with the first step that passes it, and the last if that isn't the last of all. The order is the
-/// one in which one would write the step.
+/// Every check, with the first step that passes it, the last if that isn't the last of all, and the tools that it needs.
+/// The order is the one in which one would write the step.
 const CHECKS: &[Check] = checks! {
     // Step 01.
     spawning::command_starts_a_child: 1 to 1;
@@ -89,12 +92,12 @@ const CHECKS: &[Check] = checks! {
     spawning::program_inherits_environment_unchanged: 1 to 1;
 
     // Step 02. The later ones promise most of it, too.
-    pid_namespace::root_gets_a_pid_namespace: 2 to 3;
+    pid_namespace::root_gets_a_pid_namespace: 2 to 3 with "unshare";
     pid_namespace::ordinary_user_is_root_inside: 2 to 3;
     command_line::run_and_init_report_their_pids: 2;
     lifetime::init_refuses_to_run_on_the_host: 2;
     lifetime::container_dies_with_run: 2;
-    lifetime::init_refuses_other_parents: 2;
+    lifetime::init_refuses_other_parents: 2 with "unshare";
     pid_namespace::command_is_pid_1: 2 to 3;
 
     // Step 03.
@@ -131,10 +134,10 @@ const CHECKS: &[Check] = checks! {
     terminal::ctrl_c_reaches_command_once: 6;
     terminal::early_ctrl_c_reaches_command: 6;
     terminal::stopped_command_stops_run: 6;
-    terminal::command_that_ignores_ctrl_z_keeps_terminal: 6;
-    terminal::fg_after_suspend_resumes_shell_inside: 6;
-    terminal::script_reads_terminal_after_run: 6;
-    terminal::background_run_leaves_terminal_to_shell: 6;
+    terminal::command_that_ignores_ctrl_z_keeps_terminal: 6 with "bash";
+    terminal::fg_after_suspend_resumes_shell_inside: 6 with "bash";
+    terminal::script_reads_terminal_after_run: 6 with "bash";
+    terminal::background_run_leaves_terminal_to_shell: 6 with "bash";
 
     // Step 07.
     limits::clock_starts_at_zero: 7;
@@ -142,7 +145,7 @@ const CHECKS: &[Check] = checks! {
     limits::masks_files: 7;
     limits::masks_directories: 7;
     limits::failed_mask_exits_125: 7;
-    limits::refuses_false_dev_null: 7;
+    limits::refuses_false_dev_null: 7 with "unshare" "mount";
     limits::protects_kernel_settings: 7;
 
     // Every step from 02 on promises these.
@@ -158,22 +161,26 @@ const CHECKS: &[Check] = checks! {
     lifetime::ctrl_c_leaks_nothing: 2;
     lifetime::hundred_runs_leak_nothing: 2;
     lifetime::killed_runs_leak_nothing: 2;
-    command_line::reports_unshare_failure: 2;
+    command_line::reports_unshare_failure: 2 with "unshare" "setpriv";
 };
 
 /// The check of the simplest command line, which most others need. It's in no list, because it promises nothing new.
-const SIMPLEST: Check =
-    Check { name: "simplest_command_exits_0", steps: (2, None), function: command_line::runs_true };
+const SIMPLEST: Check = Check {
+    name: "simplest_command_exits_0",
+    steps: 2..=u32::MAX,
+    tools: &[],
+    function: command_line::runs_true,
+};
 
 /// Returns the check of the simplest command line, if there is one. In step 01, the first checks are as simple.
 pub fn simplest(step: &Step) -> Option<&'static Check> {
-    SIMPLEST.applies_to(step.number).then_some(&SIMPLEST)
+    SIMPLEST.steps.contains(&step.number).then_some(&SIMPLEST)
 }
 
 /// Lists a step's checks: what is new in it comes first.
 pub fn for_step(step: &Step) -> Vec<&'static Check> {
-    let applies = |check: &&Check| check.applies_to(step.number);
-    let is_new = |check: &&Check| check.steps.0 == step.number;
+    let applies = |check: &&Check| check.steps.contains(&step.number);
+    let is_new = |check: &&Check| *check.steps.start() == step.number;
     let (new, old): (Vec<_>, Vec<_>) = CHECKS.iter().filter(applies).partition(is_new);
     [new, old].concat()
 }

@@ -1,14 +1,11 @@
 //! The checks that step 02 adds: the command is PID 1.
 
-use harness::{Caller, Program, Requirement};
+use harness::{Caller, Program};
 
 use super::result::{CheckResult, During, RunOutput, command_line, ensure, run, run_script};
 
 /// With CAP_SYS_ADMIN, here as root of a user namespace, the command is in a new PID namespace.
 pub(super) fn root_gets_a_pid_namespace(program: &Program) -> CheckResult {
-    if Requirement::Tool("unshare").check().is_err() {
-        return Ok(());
-    }
     ensure_new_namespace(program, "pid", &["unshare", "--user", "--map-root-user"])
 }
 
@@ -19,9 +16,7 @@ pub(super) fn ordinary_user_is_root_inside(program: &Program) -> CheckResult {
     }
     ensure_new_namespace(program, "pid", &[])?;
     let script = "id -u; id -g; cat /proc/self/setgroups";
-    let output = run_script(program, script)?;
-    output.has_status(0)?.has_stdout(b"0\n0\ndeny\n")?;
-    Ok(())
+    run_script(program, script)?.has_status(0)?.has_stdout(b"0\n0\ndeny\n").map(drop)
 }
 
 /// The command replaces `init`, and keeps its PID.
@@ -35,12 +30,8 @@ pub(super) fn command_is_pid_1(program: &Program) -> CheckResult {
     let shell = program.session(args).during(&command)?;
     let tree = shell.tree().during(&command)?;
     let pids: Vec<_> = tree.processes().iter().map(|process| process.pids.len()).collect();
-    ensure(
-        pids == [1, 2],
-        command,
-        "the process `run`, and its child, a shell with two PIDs",
-        tree.text(),
-    )
+    let expected = "the process `run`, and its child, a shell with two PIDs";
+    ensure(pids == [1, 2], command, expected, tree.text())
 }
 
 /// Compares the namespace of one kind outside and inside.

@@ -16,10 +16,8 @@ pub(super) fn command_has_its_own_mounts(program: &Program) -> CheckResult {
 pub(super) fn mounts_are_private(program: &Program) -> CheckResult {
     let script = "sed -n 's/.* \\(shared\\|master\\):.* - .*/\\1/p' /proc/self/mountinfo | sort -u";
     let args = ["run", "sh", "-c", script];
-    let command = format!(
-        "{} run cat /proc/self/mountinfo{AND}on a host whose `/` is shared",
-        program.name()
-    );
+    let line = command_line(program, &["run", "cat", "/proc/self/mountinfo"]);
+    let command = format!("{line}{AND}on a host whose `/` is shared");
     let output =
         RunOutput::of(&command, program.supervise(args).on_scratch_host())?.has_status(0)?;
     let found = output.text();

@@ -1,12 +1,15 @@
 //! The result of a check, and functions that check a program's output and exit status.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use harness::{Error, Exit, Program, Supervisor, send_signal, shell_status};
+use harness::{
+    Captured, Error, Exit, Process, ProcessTree, Program, Session, Supervisor, send_signal,
+    shell_status,
+};
 use nix::sys::signal::Signal;
 
 /// A check that failed.
@@ -34,6 +37,15 @@ impl Display for CheckFailure {
 }
 
 impl CheckFailure {
+    pub(crate) fn new(
+        command: impl Into<String>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) -> Self {
+        let (command, expected, actual) = (command.into(), expected.into(), actual.into());
+        CheckFailure { command, expected, actual }
+    }
+
     /// Turns an instrument's error into a failure of the program, which gave no answer.
     pub fn no_answer(command: impl Into<String>, error: &Error) -> Self {
         let expected = match error {
@@ -44,12 +56,12 @@ impl CheckFailure {
                 format!("{wanted} within {}", seconds(*limit))
             }
             Error::OutputEnded { wanted, .. } => wanted.clone(),
-            Error::OutputLimit { .. } | Error::ProcessLimit { .. } => {
+            Error::OutputLimit | Error::ProcessLimit { .. } => {
                 "a program that stays within the limits of a check".to_owned()
             }
             _ => "a program that the check can run to its end".to_owned(),
         };
-        CheckFailure { command: command.into(), expected, actual: seen(error) }
+        CheckFailure::new(command, expected, seen(error))
     }
 }
 
@@ -65,11 +77,8 @@ fn seen(error: &Error) -> String {
     };
     match error {
         Error::Timeout { limit, printed: text, .. } => {
-            format!(
-                "a timeout: the check killed the program after {}\n{}",
-                seconds(*limit),
-                printed(text)
-            )
+            let (limit, printed) = (seconds(*limit), printed(text));
+            format!("a timeout: the check killed the program after {limit}\n{printed}")
         }
         Error::OutputEnded { printed: text, .. } => {
             format!("its output ended\n{}", printed(text))
@@ -97,11 +106,7 @@ impl<T> During<T> for Result<T, Error> {
     }
 
     fn expecting(self, command: &str, expected: &str) -> CheckResult<T> {
-        self.map_err(|error| CheckFailure {
-            command: command.to_owned(),
-            expected: expected.to_owned(),
-            actual: seen(&error),
-        })
+        self.map_err(|error| CheckFailure::new(command, expected, seen(&error)))
     }
 }
 
@@ -115,11 +120,7 @@ pub fn ensure(
     expected: impl Into<String>,
     actual: impl Into<String>,
 ) -> CheckResult {
-    if passed {
-        return Ok(());
-    }
-    let (command, expected, actual) = (command.into(), expected.into(), actual.into());
-    Err(CheckFailure { command, expected, actual })
+    if passed { Ok(()) } else { Err(CheckFailure::new(command, expected, actual)) }
 }
 
 /// Fails if a run left something behind.
@@ -143,6 +144,22 @@ pub(super) fn ensure_exits(command: &str, exit: &Exit, status: i32, why: &str) -
     ensure(exit.shell_status() == status, command, expected, actual)
 }
 
+/// Returns the process that is PID 1 inside the container.
+pub(super) fn pid_1<'a>(tree: &'a ProcessTree, command: &str) -> CheckResult<&'a Process> {
+    let expected = "a process that is PID 1 inside the container";
+    tree.pid_1().ok_or_else(|| CheckFailure::new(command, expected, tree.text()))
+}
+
+/// Starts a command that prints `up`, and waits for that.
+pub(super) fn start(program: &Program, args: &[&str], command: &str) -> CheckResult<Session> {
+    Session::ready(program.supervise(args), "up").expecting(command, "the command prints up")
+}
+
+/// Returns a command line, and below it what else the check does.
+pub(super) fn and_then(program: &Program, args: &[&str], and: &str) -> String {
+    format!("{}{AND}and {and}", command_line(program, args))
+}
+
 /// Sends a signal to a process outside the container.
 pub(super) fn send(pid: i32, signal: Signal, command: &str) -> CheckResult {
     send_signal(pid, signal).during(command)
@@ -162,29 +179,15 @@ impl RunOutput {
     /// Runs a command line to its end. `command` is how a reader would type it.
     pub(crate) fn of(command: impl Into<String>, supervisor: Supervisor) -> CheckResult<Self> {
         let command = command.into();
-        let captured = match supervisor.within_answer_timeout().output() {
+        let (captured, timed_out) = match supervisor.within_answer_timeout().output() {
             // The caller's next assertion reports the timeout, because it knows what was expected.
-            Err(error @ Error::Timeout { .. }) => {
-                let timed_out = Some(seen(&error));
-                let (exit_status, stdout) = (ExitStatus::default(), Vec::new());
-                return Ok(RunOutput {
-                    command,
-                    exit_status,
-                    stdout,
-                    stderr: String::new(),
-                    timed_out,
-                });
-            }
-            captured => captured.during(&command)?,
+            Err(error @ Error::Timeout { .. }) => (Captured::default(), Some(seen(&error))),
+            captured => (captured.during(&command)?, None),
         };
         ensure_clean(&command, &captured.exit)?;
-        Ok(RunOutput {
-            exit_status: captured.exit.status,
-            stdout: captured.stdout,
-            stderr: String::from_utf8_lossy(&captured.stderr).into_owned(),
-            command,
-            timed_out: None,
-        })
+        let Captured { stdout, stderr, exit } = captured;
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        Ok(RunOutput { command, exit_status: exit.status, stdout, stderr, timed_out })
     }
 
     /// Says in words what the command line does.
@@ -283,10 +286,8 @@ pub(super) fn run<S: AsRef<OsStr>>(
     program: &Program,
     args: impl IntoIterator<Item = S>,
 ) -> CheckResult<RunOutput> {
-    let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
-    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-    let words: Vec<_> = words.iter().map(|word| &**word).collect();
-    RunOutput::of(command_line(program, &words), program.supervise(&args))
+    let args: Vec<_> = args.into_iter().collect();
+    RunOutput::of(command_line(program, &args), program.supervise(&args))
 }
 
 /// Runs a shell script in the container.
@@ -295,7 +296,7 @@ pub(super) fn run_script(program: &Program, script: &str) -> CheckResult<RunOutp
 }
 
 /// Returns the command line as a learner would type it, with quotes where a shell needs them.
-pub(super) fn command_line(program: &Program, args: &[&str]) -> String {
+pub(super) fn command_line<S: AsRef<OsStr>>(program: &Program, args: &[S]) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+@%".contains(&byte);
     let quote = |arg: &str| {
         if !arg.is_empty() && arg.bytes().all(is_plain) {
@@ -306,7 +307,7 @@ pub(super) fn command_line(program: &Program, args: &[&str]) -> String {
             format!("'{}'", arg.replace('\'', r"'\''"))
         }
     };
-    let words = args.iter().map(|arg| format!(" {}", quote(arg)));
+    let words = args.iter().map(|arg| format!(" {}", quote(&arg.as_ref().to_string_lossy())));
     program.name().to_owned() + &words.collect::<String>()
 }
 

@@ -7,12 +7,12 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use harness::procfs::{Stat, has_signal};
-use harness::{Context, Exit, Held, Process, ProcessTree, Program, Session, full_pipe};
+use harness::{Context, Exit, Held, ProcessTree, Program, Session, full_pipe};
 use nix::sys::signal::Signal;
 
 use super::result::{
-    AND, CheckFailure, CheckResult, During, RunOutput, command_line, ensure, ensure_clean,
-    ensure_exits, how_it_died, send,
+    CheckFailure, CheckResult, During, RunOutput, and_then, command_line, ensure, ensure_clean,
+    ensure_exits, how_it_died, send, start,
 };
 
 /// A command that handles SIGTERM, and lives until it comes.
@@ -20,14 +20,6 @@ const HANDLER: [&str; 4] =
     ["run", "sh", "-c", "trap 'exit 42' TERM; sleep 1000 </dev/null & echo up; wait"];
 
 const TRAP: &str = ", from the command's trap";
-
-fn and_then(program: &Program, args: &[&str], and: &str) -> String {
-    format!("{}{AND}and {and}", command_line(program, args))
-}
-
-fn start(program: &Program, args: &[&str], command: &str) -> CheckResult<Session> {
-    Session::ready(program.supervise(args), "up").expecting(command, "the command prints up")
-}
 
 /// Waits for the exit status of a command that handles SIGTERM.
 fn exits_with_42(session: Session, command: &str) -> CheckResult {
@@ -59,15 +51,13 @@ fn sigterm_leads_to_42(session: Session, pid: i32, command: &str) -> CheckResult
     })
 }
 
-/// Finds `init` among the processes of a session.
-fn init_in(tree: &ProcessTree, command: &str) -> CheckResult<Process> {
+/// Finds `init` among the processes of a session, and returns its PID.
+fn init_in(session: &Session, command: &str) -> CheckResult<i32> {
+    let tree = session.tree().during(command)?;
+    let expected = "the process `run`, and one child, which is `init`";
     match &tree.root.children[..] {
-        [init] => Ok(init.clone()),
-        _ => Err(CheckFailure {
-            command: command.to_owned(),
-            expected: "the process `run`, and one child, which is `init`".to_owned(),
-            actual: tree.text(),
-        }),
+        [init] => Ok(init.pids[0]),
+        _ => Err(CheckFailure::new(command, expected, tree.text())),
     }
 }
 
@@ -75,8 +65,8 @@ fn init_in(tree: &ProcessTree, command: &str) -> CheckResult<Process> {
 pub(super) fn signal_to_pid_1_reaches_command(program: &Program) -> CheckResult {
     let command = and_then(program, &HANDLER, "SIGTERM to PID 1");
     let session = start(program, &HANDLER, &command)?;
-    let init = init_in(&session.tree().during(&command)?, &command)?;
-    sigterm_leads_to_42(session, init.pids[0], &command)
+    let init = init_in(&session, &command)?;
+    sigterm_leads_to_42(session, init, &command)
 }
 
 /// The processes in the container whose parent has died, as the children of `init`. Its first child is the command.
@@ -90,16 +80,15 @@ pub(super) fn signal_after_orphan_death_reaches_command(program: &Program) -> Ch
     let script = "trap 'exit 42' TERM; (sleep 1000 </dev/null &); \
         sleep 1000 </dev/null & echo up; wait";
     let args = ["run", "sh", "-c", script];
-    let and = "SIGKILL to the orphan, then SIGTERM to PID 1";
-    let command = and_then(program, &args, and);
+    let command = and_then(program, &args, "SIGKILL to the orphan, then SIGTERM to PID 1");
     let session = start(program, &args, &command)?;
-    let init = init_in(&session.tree().during(&command)?, &command)?;
+    let init = init_in(&session, &command)?;
     let adopted = session.wait_for_tree(|tree| orphans(tree).len() == 1);
     let adopted = adopted.expecting(&command, "`init` has two children: sh, and the orphan")?;
     send(orphans(&adopted)[0], Signal::SIGKILL, &command)?;
     let reaped = session.wait_for_tree(|tree| orphans(tree).is_empty());
     reaped.expecting(&command, "`init` reaps the orphan")?;
-    sigterm_leads_to_42(session, init.pids[0], &command)
+    sigterm_leads_to_42(session, init, &command)
 }
 
 /// Pending SIGCHLDs merge into one. `init` is stopped until every orphan is dead, so one SIGCHLD stands for all of the
@@ -110,7 +99,7 @@ pub(super) fn reaps_orphans_that_die_together(program: &Program) -> CheckResult 
     let and = "SIGKILL to the four orphans while `init` is stopped, then SIGCONT to `init`";
     let command = and_then(program, &args, and);
     let session = start(program, &args, &command)?;
-    let init = init_in(&session.tree().during(&command)?, &command)?.pids[0];
+    let init = init_in(&session, &command)?;
     let is_in_state = |pid: i32, state| Stat::of(pid).is_some_and(|stat| stat.state == state);
     let adopted = session.wait_for_tree(|tree| orphans(tree).len() == 4);
     let adopted =
@@ -200,11 +189,8 @@ fn ensure_sigterm_kills_command(command: &str, exit: &Exit) -> CheckResult {
 /// in that call.
 fn signal_in_first_line_isnt_lost(program: &Program) -> CheckResult {
     let args = ["run", "sleep", "1000"];
-    let command = and_then(
-        program,
-        &args,
-        "SIGTERM to `run` while it prints its PID into a pipe that is full",
-    );
+    let and = "SIGTERM to `run` while it prints its PID into a pipe that is full";
+    let command = and_then(program, &args, and);
     let (mut reader, to_stderr) = full_pipe().during(&command)?;
     let running = program.supervise(args).start(Stdio::null(), Stdio::null(), to_stderr.into());
     let running = running.during(&command)?;
@@ -213,13 +199,12 @@ fn signal_in_first_line_isnt_lost(program: &Program) -> CheckResult {
     let is_ready = |_: &ProcessTree| {
         ["SigBlk", "SigCgt"].iter().any(|mask| has_signal(run, mask, Signal::SIGTERM))
     };
-    running.wait_for_tree(is_ready).map_err(|error| CheckFailure {
-        command: command.clone(),
-        expected: "`run` blocks SIGTERM before it prints its PID".to_owned(),
-        actual: match Stat::of(run) {
+    running.wait_for_tree(is_ready).map_err(|error| {
+        let actual = match Stat::of(run) {
             Some(_) => "`run` prints its PID, and SIGTERM would kill it".to_owned(),
             None => error.to_string(),
-        },
+        };
+        CheckFailure::new(&command, "`run` blocks SIGTERM before it prints its PID", actual)
     })?;
     send(run, Signal::SIGTERM, &command)?;
     let drain = thread::Builder::new().spawn(move || copy(&mut reader, &mut sink()));

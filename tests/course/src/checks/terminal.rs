@@ -1,12 +1,13 @@
 //! The checks that step 06 adds: the terminal's signals, and the terminal itself.
 
 use harness::procfs::{Stat, has_signal, signal_mask};
-use harness::{Context, Held, ProcessTree, Program, Requirement, Session, Terminal};
+use harness::{Context, Held, ProcessTree, Program, Requirement, Terminal};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::result::{
-    AND, CheckFailure, CheckResult, During, command_line, ensure, ensure_clean, ensure_exits, send,
+    AND, CheckFailure, CheckResult, During, and_then, command_line, ensure, ensure_clean,
+    ensure_exits, pid_1, send, start,
 };
 
 const CTRL_C: &str = "\u{3}";
@@ -42,6 +43,21 @@ fn start_in_bash(
     Ok(terminal)
 }
 
+/// Leaves the bash, after which nothing may be left.
+fn exit_bash(mut terminal: Terminal, command: &str) -> CheckResult {
+    terminal.send_keys("exit\r").during(command)?;
+    let (exit, _) = terminal.end().during(command)?;
+    ensure_clean(command, &exit)
+}
+
+/// Returns the PIDs of `run`, which a bash started, and of `init`.
+fn run_and_init(bash: &Terminal, command: &str) -> CheckResult<[i32; 2]> {
+    let tree = bash.tree().during(command)?;
+    let init = pid_1(&tree, command)?;
+    let run = tree.root.children.first().unwrap_or(init);
+    Ok([run, init].map(|process| process.pids[0]))
+}
+
 /// Whether a process sleeps, and has no signal left to read.
 fn is_idle(pid: i32) -> bool {
     Stat::of(pid).is_some_and(|stat| stat.state == 'S') && signal_mask(pid, "ShdPnd") == 0
@@ -53,8 +69,7 @@ pub(super) fn stop_signal_stops_run_and_command(program: &Program) -> CheckResul
         let args = ["run", "sh", "-c", "echo up; exec sleep 1000"];
         let line = command_line(program, &args);
         let command = format!("{line}{AND}and {signal} to `run`, then SIGCONT");
-        let session = Session::ready(program.supervise(args), "up");
-        let session = session.expecting(&command, "the command prints up")?;
+        let session = start(program, &args, &command)?;
         let states = || {
             let processes = session.tree().ok()?;
             let processes = processes.processes();
@@ -69,15 +84,13 @@ pub(super) fn stop_signal_stops_run_and_command(program: &Program) -> CheckResul
             session.signal(sent).during(&command)?;
             let reached =
                 session.wait_for_tree(|tree| states() == Some(wanted) && is_settled(tree));
-            reached.map(drop).map_err(|_| CheckFailure {
-                command: command.clone(),
-                expected: format!(
-                    "after {sent}, `run` and the command {}",
-                    if wanted == ['T', 'T'] { "are stopped (T)" } else { "continue (S)" }
-                ),
-                actual: states().map_or("no process".to_owned(), |[run, command]| {
+            reached.map_err(|_| {
+                let change = if sent == signal { "are stopped (T)" } else { "continue (S)" };
+                let expected = format!("after {sent}, `run` and the command {change}");
+                let actual = states().map_or("no process".to_owned(), |[run, command]| {
                     format!("`run` has state {run}, and the command has state {command}")
-                }),
+                });
+                CheckFailure::new(&command, expected, actual)
             })?;
         }
         session.signal(Signal::SIGKILL).during(&command)?;
@@ -93,19 +106,15 @@ pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
         trap 'stty cols 99 </dev/tty' USR2; trap 'echo SYS' SYS; trap 'exit 7' USR1; \
         sleep 1000 & echo up; while :; do wait; done";
     let args = ["run", "sh", "-c", script];
-    let and = r"and Ctrl-C, Ctrl-\, and a terminal that becomes wider";
-    let command = format!("{}{AND}{and}", command_line(program, &args));
+    let and = r"Ctrl-C, Ctrl-\, and a terminal that becomes wider";
+    let command = and_then(program, &args, and);
     let mut terminal = program.terminal(args).during(&command)?;
     terminal.expect("up\r\n").during(&command)?;
     let tree = terminal.tree().during(&command)?;
     let Some((init, shell)) = tree.pid_1().and_then(|init| Some((init, init.children.first()?)))
     else {
-        return ensure(
-            false,
-            &command,
-            "a process that is PID 1 inside the container, and its child",
-            tree.text(),
-        );
+        let expected = "a process that is PID 1 inside the container, and its child";
+        return ensure(false, &command, expected, tree.text());
     };
     let (run, init, shell) = (terminal.pid(), init.pids[0], shell.pids[0]);
     let sent =
@@ -146,8 +155,8 @@ pub(super) fn ctrl_c_reaches_command_once(program: &Program) -> CheckResult {
 
 /// While the output stands still, `run` waits in the middle of `run PID`. Ctrl-C starts the output again.
 pub(super) fn early_ctrl_c_reaches_command(program: &Program) -> CheckResult {
-    let command =
-        format!("{} run sleep 1000{AND}and Ctrl-C while `run` prints its PID", program.name());
+    let args = ["run", "sleep", "1000"];
+    let command = and_then(program, &args, "Ctrl-C while `run` prints its PID");
     let shell = program.script("read go; exec \"$0\" run sleep 1000");
     let mut terminal = Terminal::start(shell).during(&command)?;
     terminal.send_keys(&format!("{CTRL_S}\r")).during(&command)?;
@@ -166,13 +175,10 @@ pub(super) fn stopped_command_stops_run(program: &Program) -> CheckResult {
         let script = format!("echo up; kill -{signal} $$; exit 7");
         let args = ["run", "sh", "-c", &script];
         let command = command_line(program, &args);
-        let session = Session::ready(program.supervise(args), "up");
-        let session = session.expecting(&command, "the command prints up")?;
-        session.wait_for_tree(|tree| tree.root.state == 'T').map_err(|error| CheckFailure {
-            command: command.clone(),
-            expected: "`run` stops, too".to_owned(),
-            actual: error.to_string(),
-        })?;
+        let session = start(program, &args, &command)?;
+        session
+            .wait_for_tree(|tree| tree.root.state == 'T')
+            .map_err(|error| CheckFailure::new(&command, "`run` stops, too", error.to_string()))?;
         let group = Pid::from_raw(session.pid());
         killpg(group, Signal::SIGCONT).context("killpg").during(&command)?;
         let (exit, _) = session.wait().expecting(&command, "exit status 7 after SIGCONT")?;
@@ -194,19 +200,9 @@ fn stops_run_after_late_ctrl_z(program: &Program) -> CheckResult {
         "{line}{AND}and Ctrl-Z. In `run`, the terminal's SIGTSTP is still pending when that of `init` comes"
     );
     let mut terminal = start_in_bash(program, &line, "\nup\r\n", &command)?;
-    let tree = terminal.tree().during(&command)?;
-    let processes = tree.processes();
-    let (Some(run), Some(init)) = (processes.get(1), tree.pid_1()) else {
-        return ensure(
-            false,
-            &command,
-            "a process that is PID 1 inside the container",
-            tree.text(),
-        );
-    };
-    let Ok(held) = Held::at_once(run.pids[0]) else { return Ok(()) };
+    let [run, init] = run_and_init(&terminal, &command)?;
+    let Ok(held) = Held::at_once(run) else { return Ok(()) };
     terminal.send_keys(CTRL_Z).during(&command)?;
-    let init = init.pids[0];
     let is_told = |tree: &ProcessTree| {
         let processes = tree.processes();
         let stopped = processes.last().is_some_and(|command| command.state == 'T');
@@ -217,33 +213,19 @@ fn stops_run_after_late_ctrl_z(program: &Program) -> CheckResult {
     drop(held);
     terminal.expect("Stopped").expecting(&command, "`run` stops, too")?;
     terminal.expect(PROMPT).during(&command)?;
-    send(run.pids[0], Signal::SIGKILL, &command)?;
+    send(run, Signal::SIGKILL, &command)?;
     let gone = terminal.wait_for_tree(|tree| tree.root.children.is_empty());
     gone.expecting(&command, "SIGKILL to `run` ends the container")?;
-    terminal.send_keys("exit\r").during(&command)?;
-    let (exit, _) = terminal.end().during(&command)?;
-    ensure_clean(&command, &exit)
+    exit_bash(terminal, &command)
 }
 
 /// If only `run` stopped, the shell that waits for `run` would take the terminal from a command that uses it.
 pub(super) fn command_that_ignores_ctrl_z_keeps_terminal(program: &Program) -> CheckResult {
-    if Requirement::Tool("bash").check().is_err() {
-        return Ok(());
-    }
     let script = r#"trap "" TSTP; echo up; read line </dev/tty; echo got $line"#;
     let line = command_line(program, &["run", "sh", "-c", script]);
     let command = format!("{line}{AND}and Ctrl-Z, then `a line` typed at the terminal");
     let mut terminal = start_in_bash(program, &line, "\nup\r\n", &command)?;
-    let tree = terminal.tree().during(&command)?;
-    let (Some(run), Some(init)) = (tree.root.children.first(), tree.pid_1()) else {
-        return ensure(
-            false,
-            &command,
-            "a process that is PID 1 inside the container",
-            tree.text(),
-        );
-    };
-    let (run, init) = (run.pids[0], init.pids[0]);
+    let [run, init] = run_and_init(&terminal, &command)?;
     terminal.send_keys(CTRL_Z).during(&command)?;
     // The terminal sends the signal first, and then shows the key.
     terminal.expect("^Z").during(&command)?;
@@ -259,25 +241,17 @@ pub(super) fn command_that_ignores_ctrl_z_keeps_terminal(program: &Program) -> C
     terminal.send_keys("a line\r").during(&command)?;
     terminal.expect("\ngot a line\r\n").expecting(&command, "the command reads the line")?;
     terminal.expect(PROMPT).during(&command)?;
-    terminal.send_keys("exit\r").during(&command)?;
-    let (exit, _) = terminal.end().during(&command)?;
-    ensure_clean(&command, &exit)
+    exit_bash(terminal, &command)
 }
 
 /// `fg` gives the terminal to the process group of `run`. A bash inside has its own.
 pub(super) fn fg_after_suspend_resumes_shell_inside(program: &Program) -> CheckResult {
-    if Requirement::Tool("bash").check().is_err() {
-        return Ok(());
-    }
     let args = [&["run", "--ti", "bash"], &BASH[..]].concat();
     let line = command_line(program, &args);
     let command = format!("{line}{AND}then `suspend` in that shell, and `fg` in yours");
-    let run = typed(program, &line);
-    let bash = program.environment().supervise("bash", BASH).env("PS1", PROMPT);
-    let mut terminal = Terminal::start(bash).during(&command)?;
+    let mut terminal = start_in_bash(program, &line, "container: ", &command)?;
     terminal.expect(PROMPT).during(&command)?;
     for (line, answer) in [
-        (&*run, "container: "),
         ("suspend", "Stopped"),
         ("fg", "run --ti"),
         ("echo below PID $PPID", "\nbelow PID 1\r\n"),
@@ -287,21 +261,15 @@ pub(super) fn fg_after_suspend_resumes_shell_inside(program: &Program) -> CheckR
         terminal.expect(answer).during(&command)?;
         terminal.expect(PROMPT).during(&command)?;
     }
-    terminal.send_keys("exit\r").during(&command)?;
-    let (exit, _) = terminal.end().during(&command)?;
-    ensure_clean(&command, &exit)
+    exit_bash(terminal, &command)
 }
 
 /// An interactive bash takes the terminal for its own process group, which is gone when it has exited.
 pub(super) fn script_reads_terminal_after_run(program: &Program) -> CheckResult {
-    if Requirement::Tool("bash").check().is_err() {
-        return Ok(());
-    }
     let run = "run --ti bash --norc -ic true; read line; echo got $line";
     let command =
         format!("{} {run}{AND}in a script, with `a line` typed at the terminal", program.name());
-    let script = format!("\"$0\" {run}");
-    let shell = program.script(&script);
+    let shell = program.script(&format!("\"$0\" {run}"));
     let mut terminal = Terminal::start(shell).during(&command)?;
     terminal.send_keys("a line\r").during(&command)?;
     let (exit, printed) = terminal.end().during(&command)?;
@@ -313,12 +281,9 @@ pub(super) fn script_reads_terminal_after_run(program: &Program) -> CheckResult 
 /// A shell has the terminal while a background job runs. `run` can take it, because `run` blocks the SIGTTOU with
 /// which the kernel would stop any other process that tries.
 pub(super) fn background_run_leaves_terminal_to_shell(program: &Program) -> CheckResult {
-    if Requirement::Tool("bash").check().is_err() {
-        return Ok(());
-    }
     let line = format!("{} &", command_line(program, &["run", "echo", "up"]));
     // bash's prompt may be on the same line as the command's output.
-    let mut terminal = start_in_bash(program, &line, "up\r\n", &line)?;
+    let terminal = start_in_bash(program, &line, "up\r\n", &line)?;
     // bash may reap the job only when it asks for the next line.
     let gone = |tree: &ProcessTree| tree.root.children.iter().all(|job| job.state == 'Z');
     let gone = terminal.wait_for_tree(gone);
@@ -333,7 +298,5 @@ pub(super) fn background_run_leaves_terminal_to_shell(program: &Program) -> Chec
     };
     let expected = "the shell's process group is still in the foreground";
     ensure(actual.is_empty(), &line, expected, actual)?;
-    terminal.send_keys("exit\r").during(&line)?;
-    let (exit, _) = terminal.end().during(&line)?;
-    ensure_clean(&line, &exit)
+    exit_bash(terminal, &line)
 }

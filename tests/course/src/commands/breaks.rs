@@ -23,11 +23,8 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result {
     let patches = Patch::all(step, PatchKind::Break)?;
     let Some(name) = name else {
         for patch in &patches {
-            print(format!(
-                "{}\n{}\n",
-                paint(Style::Bold, &patch.name),
-                wrap("    ", &patch.question)
-            ))?;
+            let name = paint(Style::Bold, &patch.name);
+            print(format!("{name}\n{}\n", wrap("    ", &patch.question)))?;
         }
         let first = patches.first().map_or("NAME", |patch| &patch.name);
         let recipe = step.recipe("break");

@@ -66,34 +66,30 @@ pub fn check(options: &Check) -> Result<ExitCode> {
     };
     let timeout = options.timeout.map_or_else(grading::timeout, |s| Ok(Duration::from_secs(s)))?;
     let total = checks.len();
-    let mut titles = checks.clone().into_iter().map(checks::Check::title);
     let mut grades = Grades::default();
     // Checks that the learner chose show by themselves why they failed.
     if options.name.is_none() {
         let simplest = || try_simplest(step, &program, timeout);
         grades.simplest = show_if_slow("Running the simplest command…", simplest)?;
     }
-    let mut running = grade(step, checks, &program, timeout)?;
-    let mut next = |done| {
-        let line = format!("{}  {}", bar(done, total), titles.next().unwrap_or_default());
-        show_if_slow(&line, || running.next())
-    };
+    let mut running = grade(step, checks.clone(), &program, timeout)?;
     let before = State::load(&own);
     let is_own = options.bin.is_none();
-    while let Some(mut grade) = next(grades.checks.len()) {
+    for (done, check) in checks.iter().enumerate() {
+        let line = format!("{}  {}", bar(done, total), check.title());
+        let Some(mut grade) = show_if_slow(&line, || running.next()) else { break };
         grade.passed_before = is_own && before.has_passed_before(grade.check.name, &sources);
         if !json {
             print(render::line(&grade))?;
         }
         grades.checks.push(grade);
     }
-    let report = report(step, &grades);
     let passed = grades.passed();
     if is_own && options.name.is_none() {
         State::keep_score(&own, &grades.names_of_passed(), total, sources)?;
     }
     if *json {
-        print(format!("{report:#}\n"))?;
+        print(format!("{:#}\n", report(step, &grades)))?;
     } else {
         print_failures(&grades, options.verbose)?;
         let style = if passed == total { Style::Good } else { Style::Bold };

@@ -58,11 +58,9 @@ fn the_one(step: &Step, name: &str) -> Result<&'static Check> {
     match checks::matching(step, name)?[..] {
         [check] => Ok(check),
         ref several => {
-            let names: Vec<_> = several.iter().map(|check| check.name).collect();
-            Err(Error::new(format!(
-                "{name:?} matches several checks; name one of them:\n  {}",
-                names.join("\n  ")
-            )))
+            let names = several.iter().map(|check| check.name).collect::<Vec<_>>().join("\n  ");
+            let message = format!("{name:?} matches several checks; name one of them:\n  {names}");
+            Err(Error::new(message))
         }
     }
 }

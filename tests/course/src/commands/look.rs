@@ -28,10 +28,10 @@ pub fn list() -> Result {
 /// # Errors
 /// It doesn't build or start, or no shell answers.
 pub fn tree(step: &Step, args: Vec<OsString>) -> Result {
-    let words = |shell: &[&str]| shell.iter().map(OsString::from).collect();
-    let mut lines: Vec<Vec<OsString>> = step.shells().iter().map(|shell| words(shell)).collect();
-    if !args.is_empty() {
-        lines = vec![args];
+    let words = |shell: Vec<&str>| shell.into_iter().map(OsString::from).collect();
+    let mut lines = vec![args];
+    if lines[0].is_empty() {
+        lines = step.shells().into_iter().map(words).collect();
     }
     let program = step.build()?;
     let environment = Environment::inherited();

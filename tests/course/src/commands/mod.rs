@@ -8,7 +8,6 @@ mod run;
 mod slow;
 mod start;
 mod tests;
-mod watch;
 mod work;
 
 pub use breaks::{break_step, test_breaks};
@@ -19,5 +18,4 @@ pub use run::{Soak, run, soak, trace};
 pub use slow::{Slow, slow};
 pub use start::{Start, start};
 pub use tests::{summary, test};
-pub use watch::watch;
-pub use work::{progress, solution, work};
+pub use work::{progress, solution, watch, work};

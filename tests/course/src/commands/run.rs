@@ -73,14 +73,13 @@ pub fn trace(step: &Step, args: &[OsString]) -> Result<ExitCode> {
     }
     explain(step, args, "trace")?;
     let program = step.build()?;
-    let calls = "execve,clone,clone3,fork,vfork,unshare,mount,prctl,getpid,wait4,waitid,exit_group";
-    let options = ["--follow-forks", "--quiet=attach,exit,path-resolution", "--string-limit=60"];
-    let mut words: Vec<OsString> = options.map(OsString::from).into();
-    words.push("--signal=none".into());
-    words.push(format!("--trace={calls}").into());
+    let options = "--follow-forks --quiet=attach,exit,path-resolution --string-limit=60 --signal=none \
+        --trace=execve,clone,clone3,fork,vfork,unshare,mount,prctl,getpid,wait4,waitid,exit_group";
+    let [subcommand, _] = step.subcommands();
+    let mut words: Vec<OsString> = options.split(' ').map(OsString::from).collect();
     words.push(program.into());
     if args.is_empty() {
-        words.extend(step.example().map(OsString::from));
+        words.extend([subcommand, "/bin/true"].map(OsString::from));
     } else {
         words.extend_from_slice(args);
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use harness::Result;
 use nix::sys::signal::Signal;
 
-use crate::cleanup::{Containment, with_cleanup};
+use crate::cleanup::with_cleanup;
 use crate::print::{print, print_next};
 use crate::slow::screen::{Below, Key, Screen};
 use crate::slow::{Film, Scene, explain, text};
@@ -58,7 +58,7 @@ fn parse_signal(word: &str) -> std::result::Result<Signal, String> {
 /// It doesn't build, or can't be started under ptrace(2).
 pub fn slow(options: &Slow) -> Result<ExitCode> {
     super::run::explain(&options.step, &options.args, "slow")?;
-    with_cleanup(Containment::None, || play(options))
+    with_cleanup(|| play(options))
 }
 
 fn play(options: &Slow) -> Result {
@@ -70,7 +70,8 @@ fn play(options: &Slow) -> Result {
     let mut lines = vec![options.args.clone()];
     if options.args.is_empty() {
         let scenes = if options.signal.is_some() { step.signal_scenes() } else { step.scenes() };
-        lines = scenes.iter().map(|words| words.iter().map(OsString::from).collect()).collect();
+        let words = |scene: Vec<&str>| scene.into_iter().map(OsString::from).collect();
+        lines = scenes.into_iter().map(words).collect();
     }
     let leave = if options.from_watch { "back to watch" } else { "quit" };
     let mut last = None;

@@ -11,7 +11,7 @@ use harness::{Context, Error, Result};
 use nix::unistd::{AccessFlags, access};
 
 use crate::print::{print, print_next};
-use crate::state::{Freshness, Score, State};
+use crate::state::{Freshness, State};
 use crate::step::Step;
 use crate::style::{Style, paint};
 use crate::workspace::called_as;
@@ -35,6 +35,19 @@ pub(super) fn executable(program: &Path) -> Result<PathBuf> {
         return Err(Error::new(format!("{} isn't an executable file", program.display())));
     }
     Ok(path)
+}
+
+/// Checks the learner's step on every save, until the learner quits.
+///
+/// # Errors
+/// There's no terminal, or the step isn't begun.
+pub fn watch(step: Step) -> Result {
+    let step = crate::watch::watch(step)?;
+    print_next(if done::is_done(&step) {
+        done::message(&step)?.1
+    } else {
+        step.recipe("watch") + ", to continue"
+    })
 }
 
 /// Shows what is missing from the learner's step to the finished one.
@@ -77,25 +90,20 @@ fn status(step: &Step, directory: &Path) -> String {
         return paint(Style::Faint, "  not begun");
     }
     let state = State::load(directory);
-    let score = |Score { passed, total }| {
-        if passed == total {
-            format!("all {total} checks")
-        } else {
-            format!("{passed} of {total} checks")
-        }
-    };
-    match (state.freshness(directory), state.score()) {
+    let is_full = state.score().is_some_and(|(passed, total)| passed == total);
+    let score = state.score().map(|(passed, total)| {
+        if is_full { format!("all {total} checks") } else { format!("{passed} of {total} checks") }
+    });
+    match (state.freshness(directory), score) {
         (Freshness::Broken, None) => paint(Style::Bad, "✗ doesn't compile"),
         (Freshness::Broken, Some(old)) => {
-            paint(Style::Bad, &format!("✗ doesn't compile (before: {})", score(old)))
+            paint(Style::Bad, &format!("✗ doesn't compile (before: {old})"))
         }
         (_, None) => "… begun".to_owned(),
         (Freshness::Outdated, Some(old)) => {
-            format!("? {}, before your last change: {}", score(old), step.recipe("check"))
+            format!("? {old}, before your last change: {}", step.recipe("check"))
         }
-        (Freshness::Current, Some(now)) if now.passed == now.total => {
-            paint(Style::Good, &format!("✓ {}", score(now)))
-        }
-        (Freshness::Current, Some(now)) => format!("… {}", score(now)),
+        (Freshness::Current, Some(now)) if is_full => paint(Style::Good, &format!("✓ {now}")),
+        (Freshness::Current, Some(now)) => format!("… {now}"),
     }
 }

@@ -150,11 +150,10 @@ pub(super) fn leave(facts: &Facts, why: String) -> Cause {
 
 /// For root without the capabilities to become root of a user namespace.
 pub(super) fn other_user(facts: &Facts, why: &str) -> Cause {
-    match facts.place {
-        Place::Container("Podman's") => {
-            Cause::new(why, &PODMAN.replace("run", "run --user 1000"), ENGINE)
-        }
-        Place::Container(_) => Cause::new(why, &DOCKER.replace("run", "run --user 1000"), ENGINE),
-        _ => Cause::new(why, "setpriv --reuid 1000 --regid 1000 --clear-groups bash", HARMLESS),
-    }
+    let Place::Container(kind) = facts.place else {
+        let fix = "setpriv --reuid 1000 --regid 1000 --clear-groups bash";
+        return Cause::new(why, fix, HARMLESS);
+    };
+    let engine = if kind == "Podman's" { PODMAN } else { DOCKER };
+    Cause::new(why, &engine.replace("run", "run --user 1000"), ENGINE)
 }

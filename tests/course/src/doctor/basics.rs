@@ -4,8 +4,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
-use harness::ScratchDir;
-use nix::errno::Errno;
+use harness::{Context, ScratchDir};
 use nix::sys::stat::makedev;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
@@ -46,12 +45,10 @@ pub(super) fn sigchld(facts: &Facts) -> Finding {
 pub(super) fn null(facts: &Facts) -> Finding {
     let mut finding = Finding::new("/dev/null", Verdict::Ok, "steps 02 to 07");
     let found = fs::metadata("/dev/null");
-    let opened = File::options().read(true).write(true).open("/dev/null").map(drop);
-    if let Err(error) = &opened {
-        let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-        finding.found = Some(format!("open(/dev/null): {} ({errno:?})", errno.desc()));
-    }
-    let Some((first, cause)) = null_cause(facts, found, opened.is_ok()) else { return finding };
+    let opened = File::options().read(true).write(true).open("/dev/null");
+    finding.found = opened.context("open(/dev/null)").err().map(|error| error.to_string());
+    let opens = finding.found.is_none();
+    let Some((first, cause)) = null_cause(facts, found, opens) else { return finding };
     if first.is_none() {
         return Finding { needed_for: "ordinary users".into(), ..finding.refused(u32::MAX, cause) };
     }
@@ -106,11 +103,8 @@ pub(super) fn temporary_directory(facts: &Facts) -> Finding {
         return Finding::new("a temporary directory", Verdict::Ok, needed_for);
     };
     if ScratchDir::new("course").is_ok() {
-        return Finding::new(
-            format!("{name} {reason}"),
-            Verdict::Note,
-            "the tests use another directory",
-        );
+        let found = format!("{name} {reason}");
+        return Finding::new(found, Verdict::Note, "the tests use another directory");
     }
     let why = format!("{name} {reason}, and /var/tmp, /dev/shm and /run can't be used either.");
     let finding = Finding::new("a temporary directory", Verdict::Ok, needed_for);

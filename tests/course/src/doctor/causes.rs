@@ -38,7 +38,9 @@ fn limit(facts: &Facts, error: CallError) -> Option<Cause> {
     };
     let limit = limit_of(kind);
     let fix = format!("sudo sysctl user.max_{kind}_namespaces=10000");
-    Some(if facts.pid_levels() >= 32 && matches!(kind, "pid" | "user") {
+    // How many PID namespaces deep we are, as far as this /proc knows.
+    let levels = facts.field("NSpid:").split_whitespace().count();
+    Some(if levels >= 32 && matches!(kind, "pid" | "user") {
         let why = "This shell is 32 PID namespaces deep, and the kernel allows no more.";
         Cause::new(why, "exit", "This exits this shell, and with it the container that it runs in.")
     } else if limit.as_deref() == Some("0") {

@@ -38,11 +38,10 @@ pub(super) enum Place {
 
 impl Place {
     fn find(may_mount: bool) -> Place {
-        let is_first = |kind: &str, number: u64| {
+        let [pid, uts, user] = FIRST.map(|(kind, number)| {
             let namespace = fs::metadata(format!("/proc/self/ns/{kind}"));
             namespace.map_or(true, |namespace| namespace.ino() == number)
-        };
-        let [pid, uts, user] = FIRST.map(|(kind, number)| is_first(kind, number));
+        });
         let cgroup = text("/proc/self/cgroup");
         if !pid || !uts {
             return Place::Container(engine(&cgroup));
@@ -90,13 +89,9 @@ impl Facts {
         let mounts = text("/proc/self/mountinfo");
         let is_mount = mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"));
         // Both are `/`, unless one of us is elsewhere, or we may not look.
-        let same = |one: fs::Metadata, other: fs::Metadata| {
-            (one.dev(), one.ino()) == (other.dev(), other.ino())
-        };
-        let elsewhere = match (fs::metadata("/"), fs::metadata("/proc/1/root/")) {
-            (Ok(ours), Ok(theirs)) => !same(ours, theirs),
-            _ => false,
-        };
+        let id = |path: &str| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+        let roots = id("/").zip(id("/proc/1/root/"));
+        let elsewhere = roots.is_some_and(|(ours, theirs)| ours != theirs);
         let mut facts = Facts {
             status: text("/proc/self/status"),
             mapped: is_mapped("uid", geteuid().as_raw()) && is_mapped("gid", getegid().as_raw()),
@@ -146,11 +141,6 @@ impl Facts {
         let fields: Vec<_> = line.unwrap_or_default().split(' ').collect();
         let own = fields.get(5).unwrap_or(&"").split(',');
         own.chain(fields.last().unwrap_or(&"").split(',')).collect()
-    }
-
-    /// Returns how many PID namespaces deep we are, as far as this /proc knows.
-    pub(super) fn pid_levels(&self) -> usize {
-        self.field("NSpid:").split_whitespace().count()
     }
 }
 

@@ -136,7 +136,8 @@ fn probe_as(caller: Caller, facts: &Facts) -> Vec<Finding> {
         let spawn = refusal.is_some_and(|error| error.call == Call::Spawn);
         let first = if spawn { 1 } else { first };
         let mut finding = Finding { found: Some(found), ..finding.refused(first, cause) };
-        if refusal.is_some_and(is_optional) {
+        // The step goes on without it.
+        if refusal == Some(CallError { call: Call::UnshareTime, errno: Errno::EINVAL }) {
             let needed_for = "step 07 runs without it: uptime is the host's".to_owned();
             finding = Finding { verdict: Verdict::Note, needed_for, stops: None, ..finding };
         }
@@ -146,11 +147,6 @@ fn probe_as(caller: Caller, facts: &Facts) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// Whether the step goes on without it.
-fn is_optional(error: CallError) -> bool {
-    error == CallError { call: Call::UnshareTime, errno: Errno::EINVAL }
 }
 
 /// Returns the number of the last step, which needs the most.
@@ -168,7 +164,7 @@ fn needed_for(first: u32) -> String {
 fn try_probe(caller: Caller, probe: Probe) -> Result<Option<CallError>> {
     // We are our own helper. In a directory that the other user may be in.
     let mut helper = Command::new("/proc/self/exe");
-    helper.arg("as").args(probe.args_like_step()).current_dir("/").stdin(Stdio::inherit());
+    helper.arg("as").args(probe.args("step")).current_dir("/").stdin(Stdio::inherit());
     let other = caller == Caller::Rootless && geteuid().is_root();
     if other {
         helper.uid(UNPRIVILEGED_UID).gid(UNPRIVILEGED_UID);
@@ -179,7 +175,7 @@ fn try_probe(caller: Caller, probe: Probe) -> Result<Option<CallError>> {
         }
         // Another user may not be allowed to run this program. If so, that user gets a copy.
         let helper = Program::new(&helper_path()?, caller)?;
-        let mut helper = helper.command(iter::once("as".to_owned()).chain(probe.args_like_step()));
+        let mut helper = helper.command(iter::once("as".to_owned()).chain(probe.args("step")));
         helper.current_dir("/");
         Probe::run(helper)
     })

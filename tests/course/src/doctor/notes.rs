@@ -52,10 +52,9 @@ pub(super) fn linux() -> Finding {
     let is_number = |letter: &char| letter.is_ascii_digit() || *letter == '.';
     let number: String = release.chars().take_while(is_number).collect();
     let numbers: Vec<u32> = number.split('.').filter_map(|part| part.parse().ok()).collect();
-    let version = (numbers.first().copied().unwrap_or(0), numbers.get(1).copied().unwrap_or(0));
     let check = format!("Linux {}", if number.is_empty() { "of unknown version" } else { &number });
     let finding = Finding::new(check, Verdict::Ok, "4.1; a time namespace needs 5.6");
-    if version >= (4, 1) || number.is_empty() {
+    if numbers >= vec![4, 1] || number.is_empty() {
         return finding;
     }
     let why = "The course reads NSpid in /proc/PID/status, which exists since Linux 4.1.";
@@ -79,10 +78,8 @@ fn propagation(facts: &Facts) -> Finding {
 
 fn cgroup() -> Finding {
     let cgroups = text("/proc/self/cgroup");
-    let version = match (
-        cgroups.lines().any(|line| !line.starts_with("0::")),
-        cgroups.lines().any(|line| line.starts_with("0::")),
-    ) {
+    let (v2, v1): (Vec<_>, Vec<_>) = cgroups.lines().partition(|line| line.starts_with("0::"));
+    let version = match (!v1.is_empty(), !v2.is_empty()) {
         (true, true) => "cgroups v1 and v2",
         (true, false) => "cgroups v1",
         (false, true) => "cgroup v2",

@@ -1,7 +1,5 @@
 //! The report as text and as JSON.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
 use super::{Report, Verdict};
@@ -33,13 +31,12 @@ impl Report {
             let fits = line.chars().count() <= WIDTH;
             let line = if fits { line } else { format!("{verdict} {}", finding.check) };
             let rest = line.trim_end().strip_prefix(&verdict).unwrap_or_default();
-            let _ = match finding.verdict {
-                Verdict::Ok => writeln!(text, "{}{rest}", paint(Style::Good, &verdict)),
-                Verdict::NotOk => {
-                    writeln!(text, "{}{}", paint(Style::Bad, &verdict), paint(Style::Bold, rest))
-                }
-                Verdict::Missing | Verdict::Note => writeln!(text, "{verdict}{rest}"),
+            let (verdict, rest) = match finding.verdict {
+                Verdict::Ok => (paint(Style::Good, &verdict), rest.to_owned()),
+                Verdict::NotOk => (paint(Style::Bad, &verdict), paint(Style::Bold, rest)),
+                Verdict::Missing | Verdict::Note => (verdict, rest.to_owned()),
             };
+            text += &format!("{verdict}{rest}\n");
             if !fits {
                 add(&mut text, "", &finding.needed_for);
             }
@@ -63,8 +60,7 @@ impl Report {
             format!("Not all steps can run. These can't: {failing}.{other}")
         };
         let style = if failing.is_empty() { Style::Good } else { Style::Bad };
-        let _ = writeln!(text, "\n{}", paint(style, &line));
-        text
+        text + &format!("\n{}\n", paint(style, &line))
     }
 
     /// Says what to do next.
@@ -108,5 +104,5 @@ impl Report {
 /// Adds words below a finding, after `head`, in lines that fit.
 fn add(text: &mut String, head: &str, words: &str) {
     let words = wrap(&format!("{:INDENT$}{head}", ""), words);
-    let _ = writeln!(text, "{}", words.trim_end());
+    text.extend([words.trim_end(), "\n"]);
 }

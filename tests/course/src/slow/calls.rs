@@ -2,14 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use harness::procfs;
 use harness::tracee::{self, SystemCall};
 use nix::libc;
 use nix::unistd::Pid;
 
-use super::pids::{Caller, FileId, Pids};
+use super::pids::{Caller, Pids, file_id};
 use super::words::{Described, flags, names, quoted, signal_name};
 use super::{mounts, signals};
 
@@ -74,7 +74,7 @@ fn execve(caller: &Caller, path: u64, argv: u64) -> Described {
 fn is_itself(pid: Pid, path: &OsStr) -> bool {
     let exe = format!("/proc/{pid}/exe");
     path == "/proc/self/exe"
-        || FileId::of(&exe).is_some_and(|file| FileId::of(in_root(pid, path)) == Some(file))
+        || file_id(&exe).is_some_and(|file| file_id(in_root(pid, path)) == Some(file))
 }
 
 /// Returns an absolute path of a process as we reach it.
@@ -91,11 +91,9 @@ fn is_try(pid: Pid, path: &OsStr, argv: &[OsString]) -> bool {
 }
 
 fn is_first_in_path(pid: Pid, path: &OsStr) -> bool {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let mut variables = environment.split(|byte| *byte == 0);
-    let value = variables.find_map(|variable| variable.strip_prefix(b"PATH="));
-    let first = value.and_then(|value| value.split(|byte| *byte == b':').next());
-    first.is_some_and(|first| Path::new(path).parent() == Some(Path::new(OsStr::from_bytes(first))))
+    let value = procfs::variable(pid.as_raw(), "PATH");
+    let first = value.as_ref().and_then(|value| value.split(':').next());
+    first.is_some_and(|first| Path::new(path).parent() == Some(Path::new(first)))
 }
 
 /// The flags of unshare(2) that the lessons are about, with what each one creates.
@@ -111,26 +109,22 @@ const NAMESPACES: [(i32, &str, &str); 8] = [
 ];
 
 fn unshare(bits: u64, who: &str) -> Described {
-    let set: Vec<_> =
-        NAMESPACES.iter().filter(|(bit, ..)| bits & u64::from(bit.cast_unsigned()) != 0).collect();
-    let names: Vec<_> = set.iter().map(|(_, name, _)| *name).collect();
-    let gifts: Vec<_> = set.iter().map(|(.., gift)| *gift).collect();
-    let names = match names[..] {
+    let set = NAMESPACES.iter().filter(|(bit, ..)| bits & u64::from(bit.cast_unsigned()) != 0);
+    let (names, gifts): (Vec<_>, Vec<_>) = set.map(|(_, name, gift)| (*name, *gift)).unzip();
+    let (names, gifts) = match names[..] {
         // For example CLONE_FILES, which creates no namespace.
-        [] => format!("{bits:#x}"),
-        _ => names.join("|"),
+        [] => (format!("{bits:#x}"), "no new namespace".to_owned()),
+        _ => (names.join("|"), gifts.join(", and ")),
     };
-    let gifts = if gifts.is_empty() { "no new namespace".to_owned() } else { gifts.join(", and ") };
     Described::new(format!("unshare({names})"), format!("{who} asks for {gifts}."))
 }
 
 fn clone(name: &str, bits: u64, who: &str) -> Option<Described> {
-    const THREAD: u64 = libc::CLONE_THREAD as u64;
     const FLAGS: [(u64, &str); 9] = names![
         CLONE_VM CLONE_VFORK CLONE_NEWUSER CLONE_NEWPID CLONE_NEWNS CLONE_NEWUTS CLONE_NEWNET
         CLONE_NEWIPC CLONE_NEWCGROUP
     ];
-    if bits & THREAD != 0 {
+    if bits & libc::CLONE_THREAD as u64 != 0 {
         return None;
     }
     let is_vfork = bits & libc::CLONE_VFORK as u64 != 0;

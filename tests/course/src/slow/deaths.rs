@@ -2,40 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use harness::{Process, ProcessTree};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::pids::Caller;
 use super::words::Described;
 
-/// The parent of each process in a tree, by PID on the host.
-#[derive(Debug, Default)]
-pub(super) struct Parents(BTreeMap<Pid, Pid>);
-
-impl Parents {
-    pub(super) fn of(tree: Option<&ProcessTree>) -> Self {
-        let mut parents = Parents::default();
-        if let Some(tree) = tree {
-            parents.add(&tree.root);
-        }
-        parents
-    }
-
-    fn add(&mut self, parent: &Process) {
-        for child in &parent.children {
-            let [child_pid, parent_pid] = [child, parent].map(|it| Pid::from_raw(it.pids[0]));
-            self.0.insert(child_pid, parent_pid);
-            self.add(child);
-        }
-    }
-
-    /// Returns the new parent of each process that was a child of `parent`.
-    pub(super) fn adopters(&self, parent: Pid, now: &Parents) -> Vec<Pid> {
-        let children = self.0.iter().filter(|(_, old)| **old == parent);
-        let new = children.filter_map(|(child, _)| now.0.get(child).copied());
-        new.filter(|new| *new != parent).collect()
-    }
+/// Returns the new parent of each process that was a child of `parent`, from every process's parent before and now.
+pub(super) fn adopters(
+    parent: Pid,
+    before: &BTreeMap<Pid, Pid>,
+    now: &BTreeMap<Pid, Pid>,
+) -> Vec<Pid> {
+    let children = before.iter().filter(|(_, old)| **old == parent);
+    let new = children.filter_map(|(child, _)| now.get(child).copied());
+    new.filter(|new| *new != parent).collect()
 }
 
 /// Says that a process is dead.

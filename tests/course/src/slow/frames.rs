@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
+use harness::placeholders::Placeholders;
 use harness::procfs::has_signal;
 use harness::tracee::SystemCall;
 use harness::{Event, Process, ProcessTree, Result, Stepper, procfs};
@@ -10,14 +11,11 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Scene;
-use super::calls;
-use super::deaths::{self, Parents};
-use super::pids::{Caller, FileId, Pids};
+use super::pids::{Caller, Pids, file_id};
 use super::printed::Printed;
 use super::rows::{Row, rows};
 use super::words::{self, Described};
-use super::{mounts, signals};
+use super::{Scene, calls, deaths, mounts, signals};
 
 /// The kind of event that a frame shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +57,8 @@ pub struct Frame {
 pub struct Film {
     stepper: Stepper,
     host: ProcessTree,
-    program: Option<FileId>,
+    /// The device and inode of the program.
+    program: Option<(u64, u64)>,
     /// The parts of the processes that run the program's own code. The others run the command's.
     parts: BTreeMap<Pid, String>,
     /// The calls that have begun and not returned yet. Repetitions are no frames so far.
@@ -68,7 +67,8 @@ pub struct Film {
     restarting: BTreeSet<Pid>,
     /// The processes of the last frame.
     callers: BTreeMap<Pid, Caller>,
-    parents: Parents,
+    /// The parent of each process then.
+    parents: BTreeMap<Pid, Pid>,
     /// An event that belongs to the next frame.
     kept: Option<Event>,
     signal: Option<Signal>,
@@ -95,16 +95,16 @@ impl Film {
         let host = ProcessTree::of(stepper.pid().as_raw())?;
         let part = scene.args.first().map_or("run".into(), |word| word.to_string_lossy());
         let parts = BTreeMap::from([(stepper.pid(), part.into_owned())]);
-        let pids = if scene.redacted { Pids::redacted() } else { Pids::default() };
+        let pids = Pids(scene.redacted.then(Placeholders::default));
         let mut film = Film {
             stepper,
             host,
-            program: FileId::of(program),
+            program: file_id(program),
             parts,
             open: BTreeMap::new(),
             restarting: BTreeSet::new(),
             callers: BTreeMap::new(),
-            parents: Parents::default(),
+            parents: BTreeMap::new(),
             kept: None,
             signal: scene.signal,
             pids,
@@ -224,7 +224,7 @@ impl Film {
         // After PID 1 has exited, the kernel kills and reaps the others.
         if is_dead && (frame.kind == Kind::Call || !self.pid_1_exits) {
             let is_gone = frame.rows.iter().any(|row| row.is_gone() && row.pid == frame.pid);
-            let adopters = parents.adopters(caller, &self.parents);
+            let adopters = deaths::adopters(caller, &parents, &self.parents);
             let adopters: Vec<_> =
                 adopters.iter().filter_map(|pid| self.callers.get(pid)).collect();
             frame.result = Some(deaths::with_effects(&frame.caller, is_gone, &adopters));
@@ -360,8 +360,7 @@ impl Film {
 
     /// After an execve: it's the next stage of the step, or the command.
     fn recast(&mut self, pid: Pid) {
-        let is_ours =
-            self.program.is_some() && FileId::of(format!("/proc/{pid}/exe")) == self.program;
+        let is_ours = self.program.is_some() && file_id(format!("/proc/{pid}/exe")) == self.program;
         match &procfs::arguments(pid.as_raw())[..] {
             [_, part, ..] if is_ours && self.parts.contains_key(&pid) => {
                 self.parts.insert(pid, part.clone());
@@ -377,10 +376,12 @@ impl Film {
             self.name_zombies(&mut tree.root);
         }
         self.rows = rows(tree.as_ref(), &self.host.root, &self.rows, &mut self.pids);
-        self.parents = Parents::of(tree.as_ref());
+        self.parents.clear();
         for process in tree.iter().flat_map(ProcessTree::processes) {
             let pid = Pid::from_raw(process.pids[0]);
             self.callers.insert(pid, self.caller(pid));
+            let children = process.children.iter().map(|child| Pid::from_raw(child.pids[0]));
+            self.parents.extend(children.map(|child| (child, pid)));
         }
         tree
     }

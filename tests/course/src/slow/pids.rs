@@ -34,45 +34,23 @@ impl Caller {
     }
 }
 
-/// A file, whichever path leads to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId {
-    device: u64,
-    inode: u64,
+/// Identifies a file, whichever path leads to it, by device and inode. Returns `None` if there's no such file, or if we
+/// may not look.
+pub(super) fn file_id(path: impl AsRef<Path>) -> Option<(u64, u64)> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
-impl FileId {
-    /// Identifies the file at a path. Returns `None` if there's no such file, or if we may not look.
-    pub(super) fn of(path: impl AsRef<Path>) -> Option<Self> {
-        let file = fs::metadata(path).ok()?;
-        Some(FileId { device: file.dev(), inode: file.ino() })
-    }
-}
-
-/// Writes the host's PIDs as they are, or with names that are the same in every run.
-#[derive(Debug, Default)]
-pub(super) struct Pids {
-    placeholders: Option<Placeholders>,
-}
+/// Writes the host's PIDs as they are or, with placeholders, as names that are the same in every run: `HOST_A`,
+/// `HOST_B`, … in the order of appearance.
+#[derive(Debug)]
+pub(super) struct Pids(pub(super) Option<Placeholders>);
 
 impl Pids {
-    /// Writes `HOST_A`, `HOST_B`, … instead of numbers, in the order of appearance.
-    pub(super) fn redacted() -> Self {
-        Pids { placeholders: Some(Placeholders::default()) }
-    }
-
-    /// Whether what differs from run to run is replaced.
-    pub(super) fn is_redacted(&self) -> bool {
-        self.placeholders.is_some()
-    }
-
     /// Writes a PID of the host.
     pub(super) fn host(&mut self, pid: i32) -> String {
         let number = pid.to_string();
-        match &mut self.placeholders {
-            None => number,
-            Some(placeholders) => placeholders.name(&number),
-        }
+        self.0.as_mut().map_or(number.clone(), |placeholders| placeholders.name(&number))
     }
 
     /// Writes a PID that a process sees. In the container that's not the host's.
@@ -82,7 +60,7 @@ impl Pids {
 
     /// Returns a line that a program printed, with the host's PIDs replaced.
     pub(super) fn redact_line(&mut self, line: &str) -> String {
-        let Some(placeholders) = &mut self.placeholders else { return line.to_owned() };
+        let Some(placeholders) = &mut self.0 else { return line.to_owned() };
         // Only a number after "PID" is one: `run PID: 4711`, `pid: 4711`, `the shell's PID is 4711`.
         let mut after_pid = 0;
         let words = line.split_inclusive(' ').map(|word| {
@@ -101,7 +79,7 @@ impl Pids {
     pub(super) fn redact_file(&self, name: &str, text: &str) -> String {
         let words: Vec<_> = text.split(' ').collect();
         match (name, &words[..]) {
-            _ if self.placeholders.is_none() => text.to_owned(),
+            _ if self.0.is_none() => text.to_owned(),
             ("uid_map", ["0", _, "1"]) => "0 UID 1".to_owned(),
             ("gid_map", ["0", _, "1"]) => "0 GID 1".to_owned(),
             ("timens_offsets", [clock, _, nanoseconds]) => {

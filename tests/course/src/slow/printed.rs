@@ -38,10 +38,7 @@ impl Printed {
     /// The output is longer than [`OUTPUT_LIMIT`].
     pub(super) fn ensure_limit(&self) -> Result {
         let length = self.file.metadata().context("stat")?.len();
-        if length > OUTPUT_LIMIT as u64 {
-            return Err(Error::OutputLimit { limit: OUTPUT_LIMIT });
-        }
-        Ok(())
+        if length > OUTPUT_LIMIT as u64 { Err(Error::OutputLimit) } else { Ok(()) }
     }
 
     /// Returns the lines printed since the last call.

@@ -2,21 +2,16 @@
 
 use super::frames::{Frame, Kind};
 use super::rows::{Change, Row};
-use crate::print::fill;
-
-/// The columns of a screen.
-pub(super) const WIDTH: usize = 80;
+use crate::print::{WIDTH, fill};
 
 /// Renders a finished frame.
 pub fn text(frame: &Frame) -> String {
     let mut text = format!("{}. {}\n", frame.number, heading(frame));
-    for line in wrap(&frame.described.call, WIDTH - 3).into_iter().enumerate().map(hang) {
-        text += &format!("   {}\n", cut(&line, WIDTH - 3));
-    }
+    let call = hanging(&frame.described.call, WIDTH - 3);
     let sentence = wrap(&frame.described.sentence, WIDTH - 3);
     let result = frame.result.iter().flat_map(|result| wrap(result, WIDTH - 3));
     let printed = printed(frame, WIDTH - 5);
-    let body = sentence.into_iter().chain(result).chain(printed);
+    let body = call.chain(sentence).chain(result).chain(printed);
     for line in body.chain(lines(&frame.rows)) {
         text += &format!("   {}\n", cut(&line, WIDTH - 3));
     }
@@ -25,9 +20,8 @@ pub fn text(frame: &Frame) -> String {
 
 /// Renders what was printed, in lines of at most `width` columns after the bar.
 pub(super) fn printed(frame: &Frame, width: usize) -> impl Iterator<Item = String> {
-    let wrap = move |line| wrap(line, width).into_iter().enumerate();
-    let lines = frame.printed.iter().flat_map(move |line: &String| wrap(line));
-    lines.map(|line| format!("| {}", hang(line)))
+    let lines = frame.printed.iter().flat_map(move |line| hanging(line, width));
+    lines.map(|line| format!("| {line}"))
 }
 
 /// Says who does what: `init (PID 4711, inside 1) calls`.
@@ -74,14 +68,15 @@ pub fn lines(rows: &[Row]) -> Vec<String> {
     all.iter().map(line).chain(legend).collect()
 }
 
-/// Breaks a text at spaces, so that each line has at most `width` columns even if `hang` indents it.
+/// Breaks a text at spaces, so that each line has at most `width` columns even if `hanging` indents it.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     fill("", "", text.trim_start_matches(' '), width - 3)
 }
 
-/// Indents every line of a call but the first.
-pub(super) fn hang((index, line): (usize, String)) -> String {
-    if index == 0 { line } else { format!("   {line}") }
+/// Does the same, and indents every line but the first.
+pub(super) fn hanging(text: &str, width: usize) -> impl Iterator<Item = String> + use<> {
+    let lines = wrap(text, width).into_iter().enumerate();
+    lines.map(|(index, line)| if index == 0 { line } else { format!("   {line}") })
 }
 
 /// Cuts a line that is too long, and takes out what would move the cursor.

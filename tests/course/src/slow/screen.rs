@@ -8,13 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{Context, Result, procfs, wait_readable};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::frames::{Frame, Kind};
-use super::render::{WIDTH, cut, hang, heading, lines, printed, wrap};
+use super::render::{cut, hanging, heading, lines, printed, wrap};
 use crate::keyboard::{CTRL_C, CTRL_D, Keyboard, read_key};
-use crate::print::print;
+use crate::print::{WIDTH, print};
 use crate::style::{Style, is_dumb, paint};
 use crate::terminal;
 
@@ -130,23 +129,21 @@ impl Screen {
         let mut text = vec![cut(&self.title, table_width - 1), String::new()];
         text.push(cut(&format!("{}. {}", frame.number, heading(frame)), width - 1));
         text.push(String::new());
-        let call = wrap(&frame.described.call, width - 6).into_iter().enumerate().map(hang);
-        text.extend(
-            call.take(4).map(|line| paint(Style::Bold, &format!("   {}", cut(&line, width - 4)))),
-        );
+        let call = hanging(&frame.described.call, width - 6).take(4);
+        let call = call.map(|line| format!("   {}", cut(&line, width - 4)));
+        text.extend(call.map(|line| paint(Style::Bold, &line)));
         text.push(String::new());
         let longest = if width < WIDTH { 4 } else { 2 };
         let sentence = wrap(&frame.described.sentence, width - 3).into_iter().take(longest);
         text.extend(sentence.map(|line| format!("   {line}")));
         text.push(String::new());
-        // Without a result, an empty line keeps its place, so that the table doesn't jump.
-        if frame.result.is_none() {
-            text.push(String::new());
-        }
         if let Some(result) = &frame.result {
             let style = if result.starts_with("= -1 ") { Style::Changed } else { Style::Bold };
             let lines = wrap(result, width - 3).into_iter().take(2);
             text.extend(lines.map(|line| paint(style, &cut(&format!("   {line}"), width - 1))));
+        } else {
+            // An empty line keeps its place, so that the table doesn't jump.
+            text.push(String::new());
         }
         let lines_printed: Vec<_> = printed(frame, width - 6).collect();
         for line in lines_printed.iter().rev().take(3).rev() {
@@ -248,9 +245,8 @@ fn end_on_key(is_done: &PipeReader, below: &Below, is_ended: &AtomicBool) {
     }
     is_ended.store(true, Ordering::Relaxed);
     loop {
-        for process in procfs::own_descendants().unwrap_or_default() {
-            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
-        }
+        let descendants = procfs::own_descendants().unwrap_or_default();
+        descendants.iter().for_each(|process| process.signal(Signal::SIGKILL));
         match wait_readable([is_done.as_fd()], Some(Instant::now() + AGAIN)) {
             Ok([false]) => {}
             _ => return,

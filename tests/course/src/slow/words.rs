@@ -119,7 +119,7 @@ pub(super) fn result(caller: &Caller, call: SystemCall, value: i64, pids: &mut P
             format!("= {value} bytes: {signal}, {whose}")
         }
         // The length depends on the ID or the uptime that is written.
-        libc::SYS_write if pids.is_redacted() && value != 4 => "= LENGTH".to_owned(),
+        libc::SYS_write if pids.0.is_some() && value != 4 => "= LENGTH".to_owned(),
         libc::SYS_clone | libc::SYS_clone3 => created(pids, caller, value),
         #[cfg(target_arch = "x86_64")]
         libc::SYS_fork | libc::SYS_vfork => created(pids, caller, value),

@@ -10,7 +10,6 @@ use super::environment;
 use crate::sandbox::target_dir;
 
 /// Prepares `course arg…` in a directory.
-#[must_use]
 pub fn course(program: &str, directory: &Path, args: &[&str]) -> Supervisor {
     Supervisor::new(&environment(), Path::new(program), "course", args)
         .in_directory(directory)

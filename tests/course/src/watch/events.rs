@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write, stdin};
+use std::io::{Write, stdin};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,11 +19,12 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGCONT, SIGTERM, SIGWINCH};
-use signal_hook::flag;
-use signal_hook::low_level::pipe;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use crate::checks::{self, CheckFailure};
-use crate::grading::{self, Grade, grade, try_simplest};
+use super::Round;
+use crate::checks;
+use crate::grading::{self, grade, try_simplest};
 use crate::keyboard::read_key;
 use crate::starter;
 use crate::state::{State, fingerprint};
@@ -36,36 +37,21 @@ const ONE_SAVE: Duration = Duration::from_millis(50);
 pub(super) enum Event {
     Key(u8),
     Saved,
-    Progress(Progress),
+    /// How far the thread that builds and grades is.
+    Progress(Round),
     /// After Ctrl-Z and `fg`, or if the terminal has another size now.
     Resumed,
     Quit,
 }
 
-/// A report of the thread that builds and grades.
-#[derive(Debug)]
-pub(super) enum Progress {
-    Built {
-        program: PathBuf,
-        warnings: usize,
-        total: usize,
-    },
-    /// Even the simplest command failed.
-    SimplestFailed(CheckFailure),
-    Graded(Grade),
-    Failed(String),
-    Finished,
-}
-
 pub(super) struct Events {
     saves: Inotify,
     directory: PathBuf,
-    woken: UnixStream,
+    /// The signals, and with them what wakes us when the other thread has news.
+    signals: SignalDelivery<UnixStream, SignalOnly>,
     wake: UnixStream,
-    resumed: Arc<AtomicBool>,
-    quit: Arc<AtomicBool>,
-    sender: Sender<(u64, Progress)>,
-    progress: Receiver<(u64, Progress)>,
+    sender: Sender<(u64, Round)>,
+    progress: Receiver<(u64, Round)>,
     /// The number of the current round. A thread of an earlier round gives up.
     round: Arc<AtomicU64>,
     ready: VecDeque<Event>,
@@ -75,23 +61,17 @@ impl Events {
     /// Waits for the events of this step.
     pub(super) fn of(step: &Step) -> Result<Self> {
         let (woken, wake) = UnixStream::pair().context("socketpair")?;
-        woken.set_nonblocking(true).context("fcntl")?;
         wake.set_nonblocking(true).context("fcntl")?;
-        let (resumed, quit) = (Arc::default(), Arc::default());
-        for (signal, is_set) in [(SIGCONT, &resumed), (SIGWINCH, &resumed), (SIGTERM, &quit)] {
-            flag::register(signal, Arc::clone(is_set)).context("sigaction")?;
-            pipe::register(signal, wake.try_clone().context("dup")?).context("sigaction")?;
-        }
+        let (to_us, wanted) = (wake.try_clone().context("dup")?, [SIGCONT, SIGWINCH, SIGTERM]);
+        let signals = SignalDelivery::with_pipe(woken, to_us, SignalOnly, wanted);
         // If the process that cleans up is killed, we bring back the terminal's settings ourselves.
         set_pdeathsig(Signal::SIGTERM).context("prctl(PR_SET_PDEATHSIG)")?;
         let (sender, progress) = channel();
         let events = Events {
             saves: inotify()?,
             directory: step.work_dir()?,
-            woken,
+            signals: signals.context("sigaction")?,
             wake,
-            resumed,
-            quit,
             sender,
             progress,
             round: Arc::default(),
@@ -105,7 +85,7 @@ impl Events {
     /// process exits.
     pub(super) fn change_to(&mut self, step: &Step) -> Result {
         (self.saves, self.directory) = (inotify()?, step.work_dir()?);
-        self.ready.clear();
+        self.ready.retain(|event| matches!(event, Event::Quit));
         self.watch_directories();
         Ok(())
     }
@@ -138,7 +118,7 @@ impl Events {
                 return Ok(event);
             }
             let keyboard = stdin();
-            let files = [keyboard.as_fd(), self.saves.as_fd(), self.woken.as_fd()];
+            let files = [keyboard.as_fd(), self.saves.as_fd(), self.signals.get_read().as_fd()];
             let [key, saved, woken] = wait_readable(files, None)?;
             if woken {
                 self.take_in();
@@ -155,16 +135,11 @@ impl Events {
 
     /// Collects the events of the other thread and of the signal handlers.
     fn take_in(&mut self) {
-        while (&self.woken).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
-        if self.quit.load(Ordering::Relaxed) {
-            self.ready.push_back(Event::Quit);
-        }
-        if self.resumed.swap(false, Ordering::Relaxed) {
-            self.ready.push_back(Event::Resumed);
-        }
+        let event = |signal| if signal == SIGTERM { Event::Quit } else { Event::Resumed };
+        self.ready.extend(self.signals.pending().map(event));
         let now = self.round.load(Ordering::Relaxed);
         let news = self.progress.try_iter().filter(|(round, _)| *round == now);
-        self.ready.extend(news.map(|(_, progress)| Event::Progress(progress)));
+        self.ready.extend(news.map(|(_, round)| Event::Progress(round)));
     }
 
     /// Whether a source was saved, and not only a file that cargo, an editor, or we keep beside it. Waits until the
@@ -193,19 +168,20 @@ impl Events {
     pub(super) fn begin_round(&mut self, step: &Step) -> Result {
         let number = self.round.fetch_add(1, Ordering::Relaxed) + 1;
         self.ready.retain(|event| !matches!(event, Event::Progress(_)));
-        let (round, step) = (Arc::clone(&self.round), step.clone());
-        let (sender, mut wake) = (self.sender.clone(), self.wake.try_clone().context("dup")?);
+        let (current, step) = (Arc::clone(&self.round), step.clone());
+        let (sender, wake) = (self.sender.clone(), self.wake.try_clone().context("dup")?);
         let work = move || {
-            let mut tell = |progress| {
-                let _ = sender.send((number, progress));
+            let tell = |round: &Round| {
+                let _ = sender.send((number, round.clone()));
                 // If the socket is full, the other side is about to wake up.
-                let _ = wake.write_all(b".");
-                round.load(Ordering::Relaxed) == number
+                let _ = (&wake).write_all(b".");
+                current.load(Ordering::Relaxed) == number
             };
-            if let Err(error) = build_and_grade(&step, &mut tell) {
-                tell(Progress::Failed(error.to_string()));
-            }
-            tell(Progress::Finished);
+            let mut round = Round::default();
+            let result = build_and_grade(&step, &mut round, tell);
+            round.error = result.err().map(|error| error.to_string());
+            round.finished = true;
+            tell(&round);
         };
         thread::Builder::new().spawn(work).map(drop).context("start a thread")
     }
@@ -223,29 +199,28 @@ fn is_source(name: &OsStr) -> bool {
 }
 
 /// Builds and grades the step, and reports the progress until `tell` returns false.
-fn build_and_grade(step: &Step, tell: &mut impl FnMut(Progress) -> bool) -> Result {
+fn build_and_grade(step: &Step, round: &mut Round, tell: impl Fn(&Round) -> bool) -> Result {
     let directory = step.work_dir()?;
     let sources = fingerprint(&directory);
     let (program, warnings) = starter::build_quietly(step, &directory)?;
     let checks = checks::for_step(step);
-    let total = checks.len();
-    if !tell(Progress::Built { program: program.clone(), warnings, total }) {
+    (round.warnings, round.total) = (warnings, checks.len());
+    round.program = Some(program.clone());
+    if !tell(round) {
         return Ok(());
     }
     let timeout = grading::timeout()?;
-    if let Some(failure) = try_simplest(step, &program, timeout)?
-        && !tell(Progress::SimplestFailed(failure))
-    {
+    round.grades.simplest = try_simplest(step, &program, timeout)?;
+    if round.grades.simplest.is_some() && !tell(round) {
         return Ok(());
     }
     let before = State::load(&directory);
-    let mut passed = Vec::new();
     for mut grade in grade(step, checks, &program, timeout)? {
         grade.passed_before = before.has_passed_before(grade.check.name, &sources);
-        passed.extend(grade.failure.is_none().then_some(grade.check.name));
-        if !tell(Progress::Graded(grade)) {
+        round.grades.checks.push(grade);
+        if !tell(round) {
             return Ok(());
         }
     }
-    State::keep_score(&directory, &passed, total, sources)
+    State::keep_score(&directory, &round.grades.names_of_passed(), round.total, sources)
 }

@@ -16,13 +16,13 @@ use crate::grading::Grades;
 use crate::keyboard::Keyboard;
 use crate::starter::{self, Begin};
 use crate::step::Step;
-use crate::workspace::{called_as, relative_path};
+use crate::workspace::relative_path;
 use crate::{diff, done, hints};
-use events::{Event, Events, Progress};
+use events::{Event, Events};
 use screen::Screen;
 
 /// How far the build and the checks of the sources as they were saved last are.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Round {
     /// The program, once it's built.
     pub(crate) program: Option<PathBuf>,
@@ -48,18 +48,6 @@ impl Round {
     fn has_failure(&self) -> bool {
         self.grades.failed().next().is_some()
     }
-
-    fn add(&mut self, progress: Progress) {
-        match progress {
-            Progress::Built { program, warnings, total } => {
-                (self.program, self.total, self.warnings) = (Some(program), total, warnings);
-            }
-            Progress::SimplestFailed(failure) => self.grades.simplest = Some(failure),
-            Progress::Graded(grade) => self.grades.checks.push(grade),
-            Progress::Failed(error) => self.error = Some(error),
-            Progress::Finished => self.finished = true,
-        }
-    }
 }
 
 /// Watches a step, and the ones after it, until the learner quits.
@@ -68,8 +56,7 @@ impl Round {
 /// There's no terminal, or the step isn't begun.
 pub fn watch(step: Step) -> Result<Step> {
     if !stdin().is_terminal() {
-        let message =
-            format!("watch needs a terminal; `{} check {}` doesn't", called_as(), step.label());
+        let message = format!("watch needs a terminal; `{}` doesn't", step.recipe("check"));
         return Err(Error::new(message));
     }
     starter::ensure_begun(&step, &step.work_dir()?)?;
@@ -105,7 +92,7 @@ impl Session {
                     (screen, page) = (Screen::Checks, 0);
                     self.begin_round()?;
                 }
-                Event::Progress(progress) => self.round.add(progress),
+                Event::Progress(round) => self.round = round,
                 Event::Resumed => self.keyboard.apply()?,
                 Event::Quit => return Ok(()),
                 Event::Key(b' ') => page = (page + 1) % pages,

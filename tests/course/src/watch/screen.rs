@@ -80,13 +80,11 @@ fn verdict(step: &Step, round: &Round) -> Result<String> {
         return Ok(error.clone());
     }
     if round.is_done() {
+        let work = step.recipe("work");
         let warnings = match round.warnings {
             0 => String::new(),
-            1 => format!("\nThe compiler has a warning: `{}` shows it.\n", step.recipe("work")),
-            more => format!(
-                "\nThe compiler has {more} warnings: `{}` shows them.\n",
-                step.recipe("work")
-            ),
+            1 => format!("\nThe compiler has a warning: `{work}` shows it.\n"),
+            more => format!("\nThe compiler has {more} warnings: `{work}` shows them.\n"),
         };
         return Ok(done::message(step)?.0 + &warnings);
     }

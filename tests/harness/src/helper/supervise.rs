@@ -262,9 +262,7 @@ fn adopt(
             let seen = stop_descendants()?;
             // Kill first and report later, because a report waits for its reader.
             let lines: Vec<_> = seen.iter().take(SHOWN).map(procfs::describe).collect();
-            for process in &seen {
-                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
-            }
+            seen.iter().for_each(|process| process.signal(Signal::SIGKILL));
             for line in lines {
                 report(control, format_args!("process {line}"));
             }
@@ -320,9 +318,7 @@ fn stop_descendants() -> Result<Vec<procfs::Stat>> {
         if new.is_empty() || known.len() > MANY {
             return Ok(seen);
         }
-        for process in new {
-            let _ = kill(Pid::from_raw(process.pid), Signal::SIGSTOP);
-        }
+        new.iter().for_each(|process| process.signal(Signal::SIGSTOP));
     }
 }
 
