@@ -86,10 +86,12 @@ fn step_04_shows_an_orphan_by_default() -> Result {
     for pair in pairs("04")? {
         let frames = pair.frames(&["--all"], &[])?;
         assert!(frames.contains(" init adopts its child."), "{frames}");
-        let reaped =
-            frames.rsplit_once("true is dead, and its parent has reaped it.").expect("it dies").1;
+        let dead = frames.split_once("   true is a zombie.\n").expect("it dies").1;
+        let (zombie, reaped) = dead.split_once("The call has reaped it.").expect("it's reaped");
+        let returned = "\n   wait4(-1, 0)\n   init was waiting";
+        assert!(zombie.contains("─ [true] (zombie)\n") && zombie.contains(returned), "{frames}");
         // The command still runs, so the end of the container isn't why the orphan is gone.
-        assert!(reaped.contains("└─ /bin/sleep 0.1\n"), "{frames}");
+        assert!(reaped.contains("(gone)\n") && reaped.contains("└─ /bin/sleep 0.1\n"), "{frames}");
     }
     Ok(())
 }
@@ -320,7 +322,7 @@ fn screens(pair: &Pair, term: &str, no_color: &str) -> Result<Vec<String>> {
     let mut screens = Vec::new();
     loop {
         let screen = terminal.expect("[q] quit ")?;
-        let is_last = screen.contains(" exit_group(0)") && screen.contains("run is dead, ");
+        let is_last = screen.contains(" exit_group(0)") && screen.contains("run is a zombie.");
         screens.push(screen);
         terminal.send_keys("\r")?;
         if is_last {

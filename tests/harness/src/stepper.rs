@@ -69,6 +69,8 @@ pub struct Stepper {
     first: Pid,
     /// In the order in which they were created.
     tracees: Vec<Tracee>,
+    /// Zombies that the last event left. Their parents don't know yet.
+    dead: Vec<Pid>,
     idle: bool,
 }
 
@@ -95,7 +97,7 @@ impl Stepper {
         let child = helper.spawn().context("start the helper")?;
         let first = Pid::from_raw(child.id().cast_signed());
         let tracees = vec![Tracee { pid: first, state: State::Ready, signal: None }];
-        let mut stepper = Stepper { first, tracees, idle: false };
+        let mut stepper = Stepper { first, tracees, dead: Vec::new(), idle: false };
         waitpid(first, Some(WaitPidFlag::WUNTRACED)).context("waitpid")?;
         let options = Options::PTRACE_O_TRACESYSGOOD
             | Options::PTRACE_O_TRACEFORK
@@ -137,6 +139,7 @@ impl Stepper {
     /// # Errors
     /// ptrace(2) or waitpid(2) failed.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
+        self.dead.drain(..).for_each(tracee::reap);
         while !self.tracees.is_empty() {
             let Some(status) = self.next_status()? else {
                 if !self.idle {
@@ -194,6 +197,11 @@ impl Stepper {
         &mut self.tracees[index]
     }
 
+    fn bury(&mut self, pid: Pid) {
+        self.tracees.retain(|tracee| tracee.pid != pid);
+        self.dead.push(pid);
+    }
+
     fn handle(&mut self, status: WaitStatus) -> Result<Option<Event>> {
         let Some(pid) = status.pid() else { return Ok(None) };
         let tracee = self.tracee(pid);
@@ -217,11 +225,11 @@ impl Stepper {
                 Ok(Some(Event::Signal(pid, signal)))
             }
             WaitStatus::Exited(_, code) => {
-                self.tracees.retain(|tracee| tracee.pid != pid);
+                self.bury(pid);
                 Ok(Some(Event::Exited(pid, code)))
             }
             WaitStatus::Signaled(_, signal, _) => {
-                self.tracees.retain(|tracee| tracee.pid != pid);
+                self.bury(pid);
                 Ok(Some(Event::Killed(pid, signal)))
             }
             _ => Ok(None),
@@ -240,7 +248,7 @@ impl Stepper {
                 self.tracee(child);
                 let born = wait(child)?;
                 if matches!(born, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
-                    self.tracees.retain(|tracee| tracee.pid != child);
+                    self.bury(child);
                 }
                 let tracee = self.tracee(pid);
                 tracee.state = State::Entering(call);
@@ -279,9 +287,11 @@ impl Tracee {
 
     /// Whether it sleeps. If not, it's stopped, or on its way to sleep or to a stop.
     fn is_asleep(&self) -> bool {
+        // State S also includes a process that still runs. It may be about to sleep, or just have woken up and be on its
+        // way to a stop. So look at the state once it's off the processor.
+        let is_running = tracee::is_running(self.pid);
         match self.state_in_proc() {
-            // State S also includes a process that still runs, and is about to sleep.
-            Some('S') => !tracee::is_running(self.pid),
+            Some('S') => !is_running,
             Some('D') => matches!(self.state, State::Vforking(_)),
             _ => false,
         }
@@ -294,6 +304,7 @@ impl Tracee {
 
 impl Drop for Stepper {
     fn drop(&mut self) {
+        self.dead.drain(..).for_each(tracee::reap);
         for tracee in &self.tracees {
             let _ = kill(tracee.pid, Signal::SIGKILL);
         }

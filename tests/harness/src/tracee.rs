@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 use crate::error::{Context, Result};
@@ -57,22 +57,41 @@ pub(crate) fn registers(_: Pid) -> Result<(SystemCall, i64)> {
     Err(crate::error::Error::new("slow motion knows the registers of x86-64 and aarch64 only"))
 }
 
-/// Waits until a process stops or dies. With WNOHANG, it may do neither.
+/// Waits until a process stops or dies. With WNOHANG, it may do neither. A dead process stays a zombie, and its parent
+/// learns of the death only after [`reap`] (ptrace(2)).
 pub(crate) fn wait(pid: Pid, flags: WaitPidFlag) -> Result<WaitStatus> {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
     loop {
-        match waitpid(pid, Some(flags | WaitPidFlag::__WALL)) {
-            Err(Errno::EINTR) => {}
+        match waitid(Id::Pid(pid), flags | look | WaitPidFlag::__WALL) {
+            Err(Errno::EINTR) => continue,
             // nix has no name for a real-time signal. Without one we can't deliver it.
+            Err(Errno::EINVAL) if is_zombie(pid) => {
+                return Ok(WaitStatus::Signaled(pid, Signal::SIGKILL, false));
+            }
+            Err(Errno::EINVAL) => {}
+            result => match result.context("waitid")? {
+                WaitStatus::StillAlive => return Ok(WaitStatus::StillAlive),
+                dead @ (WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => return Ok(dead),
+                _ => {}
+            },
+        }
+        match waitpid(pid, Some(WaitPidFlag::__WALL)) {
+            Err(Errno::EINTR) => {}
             Err(Errno::EINVAL) => {
-                let state = Stat::of(pid.as_raw()).map(|stat| stat.state);
-                return Ok(match state {
-                    None | Some('Z') => WaitStatus::Signaled(pid, Signal::SIGKILL, false),
-                    _ => WaitStatus::PtraceEvent(pid, Signal::SIGTRAP, libc::PTRACE_EVENT_STOP),
-                });
+                return Ok(WaitStatus::PtraceEvent(pid, Signal::SIGTRAP, libc::PTRACE_EVENT_STOP));
             }
             result => return result.context("waitpid"),
         }
     }
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    Stat::of(pid.as_raw()).is_none_or(|stat| stat.state == 'Z')
+}
+
+/// Lets the parent of a dead process learn of the death.
+pub(crate) fn reap(pid: Pid) {
+    while waitpid(pid, Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
 }
 
 /// Whether a call can last until another process does something.

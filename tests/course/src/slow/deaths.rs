@@ -1,4 +1,4 @@
-//! The effects of a death on other processes: the parent may reap the dead process, and another one adopts its children.
+//! The effects of a death on other processes: another one adopts the dead process's children.
 
 use std::collections::BTreeMap;
 
@@ -24,11 +24,11 @@ pub(super) fn dead(caller: &Caller) -> String {
     format!("{} is dead.", caller.name)
 }
 
-/// Says that a process is dead, what became of it, and which processes adopted its children.
-pub(super) fn with_effects(caller: &Caller, is_reaped: bool, adopters: &[&Caller]) -> String {
+/// Says that a process is dead, whether it's a zombie, and which processes adopted its children.
+pub(super) fn with_effects(caller: &Caller, is_zombie: bool, adopters: &[&Caller]) -> String {
     let mut text = dead(caller);
-    if is_reaped {
-        text = format!("{} is dead, and its parent has reaped it.", caller.name);
+    if is_zombie {
+        text = format!("{} is a zombie.", caller.name);
     }
     if let Some(adopter) = adopters.first() {
         let children = if adopters.len() == 1 { "child" } else { "children" };

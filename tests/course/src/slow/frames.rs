@@ -223,11 +223,11 @@ impl Film {
         let is_dead = frame.result.as_ref() == Some(&deaths::dead(&frame.caller));
         // After PID 1 has exited, the kernel kills and reaps the others.
         if is_dead && (frame.kind == Kind::Call || !self.pid_1_exits) {
-            let is_gone = frame.rows.iter().any(|row| row.is_gone() && row.pid == frame.pid);
+            let is_zombie = frame.rows.iter().any(|row| !row.is_gone() && row.pid == frame.pid);
             let adopters = deaths::adopters(caller, &parents, &self.parents);
             let adopters: Vec<_> =
                 adopters.iter().filter_map(|pid| self.callers.get(pid)).collect();
-            frame.result = Some(deaths::with_effects(&frame.caller, is_gone, &adopters));
+            frame.result = Some(deaths::with_effects(&frame.caller, is_zombie, &adopters));
         }
         self.rows.retain(|row| !row.is_gone());
         self.rows.iter_mut().for_each(Row::settle);
