@@ -81,8 +81,7 @@ impl Events {
         Ok(events)
     }
 
-    /// Waits for the events of another step from now on. The signal handlers stay, because each is registered until the
-    /// process exits.
+    /// Waits for the events of another step from now on. The signal handlers stay, and so does a request to quit.
     pub(super) fn change_to(&mut self, step: &Step) -> Result {
         (self.saves, self.directory) = (inotify()?, step.work_dir()?);
         self.ready.retain(|event| matches!(event, Event::Quit));
