@@ -317,7 +317,7 @@ fn terminal_gets_color_and_a_next_step() -> Result {
         let (exit, shown) = Terminal::start(supervisor)?.end()?;
         assert_eq!(exit.status.code(), Some(0), "{shown}");
         assert!(shown.starts_with("\u{1b}[32mok      \u{1b}[0m Linux "), "{shown}");
-        assert!(shown.ends_with("Next:\u{1b}[0m cargo course tree 01\r\n"), "{shown}");
+        assert!(shown.ends_with("Next:\u{1b}[0m cargo course test\r\n"), "{shown}");
     }
     Ok(())
 }

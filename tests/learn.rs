@@ -74,6 +74,11 @@ fn start_is_all_or_nothing() -> Result {
     checkout.write("work/02/src/main.rs", "// Mine.\n");
     said(&checkout, &["start", "02", "--again"])?;
     assert!(checkout.root.join("work/02/src/main.rs").exists());
+    let printed = said(&checkout, &["start", "02"])?;
+    assert_has(
+        &printed,
+        &["continue with `cargo course watch 02`", "cargo course start 02 --again"],
+    );
     Ok(())
 }
 
@@ -537,6 +542,27 @@ fn hints_are_those_for_the_common_cause() -> Result {
     Ok(())
 }
 
+/// If a container leaves something behind after many runs, a check of one run says why.
+#[test]
+fn leaks_are_shown_after_their_cause() -> Result {
+    let checks = checks::for_step(&"03".parse()?);
+    let failure = CheckFailure { command: "run".into(), expected: "a".into(), actual: "b".into() };
+    let failed = checks.iter().map(|check| Grade {
+        check,
+        failure: Some(failure.clone()),
+        passed_before: check.name != "mounts_are_private",
+    });
+    let grades = Grades { simplest: None, checks: failed.collect() };
+    let names: Vec<_> = grades.failed().map(|grade| grade.check.name).collect();
+    let position = |name| names.iter().position(|it| *it == name).expect("a check");
+    let own = position("mounts_are_private");
+    assert!(position("passes_on_exit_status") < own, "{names:?}");
+    for leaks in ["ctrl_c_leaks_nothing", "hundred_runs_leak_nothing", "killed_runs_leak_nothing"] {
+        assert!(own < position(leaks), "{names:?}");
+    }
+    Ok(())
+}
+
 /// The hints for a cause are those of a check that failed, and only if most checks failed.
 #[test]
 fn cause_of_few_failures_is_ignored() -> Result {
@@ -625,7 +651,8 @@ fn finished_step_says_what_is_possible() -> Result {
     let printed = said(&checkout, &["check", "01"])?;
     let next = "\nNext: cargo course start 02 (or cargo course start 02 --from-mine: your own step";
     assert_has(&printed, &["Step 01 is done.", "\n    cargo course work 01 exec ", next]);
-    assert_has(&printed, &["\n      01 as it is, without TODOs)\n"]);
+    assert_has(&printed, &["\n      01 as it is, without TODOs)\n", " cargo course break 01 "]);
+    assert_has(&said(&checkout, &["solution", "01"])?, &[next]);
     assert_has(&said(&checkout, &["progress"])?, &["✓ all ", "\nNext: cargo course start 02\n"]);
     // The hints can still be read.
     let hints = said(&checkout, &["hint", "01", "--all"])?;

@@ -42,6 +42,8 @@ fn acts_on_the_checkout_it_is_called_in() -> Result {
     assert_eq!(text(&steps.stdout), "01  one\n02  two\n");
     let diff = text(&checkout.output(&["diff", "1", "02-two"])?.stdout);
     assert!(diff.contains("+    eprintln!(\"said by 02-two\");\n"), "{diff}");
+    let same = text(&checkout.output(&["diff", "2", "02"])?.stderr);
+    assert_eq!(same, "course: 02-two is the same step as 02-two; compare it with another\n");
     let elsewhere = course(Path::new("/"), &["progress"]).output()?;
     assert_eq!(
         text(&elsewhere.stderr),
@@ -712,7 +714,7 @@ fn with_break() -> Checkout {
     let patch = "What is missing?\n$ 02-two run true\n\n--- a/src/main.rs\n+++ b/src/main.rs\n\
         @@ -3,3 +3,3 @@\n fn main() {\n-    eprintln!(\"said by 02-two\");\n+    let unused = 2;\n\
         \x20    let args: Vec<_> = std::env::args_os().skip(2).collect();\n";
-    checkout.write("steps/02-two/breaks/quiet.patch", patch);
+    checkout.write("steps/02-two/breaks/more-quiet.patch", patch);
     checkout
 }
 
@@ -725,7 +727,8 @@ fn break_says_that_it_waits_for_another() -> Result {
     checkout.write("target/breaks/lock", "");
     let lock = File::open(checkout.root.join("target/breaks/lock")).expect("open the lock");
     let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("lock it");
-    let course = checkout.course(&["break", "02", "quiet"]).env("TERM", "xterm");
+    // A break whose test is called more_quiet.
+    let course = checkout.course(&["break", "02", "more_quiet"]).env("TERM", "xterm");
     let mut terminal = Terminal::start(course)?;
     terminal.expect("Waiting until another break or its test is done…")?;
     drop(lock);
@@ -750,7 +753,7 @@ fn break_ignores_a_vanished_file() -> Result {
     // The copy waits at this pipe until the test closes the write end.
     let pipe = directory.join("pipe");
     mkfifo(&pipe, Mode::S_IRWXU).expect("create a pipe");
-    let terminal = Terminal::start(checkout.course(&["break", "02", "quiet"]))?;
+    let terminal = Terminal::start(checkout.course(&["break", "02", "more-quiet"]))?;
     let stuck = File::options().write(true).open(&pipe).expect("open the pipe");
     for file in &files {
         fs::remove_file(file).expect("remove a file");
@@ -775,7 +778,7 @@ fn break_works_in_a_read_only_checkout() -> Result {
     assert_eq!(first.output()?.exit.status.code(), Some(0));
     let broken = || -> Result<String> {
         let script = "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && \
-            ! touch file 2>/dev/null && exec \"$0\" break 02 quiet";
+            ! touch file 2>/dev/null && exec \"$0\" break 02 more-quiet";
         let shell = environment().supervise("sh", ["-c", script, COURSE]);
         let shell = shell.in_directory(&checkout.root).on_scratch_host();
         let shell = shell.env("CARGO", env!("CARGO")).env("CARGO_TARGET_DIR", target.path());

@@ -22,7 +22,10 @@ pub fn message(step: &Step) -> Result<(String, String)> {
             None => format!("\n{}", wrap("", line)),
         };
     }
-    text += "\n";
+    let broken = step.recipe("break");
+    let rest =
+        format!("The rest of the chapter shows our code, and {broken} shows what each part does.");
+    text += &format!("\n\n{}\n", wrap("", &rest));
     let next = match next_step(step)? {
         None => {
             text += "\nAll steps are done. You wrote what `docker run --init` starts first in a container.\n";

@@ -43,7 +43,10 @@ pub fn lay_out(
     if directory.exists() && !again {
         let mine = if begin == Begin::WithMine { " --from-mine" } else { "" };
         let start = step.recipe("start") + mine;
-        let message = format!("{path} already exists; `{start} --again` moves it aside first");
+        let message = format!(
+            "{path} already exists: continue with `{}`, or move it aside with `{start} --again`",
+            step.recipe("watch")
+        );
         return Err(Error::new(message));
     }
     let parent = directory.parent().unwrap_or(directory);

@@ -44,6 +44,11 @@ impl Check {
         (self.function)(program)
     }
 
+    /// Whether the check looks for what runs leave behind, whatever the reason.
+    pub fn looks_for_leaks(&self) -> bool {
+        self.name.contains("_leak_") || self.name.contains("_leaks_")
+    }
+
     /// Returns the name in words, with its subject.
     pub fn title(&self) -> String {
         let word = |word: &str| match word {

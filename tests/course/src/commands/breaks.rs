@@ -31,6 +31,8 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result {
         print_next(format!("pick one, predict what happens, and see: {recipe} {first}"))?;
         return Ok(());
     };
+    // Tests are called no_private, and breaks no-private.
+    let name = name.replace('_', "-");
     let names: Vec<_> = patches.iter().map(|patch| patch.name.as_str()).collect();
     let patch = patches.iter().find(|patch| patch.name == name).ok_or_else(|| {
         Error::new(format!("{step} has no break {name:?}; it has: {}", names.join(", ")))

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use harness::cargo::Build;
-use harness::{Environment, ProcessTree, Requirement, Result, Session, Supervisor, procfs};
+use harness::{Environment, Error, ProcessTree, Requirement, Result, Session, Supervisor, procfs};
 
 use crate::print::{print, suggest};
 use crate::step::Step;
@@ -53,6 +53,11 @@ pub fn tree(step: &Step, args: Vec<OsString>) -> Result {
 /// # Errors
 /// The sources can't be read.
 pub fn diff(old: &Step, new: &Step) -> Result {
+    if old == new {
+        return Err(Error::new(format!(
+            "{old} is the same step as {new}; compare it with another"
+        )));
+    }
     print(diffs::paint(&diffs::between_steps(old, new)?))?;
     suggest(new.recipe("slow"))
 }

@@ -57,9 +57,13 @@ pub fn watch(step: Step) -> Result {
 pub fn solution(step: &Step) -> Result {
     starter::ensure_begun(step, &step.work_dir()?)?;
     let diff = diff::with_ours(step)?;
-    let before = if diff == diff::SAME { "" } else { "change your code, and run " };
     print(&diff)?;
-    print_next(format!("{before}{}", step.recipe("check")))
+    let check = step.recipe("check");
+    print_next(match diff.as_str() {
+        _ if done::is_done(step) => done::message(step)?.1,
+        diff::SAME => check,
+        _ => format!("change your code, and run {check}"),
+    })
 }
 
 /// Shows how far the learner's steps are.

@@ -67,7 +67,7 @@ impl Report {
     pub fn next(&self) -> String {
         let just = called_as();
         if self.all_steps() {
-            format!("{just} tree 01")
+            format!("{just} test")
         } else {
             format!("apply the first fix above, and run {just} doctor again")
         }
