@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use course::checks::{self, Check, CheckFailure};
-use course::grading::{Grade, Grades, timeout_for};
+use course::grading::{Grade, Grades, timeout_for, try_simplest};
 use course::state::{State, fingerprint};
+use course::step::Step;
 use course::test_support::{
     Checkout, course, environment, manifest, programs_for_each_caller, step_program,
 };
@@ -539,6 +540,20 @@ fn hints_are_those_for_the_common_cause() -> Result {
     terminal.send_keys("q")?;
     terminal.expect("ended: 0\r\n")?;
     terminal.end()?.0.assert_clean();
+    Ok(())
+}
+
+#[test]
+fn hanging_program_is_graded_faster() -> Result {
+    let scratch = ScratchDir::new("hanging")?;
+    let program = scratch.path().join("mine");
+    write_program(&program, "#!/bin/sh\nexec sleep 1000\n", 0o755);
+    let step: Step = "02".parse()?;
+    let second = Duration::from_secs(1);
+    let simplest = try_simplest(&step, &program, second)?;
+    assert!(simplest.is_some());
+    assert_eq!(Grades { simplest, checks: Vec::new() }.shorten(5 * second), second);
+    assert_eq!(Grades::default().shorten(5 * second), 5 * second);
     Ok(())
 }
 

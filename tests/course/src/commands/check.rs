@@ -72,6 +72,7 @@ pub fn check(options: &Check) -> Result<ExitCode> {
         let simplest = || try_simplest(step, &program, timeout);
         grades.simplest = show_if_slow("Running the simplest command…", simplest)?;
     }
+    let timeout = if options.timeout.is_none() { grades.shorten(timeout) } else { timeout };
     let mut running = grade(step, checks.clone(), &program, timeout)?;
     let before = State::load(&own);
     let is_own = options.bin.is_none();

@@ -214,6 +214,7 @@ fn build_and_grade(step: &Step, round: &mut Round, tell: impl Fn(&Round) -> bool
         return Ok(());
     }
     let before = State::load(&directory);
+    let timeout = round.grades.shorten(timeout);
     for mut grade in grade(step, checks, &program, timeout)? {
         grade.passed_before = before.has_passed_before(grade.check.name, &sources);
         round.grades.checks.push(grade);
