@@ -872,6 +872,11 @@ fn watch_checks_again_on_every_save() -> Result {
     checkout.write("work/02/src/main.rs", "fn main() {\n    std::process::exit(4);\n}\n");
     terminal.expect("exit status 4")?;
     terminal.send_keys("d")?;
+    terminal.expect("Press d again to see it.")?;
+    terminal.send_keys("\rd")?;
+    let shown = terminal.expect("Press d again to see it.")?;
+    assert!(!shown.contains("+++"), "{shown}");
+    terminal.send_keys("d")?;
     terminal.expect("+++ steps/02-two/src/main.rs")?;
     terminal.send_keys("a")?;
     terminal.expect("[Enter] back")?;
@@ -992,7 +997,7 @@ fn watch_outlives_a_removed_step() -> Result {
     fs::rename(&own, &aside).expect("rename");
     terminal.expect("isn't there")?;
     terminal.expect("work/02 doesn't exist; `cargo course start 02` creates it")?;
-    terminal.send_keys("d")?;
+    terminal.send_keys("dd")?;
     terminal.expect("read work/02/src: No such file or directory (ENOENT)")?;
     // `watch` has to notice saves in the new directory, too.
     for name in ["src/main.rs", "Cargo.toml"] {

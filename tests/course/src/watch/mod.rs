@@ -7,6 +7,7 @@ mod events;
 mod screen;
 
 use std::io::{IsTerminal, stdin};
+use std::mem;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -63,8 +64,8 @@ pub fn watch(step: Step) -> Result<Step> {
     // The first build may take long, so cargo shows its progress. If it fails, the first round says why.
     let _ = starter::build(&step, &step.work_dir()?);
     let keyboard = Keyboard::new(true)?;
-    let mut session =
-        Session { keyboard, events: Events::of(&step)?, step, round: Round::default() };
+    let events = Events::of(&step)?;
+    let mut session = Session { step, keyboard, events, round: Round::default(), asked: false };
     session.run()?;
     Ok(session.step)
 }
@@ -74,6 +75,8 @@ struct Session {
     keyboard: Keyboard,
     events: Events,
     round: Round,
+    /// Whether the last key asked for the solution.
+    asked: bool,
 }
 
 impl Session {
@@ -113,6 +116,7 @@ impl Session {
 
     /// Returns what to show after a key, or nothing if it's the one to quit.
     fn press(&mut self, key: u8) -> Result<Option<Screen>> {
+        let sees_solution = mem::take(&mut self.asked) || self.round.is_done();
         Ok(Some(match key {
             b'q' => return Ok(None),
             b'h' => match self.round.grades.first_to_fix() {
@@ -130,7 +134,14 @@ impl Session {
                 None => Screen::Checks,
             },
             b'a' if self.round.has_failure() => Screen::Failures,
-            b'd' => Screen::Diff(diff::with_ours(&self.step)?),
+            b'd' if sees_solution => Screen::Diff(diff::with_ours(&self.step)?),
+            // The key for slow motion is beside it.
+            b'd' => {
+                self.asked = true;
+                Screen::Text(
+                    "This shows what your step lacks. Press d again to see it.\n".to_owned(),
+                )
+            }
             b'r' => {
                 self.begin_round()?;
                 Screen::Checks

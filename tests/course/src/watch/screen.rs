@@ -80,11 +80,11 @@ fn verdict(step: &Step, round: &Round) -> Result<String> {
         return Ok(error.clone());
     }
     if round.is_done() {
-        let work = step.recipe("work");
+        let check = step.recipe("check");
         let warnings = match round.warnings {
             0 => String::new(),
-            1 => format!("\nThe compiler has a warning: `{work}` shows it.\n"),
-            more => format!("\nThe compiler has {more} warnings: `{work}` shows them.\n"),
+            1 => format!("\nThe compiler has a warning: `{check}` shows it.\n"),
+            more => format!("\nThe compiler has {more} warnings: `{check}` shows them.\n"),
         };
         return Ok(done::message(step)?.0 + &warnings);
     }
