@@ -72,9 +72,9 @@ fn unshare_as_user() -> Result<()> {
     // it, we could leave a group, and then open files that others may read but
     // members of that group may not (mode 604).
     write_proc("/proc/self/setgroups", "deny")?;
-    // Be root inside: map ID 0 inside to our ID outside. The 1 is the number of
+    // Become root inside: map ID 0 inside to our ID outside. The 1 is the number of
     // IDs. Only root keeps its capabilities when it executes a program. `init` needs
-    // all of ours to read our links in /proc/PID/ns, and from step 3 on, to mount.
+    // all of them to read our links in /proc/PID/ns, and one to mount (from step 3).
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

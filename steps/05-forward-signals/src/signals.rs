@@ -32,14 +32,15 @@ fn signals_to_read() -> SigSet {
 }
 
 /// Waits for the next signal and reads it, so that it's no longer pending. Each
-/// call creates its own signalfd, so that no event loop has to keep one and pass it.
+/// call creates its own signalfd. In between, signals stay pending in the process.
 pub fn next_signal() -> Result<Signal> {
     let flags = SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(&signals_to_read(), flags).context("signalfd")?;
     loop {
         let received = signals.read_signal().context("read(signalfd)")?;
-        // If standard error was a pipe that no process read, our messages sent us a
-        // SIGPIPE, which is still pending. Its sender is our own PID. Skip it.
+        // If standard error was a pipe that no process read, our messages caused a
+        // SIGPIPE. Rust ignores SIGPIPE, but a blocked signal stays pending even so.
+        // Its sender's PID is our own. Skip it.
         if let Some(info) = received.filter(|info| info.ssi_pid != process::id()) {
             return Signal::try_from(info.ssi_signo as i32).context("read(signalfd)");
         }
