@@ -90,19 +90,8 @@ fn snapshots(
     assert!(!failing.is_empty(), "{step}: {}: no test fails", patch.name);
     Ok(vec![
         (format!("{}_tests", patch.snapshot()), failing.join("\n")),
-        (patch.snapshot(), format!("{seen}\n{}", summary(&failing))),
+        (patch.snapshot(), seen),
     ])
-}
-
-/// Names at most three of the tests for the book, the step's own first.
-fn summary(failing: &[String]) -> String {
-    let (own, others): (Vec<_>, Vec<_>) = failing.iter().partition(|name| !name.contains("::"));
-    let names: Vec<_> = own.into_iter().chain(others).map(String::as_str).collect();
-    let shown = names[..names.len().min(3)].join("\n");
-    match names.len() {
-        0..=3 => format!("These tests fail:\n{shown}"),
-        count => format!("These tests fail:\n{shown}\nand {} more", count - 3),
-    }
 }
 
 /// The text of a snapshot's file, or `None` if there's none yet.
