@@ -30,8 +30,8 @@ pub fn ensure_started_by_run() -> Result<()> {
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap_or("0");
     // The links in /proc/PID/ns name the namespaces of a process, for example
     // `pid:[4026532281]`. A process creates its children in the namespace that
-    // `pid_for_children` names. For `run`, that's ours. If `run` dies, a process on
-    // the host adopts us. That process creates its children in another namespace.
+    // `pid_for_children` names. For `run`, that's ours. If `run` died, a process on
+    // the host adopted us. That process creates its children in another namespace.
     let theirs = fs::read_link(format!("/proc/{parent}/ns/pid_for_children"));
     match (theirs, fs::read_link("/proc/self/ns/pid")) {
         (Ok(theirs), Ok(ours)) if theirs == ours => Ok(()),

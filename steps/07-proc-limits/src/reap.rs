@@ -1,4 +1,4 @@
-//! Used by `init` to reap zombies. A dead process is a zombie, which keeps its PID,
+//! Used by `init` to reap zombies. A dead process remains a zombie and keeps its PID
 //! until its parent waits for it (*reaps* it). A process whose parent dies is an
 //! orphan, and PID 1 of its PID namespace becomes its new parent. If PID 1 didn't
 //! reap dead orphans, the container could run out of PIDs.
