@@ -88,10 +88,7 @@ fn snapshots(
     }
     let failing = tests.failing(patch, program)?;
     assert!(!failing.is_empty(), "{step}: {}: no test fails", patch.name);
-    Ok(vec![
-        (format!("{}_tests", patch.snapshot()), failing.join("\n")),
-        (patch.snapshot(), seen),
-    ])
+    Ok(vec![(format!("{}_tests", patch.snapshot()), failing.join("\n")), (patch.snapshot(), seen)])
 }
 
 /// The text of a snapshot's file, or `None` if there's none yet.

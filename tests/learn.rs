@@ -422,8 +422,9 @@ fn hints_can_be_read_again() -> Result {
     let hint = |args: &[&str]| said(&checkout, &[&["hint", "02"], args].concat());
     let checked = said(&checkout, &["check", "02"])?;
     assert!(!checked.contains("/proc/self/exe"), "a check spends no hint:\n{checked}");
-    let next = checked.split("\nNext: cargo course hint 02 ").nth(1).expect("a next action");
-    let name = next.trim();
+    let (_, next) = checked.split_once("\nNext: ").expect("a next action");
+    let (run, name) = next.trim().split_once(" cargo course hint 02 ").expect("a hint");
+    assert_eq!(run.trim(), "cargo course work 02 run true, or for a hint,");
     let first = hint(&[])?;
     assert_has(&first, &["\n  1 of ", "\nNext: change your code, then run"]);
     // A command that is broken into two lines can't be copied.

@@ -69,11 +69,14 @@ impl Grades {
 
     /// Returns the failed check to begin with: one whose hints are about the cause, or else the first.
     pub fn first_to_fix(&self) -> Option<&Grade> {
-        let about = |cause: &CheckFailure| {
-            let is_seen = |error| cause.actual.contains(error);
-            self.failed().find(|grade| hints::errors(grade.check.name).any(is_seen))
-        };
-        self.cause().and_then(about).or_else(|| self.failed().next())
+        self.about_cause().or_else(|| self.failed().next())
+    }
+
+    /// Returns the failed check whose hints are about the cause, if there is one.
+    pub fn about_cause(&self) -> Option<&Grade> {
+        let cause = self.cause()?;
+        let is_seen = |error| cause.actual.contains(error);
+        self.failed().find(|grade| hints::errors(grade.check.name).any(is_seen))
     }
 }
 

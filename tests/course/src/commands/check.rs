@@ -123,6 +123,10 @@ fn print_end(options: &Check, grades: &Grades) -> Result {
     let Check { step, name, bin, .. } = options;
     let hint = |grade: &Grade| format!("{} {}", step.recipe("hint"), grade.check.name);
     match (grades.first_to_fix(), bin, name) {
+        (Some(grade), None, _) if grades.about_cause().is_none() => {
+            let cause = grades.cause().map(|cause| format!("{}, or for a hint, ", cause.command));
+            print_next(cause.unwrap_or_default() + &hint(grade))
+        }
         (Some(grade), Some(_), _) => print_next(hint(grade) + " --all"),
         (Some(grade), None, _) => print_next(hint(grade)),
         (None, None, Some(_)) => print_next(step.recipe("check") + ", for all checks"),
