@@ -57,8 +57,8 @@ pub fn next_signal() -> Result<Received> {
 
 /// Returns true if the terminal sent the signal. A terminal signals a whole process
 /// group, and the command is in ours, so it gets the signal, too. The code
-/// SI_KERNEL isn't enough to tell, because alarm(2) sends SIGALRM with this code,
-/// but only to us.
+/// SI_KERNEL isn't enough to tell, because the SIGALRM of alarm(2) has this code,
+/// too, but comes only to us.
 fn is_from_terminal(signal: Signal, code: i32) -> bool {
     use Signal::*;
     // This code means that the kernel itself sent the signal (sigaction(2)).
@@ -76,7 +76,7 @@ fn is_from_terminal(signal: Signal, code: i32) -> bool {
 
 // ANCHOR: release
 /// Forwards the signals that came before the child existed, and then makes the
-/// child continue. The terminal sends all later signals to the child, too.
+/// child continue. The terminal sends its later signals to the child, too.
 pub fn release(child: Pid) -> Result<()> {
     let mut early = signals_to_read();
     // Leave SIGCHLD pending for `next_signal`, in case the child is already dead.

@@ -24,8 +24,8 @@ pub fn ensure_started_by_run() -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
     // If `run` died before that call, the kernel won't kill us, and we have another
     // parent. getppid() can't tell, because it returns 0 for every parent outside
-    // our PID namespace. But /proc was mounted on the host, so its `self` shows us with
-    // the host's PIDs. (If we can't read it, we use PID 0, and the check below fails.)
+    // our PID namespace. But /proc was mounted on the host, so /proc/self shows the
+    // host's PIDs. (If we can't read it, we use PID 0, and the check below fails.)
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap_or("0");
     // The links in /proc/PID/ns name the namespaces of a process, for example

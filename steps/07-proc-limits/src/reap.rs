@@ -11,9 +11,9 @@ use rustix::process::{Pid, WaitOptions, wait};
 use crate::run::exit_code;
 
 // ANCHOR: reap_zombies
-/// Reaps every dead child, and returns the command's exit status if the command is
-/// one of them. One SIGCHLD can stand for ten dead children, because the kernel
-/// doesn't count pending signals. All children except the command are orphans.
+/// Reaps every dead child. If one of them is the command, returns its exit status
+/// at once. One SIGCHLD can stand for ten dead children, because the kernel doesn't
+/// count pending signals. All children except the command are orphans.
 pub fn reap_zombies(command: &Child) -> Option<ExitCode> {
     let command = Pid::from_child(command);
     // With NOHANG, `wait` returns None if every child is alive. Without any child, it

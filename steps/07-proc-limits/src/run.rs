@@ -23,7 +23,7 @@ use crate::terminal::{reclaim_terminal, stop_self};
 // ANCHOR: run
 pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     // Block signals before we print our PID, because from then on you can send us
-    // signals, which stay pending until we read them. `init` inherits this mask.
+    // signals, which stay pending until we read them. `init` inherits our mask.
     let old_mask = block_signals()?;
     log(format!("run PID: {}", process::id()));
     ensure_sigchld_not_ignored()?;

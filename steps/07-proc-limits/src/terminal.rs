@@ -28,7 +28,7 @@ pub fn stop_self(signal: Signal) -> Result<()> {
 
 // ANCHOR: propagate_stop
 /// Stops `run` if the command is stopped. The shell that started `run` isn't the
-/// command's parent, so it notices only when `run` stops. `init` calls this.
+/// command's parent, so it can only see `run` stop. `init` calls this.
 pub fn propagate_stop(command: Pid) {
     let peek = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     if let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(command), peek) {
