@@ -87,9 +87,9 @@ fn supervise(mut init: Child) -> Result<ExitCode> {
 
 // ANCHOR: sigchld
 /// Returns an error if our caller ignores SIGCHLD, the signal that a parent gets
-/// when a child dies. We inherit that, and so does `init`, and the kernel then
-/// discards exit statuses. To stop ignoring it, we'd need `sigaction`, which is
-/// `unsafe` in nix, and our course forbids `unsafe`.
+/// when a child dies. We and `init` inherit that, so the kernel discards exit
+/// statuses. To stop ignoring SIGCHLD, we'd need `sigaction`, which is `unsafe` in
+/// nix, and our course forbids `unsafe`.
 fn ensure_sigchld_not_ignored() -> Result<()> {
     // If we can't read this file, skip the check.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -23,7 +23,7 @@ pub fn block_signals() -> Result<SigSet> {
 }
 
 /// Returns every signal that has a name (1 to 31). Among these are SIGKILL and SIGSTOP,
-/// which the kernel never blocks.
+/// which we can't block.
 fn signals_to_read() -> SigSet {
     Signal::iterator().collect()
 }
