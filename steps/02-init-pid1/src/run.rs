@@ -64,8 +64,8 @@ fn unshare_as_user() -> Result<()> {
     // Ask for our IDs first, because inside, both are 65534 until we map them
     // below. An ordinary user may map only the effective IDs, not the real ones.
     let (uid, gid) = (geteuid(), getegid());
-    // The kernel creates the user namespace first and moves us into it, so we
-    // already have CAP_SYS_ADMIN there when it creates the PID namespace.
+    // The kernel first creates the user namespace and moves us there, so we already
+    // have CAP_SYS_ADMIN when it creates the PID namespace.
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)
         .context("unshare(CLONE_NEWUSER|CLONE_NEWPID)")?;
     // The kernel accepts the gid_map below only if we give up setgroups(2). With
