@@ -120,6 +120,24 @@ fn help_fits_80_columns() -> Result {
 }
 
 #[test]
+fn words_stay_whole_in_60_columns() -> Result {
+    let checkout = Checkout::new(COURSE);
+    for args in [&["doctor"][..], &["diff", "02", "02"]] {
+        let [whole, narrow] = [200, 60].map(|columns| -> Result<String> {
+            let sized = format!("stty rows 24 cols {columns}; exec \"$@\"");
+            let course = checkout.course(args).wrapped_by(&["sh", "-c", &sized, "sh"]);
+            Ok(Terminal::start(course.env("NO_COLOR", "1"))?.end()?.1)
+        });
+        let (whole, narrow) = (whole?, narrow?);
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&narrow), words(&whole));
+        assert!(whole.lines().any(|line| line.chars().count() > 60), "{whole}");
+        assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
+    }
+    Ok(())
+}
+
+#[test]
 fn tree_prints_the_command_line_first() -> Result {
     let checkout = Checkout::new(COURSE);
     let (said, exit) = Transcript::run_with_exit(checkout.course(&["tree", "01"]))?;

@@ -2,13 +2,13 @@
 
 use std::error::Error as _;
 use std::ffi::OsString;
-use std::io::{Write, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::process::{ExitCode, Termination};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use course::cleanup::{contained, with_cleanup};
 use course::commands;
-use course::print::is_broken_pipe;
+use course::print::{fill, is_broken_pipe, width};
 use course::step::Step;
 use course::style::{self, Color};
 use course::workspace::called_as;
@@ -133,7 +133,7 @@ fn main() -> ExitCode {
         // Our own reason, for example for a step that isn't there, needs no more words.
         Err(error) => match error.source().and_then(|reason| reason.downcast_ref::<Error>()) {
             Some(reason) => {
-                let _ = writeln!(stderr(), "course: {reason}");
+                print_error(reason);
                 return ExitCode::from(2);
             }
             None => error.exit(),
@@ -147,10 +147,23 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(stderr(), "course: {error}");
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints an error. At a terminal, lines that are too long are broken between words.
+fn print_error(error: &Error) {
+    let mut text = format!("course: {error}");
+    if stderr().is_terminal() {
+        text = text
+            .lines()
+            .flat_map(|line| fill("", "", line, width()))
+            .collect::<Vec<_>>()
+            .join("\n");
+    }
+    let _ = writeln!(stderr(), "{text}");
 }
 
 fn execute(command: Command) -> Result<ExitCode> {

@@ -2,10 +2,12 @@
 
 use std::io::{ErrorKind, IsTerminal, Write, stdout};
 use std::mem;
+use std::sync::OnceLock;
 
 use harness::{Context, Error, Result};
 
 use crate::style::{Style, paint};
+use crate::terminal;
 use crate::workspace::called_as;
 
 /// Prints to standard output.
@@ -21,11 +23,18 @@ pub fn print(text: impl AsRef<str>) -> Result {
 /// The width of the longest line, in columns.
 pub const WIDTH: usize = 80;
 
+/// The width of the longest line at this terminal, in columns: a narrow one would break longer lines inside words.
+pub fn width() -> usize {
+    static AT_START: OnceLock<usize> = OnceLock::new();
+    *AT_START
+        .get_or_init(|| terminal::size().map_or(WIDTH, |(_, columns)| columns.clamp(40, WIDTH)))
+}
+
 /// Writes `text` after `start`, broken between words so that it fits. The other lines are indented by the width of
 /// `start`.
 pub fn wrap(start: &str, text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    fill(start, &" ".repeat(start.chars().count()), &text, WIDTH).join("\n")
+    fill(start, &" ".repeat(start.chars().count()), &text, width()).join("\n")
 }
 
 /// Breaks a text between words into lines of at most `width` columns. The first begins with `start`, and the others

@@ -4,7 +4,7 @@ use similar::{ChangeTag, TextDiff};
 
 use crate::checks::{AND, CheckFailure};
 use crate::grading::Grade;
-use crate::print::{WIDTH, cut, fill, truncate};
+use crate::print::{cut, fill, truncate, width};
 use crate::style::{Style, paint};
 
 /// Returns the line of one check.
@@ -61,9 +61,9 @@ const MARGIN: &str = "\n            ";
 /// Returns a whole command line, broken so that a shell can read it, and below it what else was done.
 fn tried(command: &str) -> String {
     let (line, and) = command.split_at(command.find(AND).unwrap_or(command.len()));
-    let mut lines = command_lines(line, WIDTH + 1 - MARGIN.len());
+    let mut lines = command_lines(line, width() + 1 - MARGIN.len());
     if let Some(and) = and.strip_prefix(AND) {
-        lines.extend(fill("# ", "# ", and, WIDTH + 1 - MARGIN.len()));
+        lines.extend(fill("# ", "# ", and, width() + 1 - MARGIN.len()));
     }
     lines.join(MARGIN)
 }
@@ -105,12 +105,12 @@ pub fn command_lines(line: &str, width: usize) -> Vec<String> {
 
 /// Returns the lines of a text. Those that are too wide for the screen beside the margin are broken between words.
 fn wrapped(text: &str) -> Vec<String> {
-    text.lines().flat_map(|line| fill("", "", line, WIDTH + 1 - MARGIN.len())).collect()
+    text.lines().flat_map(|line| fill("", "", line, width() + 1 - MARGIN.len())).collect()
 }
 
 /// Does the same, but cuts the lines of a process tree, because broken lines would lose their columns.
 fn beside_margin(text: &str) -> Vec<String> {
-    let width = WIDTH + 1 - MARGIN.len();
+    let width = width() + 1 - MARGIN.len();
     let is_row = |line: &str| line.trim_start().contains("   ") && line.chars().count() > width;
     let lines = |line| if is_row(line) { vec![cut(line, width)] } else { wrapped(line) };
     text.lines().flat_map(lines).collect()
@@ -152,7 +152,7 @@ fn mark_lines(expected: &str, actual: &str) -> (String, String) {
             let is_same = change.tag() == ChangeTag::Equal;
             let line = change.value().trim_end_matches('\n');
             let start = if is_same { "  " } else { "> " };
-            let lines = fill(start, "  ", line, WIDTH + 1 - MARGIN.len()).into_iter();
+            let lines = fill(start, "  ", line, width() + 1 - MARGIN.len()).into_iter();
             lines.map(move |line| if is_same { line } else { paint(style, &line) })
         });
         lines.collect::<Vec<_>>().join(MARGIN)

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Report, Verdict};
-use crate::print::{WIDTH, wrap};
+use crate::print::{width, wrap};
 use crate::style::{Style, paint};
 use crate::workspace::called_as;
 
@@ -28,7 +28,7 @@ impl Report {
         for finding in &self.findings {
             let verdict = format!("{:<8}", finding.verdict.name());
             let line = format!("{verdict} {:<35} {}", finding.check, finding.needed_for);
-            let fits = line.chars().count() <= WIDTH;
+            let fits = line.chars().count() <= width();
             let line = if fits { line } else { format!("{verdict} {}", finding.check) };
             let rest = line.trim_end().strip_prefix(&verdict).unwrap_or_default();
             let (verdict, rest) = match finding.verdict {
