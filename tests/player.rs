@@ -17,7 +17,8 @@ fn player_shows_each_frame() -> Result {
         ("01", &["command", "/bin/true"][..], None),
         ("02", &["run", "/bin/true"], None),
         ("03", &["run", "/bin/true"], None),
-        ("04", &["run", "/bin/true"], None),
+        // With an orphan, and in every shell with the same calls: dash, bash, and busybox sh.
+        ("04", &["run", "/bin/sh", "-c", "(/bin/true &); exec /bin/sleep 1"], None),
         ("05", &["run", "/bin/sleep", "100"], term),
         ("06", &["run", "/bin/true"], None),
         ("07", &["run", "/bin/true"], None),
@@ -165,7 +166,10 @@ fn add_gone(now: &mut Process, before: &Process, alive: &[i32]) {
         if let Some(process) = same {
             add_gone(process, child, alive);
         } else if !alive.contains(&child.pids[0]) {
-            now.children.push(child.clone());
+            let mut gone = child.clone();
+            // Dead, as in proc_pid_stat(5), and no longer a zombie.
+            gone.state = 'X';
+            now.children.push(gone);
         }
     }
 }

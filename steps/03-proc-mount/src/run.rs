@@ -30,7 +30,7 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     // The link /proc/self/exe leads to our program even if the program's file was
     // moved or deleted.
     let mut init = Command::new("/proc/self/exe");
-    // Without `--`, clap would take a command such as `-x` for one of our options.
+    // Without `--`, clap would mistake a command such as `-x` for one of our options.
     init.args(["init", "--"]).args(argv).stdin(stdin);
     Ok(exit_code(init.status().context("start /proc/self/exe")?))
 }
@@ -74,7 +74,7 @@ fn unshare_as_user() -> Result<()> {
     write_proc("/proc/self/setgroups", "deny")?;
     // Become root inside: map ID 0 inside to our ID outside. The 1 is the number of
     // IDs. Only root keeps its capabilities when it executes a program. `init` needs
-    // all of them to read our links in /proc/PID/ns, and one to mount (from step 3).
+    // them to read our links in /proc/PID/ns, and to mount (from step 3).
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

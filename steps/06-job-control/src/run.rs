@@ -36,7 +36,7 @@ pub fn run(interactive: bool, argv: &[OsString]) -> Result<ExitCode> {
     // moved or deleted.
     let mut init = Command::new("/proc/self/exe");
     init.arg("init").args(old_mask.iter().map(|signal| format!("--blocked={signal}")));
-    // Without `--`, clap would take a command such as `-x` for one of our options.
+    // Without `--`, clap would mistake a command such as `-x` for one of our options.
     init.arg("--").args(argv).stdin(stdin);
     let child = init.spawn().context("start /proc/self/exe")?;
     close_inherited_fds(null)?;
@@ -133,7 +133,7 @@ fn unshare_as_user() -> Result<()> {
     write_proc("/proc/self/setgroups", "deny")?;
     // Become root inside: map ID 0 inside to our ID outside. The 1 is the number of
     // IDs. Only root keeps its capabilities when it executes a program. `init` needs
-    // all of them to read our links in /proc/PID/ns, and one to mount (from step 3).
+    // them to read our links in /proc/PID/ns, and to mount (from step 3).
     write_proc("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write_proc("/proc/self/gid_map", &format!("0 {gid} 1"))
 }

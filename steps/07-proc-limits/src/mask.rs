@@ -57,8 +57,8 @@ pub fn mask_paths() -> Result<()> {
 
 // ANCHOR: make_read_only
 /// Mounts each path over itself and makes that mount read-only. This takes two
-/// calls, because a bind mount ignores MS_RDONLY. The second call removes every
-/// flag that it doesn't name, so it repeats the flags of /proc.
+/// calls, because the first ignores MS_RDONLY. The second call removes every flag
+/// that it doesn't name, so it repeats the flags of /proc.
 pub fn make_read_only() -> Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let read_only = flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
