@@ -118,7 +118,7 @@ serve *options:
 [group('book')]
 [no-exit-message]
 test-book: book
-    @cd tests/browser && { test -d node_modules || npm ci --silent; } && npm test --silent
+    @cd tests/browser && { test node_modules/.package-lock.json -nt package-lock.json || npm ci --silent; } && npm test --silent
 
 # Run all tests, or those of one step: just test 02
 [group('test')]

@@ -20,7 +20,7 @@ const TOOLS: [(&str, &str, &str); 13] = [
     ("just", "optional: shorter commands", "just, or cargo install just"),
     ("strace", "optional: just trace", "strace"),
     ("pstree", "optional: another view of trees", "psmisc"),
-    ("mdbook", "optional: just book", "cargo install mdbook"),
+    ("mdbook", "optional: just book", "cargo install --locked mdbook"),
     ("runc", "optional: tests in a container", "runc"),
     ("tini", "optional: another PID 1 to compare", "tini"),
 ];
