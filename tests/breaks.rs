@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use course::checks::for_step;
-use course::grading::{self, grade, try_simplest};
+use course::grading::{self, grade, grade_all, try_simplest};
 use course::patch::{Patch, PatchKind, apply};
 use course::sandbox::{Sandbox, demonstrate};
 use course::sources;
@@ -147,7 +147,7 @@ impl Tests {
             names.map(|name| format!("{prefix}{name}")).collect()
         };
         let mut failing = [failed(&lessons, ""), failed(&refusals, "refusals::")].concat();
-        for grade in grade(&self.step, for_step(&self.step), program, self.timeout)? {
+        for grade in grade_all(&self.step, for_step(&self.step), program, self.timeout)? {
             failing.extend(grade.failure.map(|_| format!("checks::{}", grade.check.name)));
         }
         failing.retain(|test| !patch.flaky_tests.contains(test));
@@ -183,7 +183,7 @@ impl Tests {
 /// Grades a program. Returns the names of the checks that it passes, and the failures of the others.
 fn graded(step: &Step, program: &Path) -> Result<(BTreeSet<&'static str>, String)> {
     let (mut passed, mut failures) = (BTreeSet::new(), String::new());
-    for grade in grade(step, for_step(step), program, timeout()?)? {
+    for grade in grade_all(step, for_step(step), program, timeout()?)? {
         match grade.failure {
             None => drop(passed.insert(grade.check.name)),
             Some(failure) => failures += &format!("\n{}: {failure}\n", grade.check.name),

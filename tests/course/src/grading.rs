@@ -1,10 +1,14 @@
 //! Grades a program by the checks of a step.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use harness::{Caller, Environment, Error, Program, Result};
+use harness::{Caller, Context, Environment, Error, Program, Result};
 use serde_json::{Value, json};
 
 use crate::checks::{self, AND, Check, CheckFailure};
@@ -113,7 +117,7 @@ pub fn timeout_for(start: Duration) -> Duration {
     (150 * start).clamp(Duration::from_secs(5), Duration::from_secs(120))
 }
 
-/// Grades a program for each caller that this machine can have, check by check, as the iterator is asked. The
+/// Grades a program for each caller that this machine can have, one check after another, as the iterator is asked. The
 /// program is told that its name is the step's.
 ///
 /// # Errors
@@ -124,33 +128,115 @@ pub fn grade(
     program: &Path,
     timeout: Duration,
 ) -> Result<impl Iterator<Item = Grade> + use<>> {
-    let mut programs = Vec::new();
-    for caller in callers(step) {
-        let program = Program::new(program, caller)?.named(&step.bin());
-        programs.push(program.with_timeout(timeout));
+    let grader = Grader::new(step, program, timeout)?;
+    Ok(checks.into_iter().map(move |check| grader.grade(check)))
+}
+
+/// Does the same, but runs some checks at the same time, because they wait more than they compute. The grades come in
+/// the order of the checks. If the iterator is dropped, no other check starts, and those that run come to their end.
+///
+/// # Errors
+/// This machine can have no caller, or no thread can be started.
+pub fn grade_all(
+    step: &Step,
+    checks: Vec<&'static Check>,
+    program: &Path,
+    timeout: Duration,
+) -> Result<impl Iterator<Item = Grade> + use<>> {
+    let grader = Arc::new(Grader::new(step, program, timeout)?);
+    let jobs = Arc::new(Mutex::new(checks.into_iter().enumerate()));
+    let (sender, results) = channel();
+    let mut threads = Vec::new();
+    for _ in 0..AT_ONCE {
+        let (grader, jobs, sender) = (Arc::clone(&grader), Arc::clone(&jobs), sender.clone());
+        let next = move || jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = move || {
+            while let Some((index, check)) = next() {
+                let _ = sender.send((index, grader.grade(check)));
+            }
+        };
+        threads.push(thread::Builder::new().spawn(work).context("start a thread")?);
     }
-    if programs.is_empty() {
-        let message = format!("no step can run on this machine; `{} doctor` says why", called_as());
-        return Err(Error::new(message));
+    Ok(InOrder { results, early: BTreeMap::new(), next: 0, jobs, threads })
+}
+
+/// How many checks run at the same time.
+const AT_ONCE: usize = 4;
+
+/// The grades of checks that run at the same time.
+struct InOrder<Jobs: Iterator> {
+    results: Receiver<(usize, Grade)>,
+    /// Grades that came before those of earlier checks.
+    early: BTreeMap<usize, Grade>,
+    next: usize,
+    jobs: Arc<Mutex<Jobs>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<Jobs: Iterator> Iterator for InOrder<Jobs> {
+    type Item = Grade;
+
+    fn next(&mut self) -> Option<Grade> {
+        loop {
+            if let Some(grade) = self.early.remove(&self.next) {
+                self.next += 1;
+                return Some(grade);
+            }
+            self.early.extend([self.results.recv().ok()?]);
+        }
     }
-    let (name, mut path) = (step.bin(), relative_path(program));
-    if !path.contains('/') {
-        path.insert_str(0, "./");
+}
+
+impl<Jobs: Iterator> Drop for InOrder<Jobs> {
+    fn drop(&mut self) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).by_ref().for_each(drop);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
-    let path = shlex::try_quote(&path).map_or(path.clone(), Cow::into_owned);
-    // As root, the learner's own step runs in private mounts only in this way.
-    let is_own = target_dir().is_ok_and(|target| program.starts_with(target.join("work")));
-    let recipe = if is_own { step.recipe("work") } else { path.clone() };
-    // From step 05 on, a program's standard error becomes /dev/null.
-    let closes_files = step.number >= 5;
-    Ok(checks.into_iter().map(move |check| {
-        let failure = programs.iter().find_map(|program| {
+}
+
+/// Runs checks on one program.
+struct Grader {
+    programs: Vec<Program>,
+    /// What the program is told as its name.
+    name: String,
+    /// What a learner types instead of that name, at the beginning of a command line and elsewhere.
+    recipe: String,
+    path: String,
+    /// Whether the program's standard error becomes /dev/null, as it does from step 05 on.
+    closes_files: bool,
+}
+
+impl Grader {
+    fn new(step: &Step, program: &Path, timeout: Duration) -> Result<Self> {
+        let mut programs = Vec::new();
+        for caller in callers(step) {
+            let program = Program::new(program, caller)?.named(&step.bin());
+            programs.push(program.with_timeout(timeout));
+        }
+        if programs.is_empty() {
+            let message =
+                format!("no step can run on this machine; `{} doctor` says why", called_as());
+            return Err(Error::new(message));
+        }
+        let mut path = relative_path(program);
+        if !path.contains('/') {
+            path.insert_str(0, "./");
+        }
+        let path = shlex::try_quote(&path).map_or(path.clone(), Cow::into_owned);
+        // As root, the learner's own step runs in private mounts only in this way.
+        let is_own = target_dir().is_ok_and(|target| program.starts_with(target.join("work")));
+        let recipe = if is_own { step.recipe("work") } else { path.clone() };
+        Ok(Grader { programs, name: step.bin(), recipe, path, closes_files: step.number >= 5 })
+    }
+
+    fn grade(&self, check: &'static Check) -> Grade {
+        let failure = self.programs.iter().find_map(|program| {
             let mut failure = check.run(program).err()?;
-            if closes_files {
+            if self.closes_files {
                 explain_abort(&mut failure);
             }
-            failure.command = as_typed(&failure.command, &name, &recipe, &path);
-            if programs.len() > 1 && program.caller() == Caller::Rootless {
+            failure.command = as_typed(&failure.command, &self.name, &self.recipe, &self.path);
+            if self.programs.len() > 1 && program.caller() == Caller::Rootless {
                 let is_first = !failure.command.contains(AND);
                 failure.command += if is_first { AND } else { ", " };
                 failure.command += "as an ordinary user";
@@ -158,7 +244,7 @@ pub fn grade(
             Some(failure)
         });
         Grade { check, failure, passed_before: false }
-    }))
+    }
 }
 
 /// Adds the likely reason for a SIGABRT, below the line that reports it.

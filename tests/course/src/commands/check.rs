@@ -8,7 +8,7 @@ use clap::{Args, value_parser};
 use harness::Result;
 use serde_json::json;
 
-use crate::grading::{self, Grade, Grades, grade, report, try_simplest};
+use crate::grading::{self, Grade, Grades, grade_all, report, try_simplest};
 use crate::print::{print, print_next};
 use crate::state::{State, fingerprint};
 use crate::step::Step;
@@ -73,7 +73,7 @@ pub fn check(options: &Check) -> Result<ExitCode> {
         grades.simplest = show_if_slow("Running the simplest command…", simplest)?;
     }
     let timeout = if options.timeout.is_none() { grades.shorten(timeout) } else { timeout };
-    let mut running = grade(step, checks.clone(), &program, timeout)?;
+    let mut running = grade_all(step, checks.clone(), &program, timeout)?;
     let before = State::load(&own);
     let is_own = options.bin.is_none();
     for (done, check) in checks.iter().enumerate() {

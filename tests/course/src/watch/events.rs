@@ -24,7 +24,7 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::Round;
 use crate::checks;
-use crate::grading::{self, grade, try_simplest};
+use crate::grading::{self, grade_all, try_simplest};
 use crate::keyboard::read_key;
 use crate::starter;
 use crate::state::{State, fingerprint};
@@ -215,7 +215,7 @@ fn build_and_grade(step: &Step, round: &mut Round, tell: impl Fn(&Round) -> bool
     }
     let before = State::load(&directory);
     let timeout = round.grades.shorten(timeout);
-    for mut grade in grade(step, checks, &program, timeout)? {
+    for mut grade in grade_all(step, checks, &program, timeout)? {
         grade.passed_before = before.has_passed_before(grade.check.name, &sources);
         round.grades.checks.push(grade);
         if !tell(round) {
