@@ -477,6 +477,20 @@ fn graded_program_may_signal_every_process() -> Result {
     in_parallel(["TERM", "KILL", "STOP"], send)
 }
 
+/// A process that can trace another can open its files, and write a score into them.
+#[test]
+fn graded_program_cannot_open_graders_files() -> Result {
+    if !Requirement::Procfs(Caller::Rootless).is_met_or_skip() {
+        return Ok(());
+    }
+    let script = "#!/bin/sh\nls /proc/$$/fd /proc/1/fd >&2\nexit 3\n";
+    let (said, exit) = Graded::new(script)?.patiently().graded_as_ordinary_user()?;
+    assert_graded(&said, &exit);
+    let refused = said.printed.contains("'/proc/1/fd': Permission denied");
+    assert!(refused && !said.printed.contains("/proc/1/fd:\n"), "{}", said.printed);
+    Ok(())
+}
+
 #[test]
 fn graded_program_may_fill_tmpdir() -> Result {
     if !Requirement::Procfs(Caller::Rootless).is_met_or_skip() {

@@ -13,7 +13,7 @@ use harness::{
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
+use nix::sys::prctl::{set_child_subreaper, set_dumpable, set_pdeathsig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::termios::tcgetattr;
@@ -141,6 +141,8 @@ fn new_pid_namespace() -> Result<Option<String>> {
 /// one after exec.
 fn begin_as_pid_1(user: &str) -> Result<()> {
     own_pid_namespace();
+    // From here on, programs of the same user can neither trace this process nor open its files.
+    set_dumpable(false).context("prctl(PR_SET_DUMPABLE)")?;
     if user == "itself" {
         return Ok(());
     }

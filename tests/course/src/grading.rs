@@ -197,9 +197,9 @@ impl<Jobs: Iterator> Drop for InOrder<Jobs> {
 /// Runs checks on one program.
 struct Grader {
     programs: Vec<Program>,
-    /// What the program is told as its name.
+    /// The name that the program is told.
     name: String,
-    /// What a learner types instead of that name, at the beginning of a command line and elsewhere.
+    /// The words that a learner types instead of that name, at the beginning of a command line and elsewhere.
     recipe: String,
     path: String,
     /// Whether the program's standard error becomes /dev/null, as it does from step 05 on.
