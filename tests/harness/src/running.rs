@@ -6,7 +6,8 @@ use std::io::ErrorKind::{ConnectionReset, TimedOut, WouldBlock};
 use std::io::{BufRead, BufReader};
 use std::mem;
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,13 +17,14 @@ use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
+use crate::poll::wait_readable;
 use crate::process_tree::ProcessTree;
 use crate::procfs;
 use crate::scratch::sweep;
 
 /// How long the helper may take to start, to report what's left after the program, and to exit. It gives orphans
 /// ten seconds itself.
-pub(crate) const GRACE: Duration = Duration::from_secs(120);
+const GRACE: Duration = Duration::from_secs(120);
 
 /// How much later than the helper's our own deadline is. The program may have stopped the helper.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -178,6 +180,19 @@ impl Running {
         ended.map(|()| exit)
     }
 
+    /// Waits until the helper connects. It goes on if another program has stopped it before that.
+    pub(crate) fn connection(&mut self, listener: &UnixListener) -> Result<UnixStream> {
+        let begin = Instant::now();
+        while wait_readable([listener.as_fd()], Some(Instant::now() + GLANCE))? == [false] {
+            let is_dead = !matches!(self.helper.try_wait(), Ok(None));
+            if is_dead || begin.elapsed() > GRACE {
+                return Err(Error::new("the helper doesn't answer"));
+            }
+            self.continue_helper();
+        }
+        Ok(listener.accept().context("accept")?.0)
+    }
+
     /// Waits for what the helper says first. It goes on if the program has stopped it before that.
     pub(crate) fn first_line(&self, control: &mut Reports) -> Result<Option<String>> {
         let begin = Instant::now();
@@ -194,19 +209,26 @@ impl Running {
         procfs::Stat::of(self.helper.id().cast_signed()).is_some_and(|helper| helper.state == 'T')
     }
 
+    /// Continues the helper, and its children: in vfork(2), it waits until its child starts a program.
     fn continue_helper(&self) {
-        let _ = kill(Pid::from_raw(self.helper.id().cast_signed()), Signal::SIGCONT);
+        let pid = self.helper.id().cast_signed();
+        let below = procfs::search_below(pid).unwrap_or_default();
+        below.iter().for_each(|process| process.signal(Signal::SIGCONT));
+        let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
     }
 
     /// Waits for the helper, but not for ever: it has exited when its socket closes. Returns whether it has.
     fn helper_exits(&mut self, control: &mut Reports) -> bool {
-        control.deadline = Some(Instant::now() + GRACE);
-        while let Ok(line) = control.next_line() {
-            if line.is_none() {
-                return false;
+        let begin = Instant::now();
+        loop {
+            control.deadline = Some(Instant::now() + GLANCE);
+            match control.next_line() {
+                Ok(Some(_)) => {}
+                Ok(None) if begin.elapsed() < GRACE => self.continue_helper(),
+                Ok(None) => return false,
+                Err(_) => return self.helper.wait().is_ok(),
             }
         }
-        self.helper.wait().is_ok()
     }
 
     /// Kills the helper and everything below it, which the helper can't do.

@@ -4,7 +4,6 @@
 //! the same program gives the same order of events in every run.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -75,7 +74,7 @@ pub struct Stepper {
 }
 
 impl Stepper {
-    /// Starts `name arg…` in its own process group, and stops it before its first instruction. With
+    /// Starts `name arg…` in its own session, and stops it before its first instruction. With
     /// `user`, its uid and gid are that number. `prepare` can set the standard streams and the environment.
     ///
     /// # Errors
@@ -91,8 +90,6 @@ impl Stepper {
         let mut helper = helper_command()?;
         let user = user.map_or(String::new(), |user| user.to_string());
         helper.arg("stopped").arg(user).arg(program).arg(name).args(args);
-        // The keys that a terminal turns into signals are ours.
-        helper.process_group(0);
         prepare(&mut helper);
         let child = helper.spawn().context("start the helper")?;
         let first = Pid::from_raw(child.id().cast_signed());

@@ -10,7 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -23,8 +23,7 @@ use crate::exit::Captured;
 use crate::helper_path::helper_command;
 use crate::namespace::is_ours;
 use crate::output::Output;
-use crate::poll::wait_readable;
-use crate::running::{GRACE, Reports, Running};
+use crate::running::{Reports, Running};
 
 /// A program to run in its own session. For root its mounts are private, so that neither side sees what
 /// the other mounts.
@@ -183,11 +182,7 @@ impl Supervisor {
         // The helper has inherited its files. Close ours, because a pipe's reader sees EOF only if no process has the
         // write end open.
         drop(helper);
-        if wait_readable([listener.as_fd()], Some(Instant::now() + GRACE))? == [false] {
-            return Err(Error::new("the helper doesn't answer"));
-        }
-        let (control, _) = listener.accept().context("accept")?;
-        let mut control = Reports::new(control);
+        let mut control = Reports::new(running.connection(&listener)?);
         let line = running.first_line(&mut control);
         running.control = RefCell::new(Some(control));
         let line = line?.ok_or_else(|| Error::new("the helper doesn't answer"))?;

@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, raise};
+use nix::unistd::setsid;
 
 use crate::error::{Context, Error, Result};
 use crate::exit::{exit_code, shell_status};
@@ -99,6 +100,9 @@ fn stopped(args: &[OsString]) -> Result<ExitCode> {
     if let Some(user) = user.to_str().and_then(|user| user.parse().ok()) {
         command.uid(user).gid(user);
     }
+    // The keys that a terminal turns into signals are the tracer's, and a program without a terminal makes the same calls
+    // everywhere.
+    setsid().context("setsid")?;
     // Otherwise, a /proc that root's program mounts could cover the tracer's. If this isn't allowed, the program can
     // still run.
     let _ = make_mounts_private();
