@@ -827,6 +827,21 @@ fn break_works_in_a_read_only_checkout() -> Result {
     Ok(())
 }
 
+/// An untouched starter passes most checks of earlier steps, so a teacher counts the new ones.
+#[test]
+fn json_marks_checks_of_earlier_steps() -> Result {
+    let bin = step_program(3).display().to_string();
+    let args = ["check", "03", "host", "--json", "--timeout", "300", "--bin", &bin];
+    let output = course(&root()?, &args).output()?;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let checks = report["checks"].as_array().expect("checks").iter();
+    let new: Vec<_> =
+        checks.map(|check| (check["name"].as_str(), check["new"].as_bool())).collect();
+    let (host_proc, on_host) = ("host_proc_is_unharmed", "init_refuses_to_run_on_the_host");
+    assert_eq!(new, [(Some(host_proc), Some(true)), (Some(on_host), Some(false))]);
+    Ok(())
+}
+
 /// Scripts, for example a teacher's, rely on both.
 #[test]
 fn json_and_exit_status_agree() -> Result {
@@ -841,7 +856,7 @@ fn json_and_exit_status_agree() -> Result {
         assert_eq!(report["passed"] == report["total"], all, "{report:#}");
         assert_eq!(report["total"], 3, "{report:#}");
         let first = &report["checks"][0];
-        assert_eq!(first["passed"], all);
+        assert_eq!((&first["passed"], &first["new"]), (&all.into(), &true.into()));
         assert_eq!(first["actual"].is_string(), !all);
         Ok(())
     })

@@ -231,6 +231,17 @@ describe('on paper', () => {
         });
     }
 
+    test('the course on one page is one page', async () => {
+        const { page, close } = await tab(browser, book.file);
+        await page.goto(book.file + 'overview.html');
+        for (const format of ['A4', 'Letter']) {
+            const pdf = await page.pdf({ format });
+            const sheets = pdf.toString('latin1').match(/\/Type\s*\/Page\b/g) ?? [];
+            assert.equal(sheets.length, 1, format);
+        }
+        await close();
+    });
+
     test('a script opens folded answers in older browsers, and folds them again', async () => {
         const { page, close } = await tab(browser, book.file);
         for (const chapter of chapters()) {

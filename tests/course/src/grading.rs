@@ -296,8 +296,8 @@ pub fn callers(step: &Step) -> Vec<Caller> {
     [Caller::Root, Caller::Rootless].into_iter().filter(can).collect()
 }
 
-/// Renders grades for a script: `{"step", "passed", "total", "checks": [{"name", "passed", "command", "expected",
-/// "actual"}]}`. The last two are cut after some lines. If most checks fail for one reason, `"cause"` has the last
+/// Renders grades for a script: `{"step", "passed", "total", "checks": [{"name", "passed", "new", "command",
+/// "expected", "actual"}]}`. The last two are cut after some lines. If most checks fail for one reason, `"cause"` has the last
 /// three for it.
 pub fn report(step: &Step, grades: &Grades) -> Value {
     let reason = |failure: &CheckFailure| {
@@ -311,6 +311,7 @@ pub fn report(step: &Step, grades: &Grades) -> Value {
         let mut object = grade.failure.as_ref().map_or(json!({}), reason);
         object["name"] = grade.check.name.into();
         object["passed"] = grade.failure.is_none().into();
+        object["new"] = grade.check.is_new_in(step).into();
         object
     });
     let (passed, total) = (grades.passed(), grades.checks.len());

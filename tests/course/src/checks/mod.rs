@@ -44,6 +44,11 @@ impl Check {
         (self.function)(program)
     }
 
+    /// Whether the step is the first that passes the check.
+    pub fn is_new_in(&self, step: &Step) -> bool {
+        *self.steps.start() == step.number
+    }
+
     /// Whether the check looks for what runs leave behind, whatever the reason.
     pub fn looks_for_leaks(&self) -> bool {
         self.name.contains("_leak_") || self.name.contains("_leaks_")
@@ -185,8 +190,8 @@ pub fn simplest(step: &Step) -> Option<&'static Check> {
 /// Lists a step's checks: what is new in it comes first.
 pub fn for_step(step: &Step) -> Vec<&'static Check> {
     let applies = |check: &&Check| check.steps.contains(&step.number);
-    let is_new = |check: &&Check| *check.steps.start() == step.number;
-    let (new, old): (Vec<_>, Vec<_>) = CHECKS.iter().filter(applies).partition(is_new);
+    let (new, old): (Vec<_>, Vec<_>) =
+        CHECKS.iter().filter(applies).partition(|check| check.is_new_in(step));
     [new, old].concat()
 }
 
