@@ -242,6 +242,8 @@ fn errors_in_hints_are_those_of_a_step() -> Result {
             }
         }
     }
+    // The checks say this one.
+    missing.retain(|(_, error)| !checks::MOUNTS_CHANGED.starts_with(error));
     assert!(missing.is_empty(), "no step has {missing:?}");
     Ok(())
 }

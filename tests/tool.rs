@@ -137,6 +137,26 @@ fn words_stay_whole_in_60_columns() -> Result {
     Ok(())
 }
 
+/// Cargo's own options end before the step's name.
+#[test]
+fn step_gets_help_option() -> Result {
+    let (step, bin) = (step_program(2), "02-init-pid1");
+    let expected = Supervisor::new(&environment(), &step, bin, ["--help"]).output()?;
+    let help = course(&root()?, &["run", "02", "--help"]).output()?;
+    assert_eq!(text(&help.stdout), text(&expected.stdout));
+    Ok(())
+}
+
+#[test]
+fn tree_needs_a_shell_that_answers() -> Result {
+    let output = course(&root()?, &["tree", "03", "run", "sleep", "1000"]).output()?;
+    assert_eq!(output.exit.status.code(), Some(1));
+    let error = "course: the tree is that of a shell in the container, so type cargo course tree 03 \
+        run --ti sh\n";
+    assert_eq!(text(&output.stderr), error);
+    Ok(())
+}
+
 #[test]
 fn tree_prints_the_command_line_first() -> Result {
     let checkout = Checkout::new(COURSE);
@@ -434,6 +454,7 @@ fn graded_program_harms_neither_host_nor_grader() -> Result {
     let (said, exit) = Transcript::run_with_exit(graded.check()?.on_scratch_host())?;
     assert_graded(&said, &exit);
     assert!(said.printed.contains("killed the program after 1 s"), "{}", said.printed);
+    assert!(said.printed.contains("\n            + tmpfs at /mnt ("), "{}", said.printed);
     Ok(())
 }
 

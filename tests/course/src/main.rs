@@ -1,5 +1,6 @@
 //! The learner's command line, behind `just`.
 
+use std::env;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr};
@@ -128,7 +129,8 @@ fn main() -> ExitCode {
     if let Some(code) = harness::helper::main_if_asked() {
         return code;
     }
-    let matches = match Cli::command().bin_name(called_as()).try_get_matches() {
+    let command = Cli::command().bin_name(called_as());
+    let matches = match command.try_get_matches_from(with_end_of_options(env::args_os())) {
         Ok(matches) => matches,
         // Our own reason, for example for a step that isn't there, needs no more words.
         Err(error) => match error.source().and_then(|reason| reason.downcast_ref::<Error>()) {
@@ -151,6 +153,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Puts `--` after the step of a command that passes on arguments, so that the step also gets `--help`.
+fn with_end_of_options(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<_> = args.collect();
+    let passes_on = |name: &OsString| ["run", "tree", "trace", "work"].iter().any(|it| name == it);
+    let is_option = |arg: &OsString| arg.as_encoded_bytes().starts_with(b"-");
+    if let [_, name, step, first, ..] = &args[..]
+        && (passes_on(name) && !is_option(step) && is_option(first) && first != "--")
+    {
+        args.insert(3, "--".into());
+    }
+    args
 }
 
 /// Prints an error. At a terminal, lines that are too long are broken between words.

@@ -29,7 +29,7 @@ pub fn failure(grade: &Grade, in_full: bool) -> String {
 /// Returns why most checks failed, and what to do about it first.
 pub fn cause(failure: &CheckFailure, in_full: bool) -> String {
     let title = "most checks fail, because even the simplest command does";
-    let advice = "  Run this command, and fix it before you look at the checks.\n";
+    let advice = "  Make this command work before you look at the checks.\n";
     titled(title, failure, in_full) + advice
 }
 

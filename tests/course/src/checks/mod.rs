@@ -18,7 +18,7 @@ use harness::{Error, Program, Requirement, Result};
 use crate::step::Step;
 
 pub use lifetime::soak;
-pub use result::{AND, CheckFailure, CheckResult, ensure};
+pub use result::{AND, CheckFailure, CheckResult, MOUNTS_CHANGED, ensure};
 
 /// Something that a step does.
 #[derive(Debug)]

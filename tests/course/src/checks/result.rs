@@ -123,6 +123,9 @@ pub fn ensure(
     if passed { Ok(()) } else { Err(CheckFailure::new(command, expected, actual)) }
 }
 
+/// The beginning of what's seen if a run changed the host's mounts. `hints.txt` knows it.
+pub const MOUNTS_CHANGED: &str = "these mounts are new (+) or gone (-)";
+
 /// Fails if a run left something behind.
 pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
     let leaked = &exit.leaked_processes;
@@ -132,9 +135,22 @@ pub(crate) fn ensure_clean(command: &str, exit: &Exit) -> CheckResult {
     };
     let actual = format!("{are}:\n{}", leaked.join("\n"));
     ensure(leaked.is_empty(), command, "no process is left", actual)?;
-    let mounts = exit.mount_changes.join("\n");
-    let actual = format!("these lines are new (+) or gone (-):\n{mounts}");
+    let mounts: Vec<_> = exit.mount_changes.iter().map(|line| in_words(line)).collect();
+    let actual = format!("{MOUNTS_CHANGED}:\n{}", mounts.join("\n"));
     ensure(mounts.is_empty(), command, "the host's mounts don't change", actual)
+}
+
+/// Names the filesystem, the directory, and the propagation in a line of /proc/PID/mountinfo, after its `+` or `-`.
+fn in_words(line: &str) -> String {
+    let (change, mount) = line.split_at(line.len().min(1));
+    let (mount, filesystem) = mount.split_once(" - ").unwrap_or((mount, ""));
+    let fields: Vec<_> = mount.split(' ').collect();
+    let [.., _, _, _, _, at, _] = fields[..fields.len().min(6)] else { return line.to_owned() };
+    let tied = fields.iter().skip(6).filter_map(|field| field.split(':').next());
+    let tied = tied.map(|kind| if kind == "master" { "slave" } else { kind }).collect::<Vec<_>>();
+    let tied = if tied.is_empty() { "private".to_owned() } else { tied.join(", ") };
+    let kind = filesystem.split(' ').next().unwrap_or_default();
+    format!("{change} {kind} at {at} ({tied})")
 }
 
 /// Fails unless a program exited with this status, as a shell shows it. `why` is part of what's expected.

@@ -41,7 +41,8 @@ pub fn break_step(step: &Step, name: Option<&str>) -> Result {
     print(format!("{}\n\n{}\n", paint(Style::Bold, &question), diff::paint(&patch.diff)))?;
     let show = |program: PathBuf| show_if_slow("Running it…", || demonstrate(patch, &program));
     let before = show(step.build()?)?;
-    print(format!("As it is:\n\n{before}\n"))?;
+    let safe = "Both versions run on a scratch host, which keeps damage away from your machine.";
+    print(format!("{}\n\nAs it is:\n\n{before}\n", wrap("", safe)))?;
     let sandbox = Sandbox::new()?;
     let after = show(sandbox.with(patch)?.build()?)?;
     print(format!("Broken:\n\n{after}"))?;

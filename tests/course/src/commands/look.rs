@@ -23,6 +23,9 @@ pub fn list() -> Result {
     suggest(format!("{} tree 01", called_as()))
 }
 
+/// The option with which a step passes on its standard input, under all its names.
+const INTERACTIVE: [&str; 6] = ["--ti", "--it", "-ti", "-it", "-t", "-i"];
+
 /// Starts a step that ends up in a shell, and shows its process tree.
 ///
 /// # Errors
@@ -32,6 +35,14 @@ pub fn tree(step: &Step, args: Vec<OsString>) -> Result {
     let mut lines = vec![args];
     if lines[0].is_empty() {
         lines = step.shells().into_iter().map(words).collect();
+    }
+    // Without the option, the command reads /dev/null, so no shell could answer.
+    let is_interactive = |word: &OsString| INTERACTIVE.iter().any(|option| word == option);
+    if step.has_container() && lines.iter().any(|line| !line.iter().any(is_interactive)) {
+        let tree = step.recipe("tree");
+        return Err(Error::new(format!(
+            "the tree is that of a shell in the container, so type {tree} run --ti sh"
+        )));
     }
     let program = step.build()?;
     let environment = Environment::inherited();
