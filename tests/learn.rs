@@ -614,6 +614,30 @@ fn cause_of_few_failures_is_ignored() -> Result {
     Ok(())
 }
 
+/// A check that the last change broke would come first if the cause had no hints.
+#[test]
+fn changed_mounts_lead_to_hints_about_mounts() -> Result {
+    let [own, private, flags] =
+        ["command_has_its_own_mounts", "mounts_are_private", "proc_is_nosuid_nodev_noexec"];
+    let checks = checks::for_step(&"03".parse()?);
+    let failure = CheckFailure {
+        command: "run true".to_owned(),
+        expected: "the host's mounts don't change".to_owned(),
+        actual: format!("{}:\n+ proc at /proc (shared)", checks::MOUNTS_CHANGED),
+    };
+    for (failed, first) in [(&[own, private, flags][..], own), (&[private, flags], private)] {
+        let named = checks.iter().filter(|check| failed.contains(&check.name));
+        let grade = |check: &&'static Check| Grade {
+            check,
+            failure: Some(failure.clone()),
+            passed_before: check.name == flags,
+        };
+        let grades = Grades { simplest: Some(failure.clone()), checks: named.map(grade).collect() };
+        assert_eq!(grades.first_to_fix().map(|grade| grade.check.name), Some(first));
+    }
+    Ok(())
+}
+
 /// The other checks failed before, too, so the last change isn't their cause.
 #[test]
 fn check_that_passed_before_is_shown_first() -> Result {
