@@ -196,7 +196,13 @@ async function unreadable(figure, shot) {
             box: text.getBoundingClientRect(),
             size: parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a,
         }));
+        const rects = [...svg.querySelectorAll('rect')].map(rect => rect.getBoundingClientRect());
         for (const { says, box, size } of letters) {
+            const middle = (box.top + box.bottom) / 2;
+            const around = rects.filter(rect => rect.left < box.left && box.left < rect.right && rect.top < middle && middle < rect.bottom);
+            if (around.some(rect => box.right > rect.right)) {
+                faults.push(`${says} leaves its box`);
+            }
             if (size < 11) {
                 faults.push(`${says} is ${size.toFixed(1)} px high`);
             }

@@ -1,6 +1,7 @@
 //! Draws process trees and their namespaces, for the book.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use crate::placeholders::Placeholders;
 use crate::process_tree::{Process, ProcessTree};
@@ -56,7 +57,8 @@ pub fn moment(
 ) -> String {
     let (frames, boxes, words) = (String::new(), String::new(), Vec::new());
     let host = &tree.root;
-    let mut drawing = Drawing { host, highlights, placeholders, frames, boxes, words, y: 0 };
+    let mut drawing =
+        Drawing { host, highlights, placeholders, frames, boxes, words, framed: 0, y: 0 };
     drawing.frame(host, 0, &["PID namespace: the host's".to_owned()], false);
     let Drawing { frames, boxes, words, y, .. } = drawing;
     let (title, height) = (escape(title), y + if shows_title { 27 } else { 1 });
@@ -84,6 +86,8 @@ struct Drawing<'a> {
     frames: String,
     boxes: String,
     words: Vec<String>,
+    /// The depth of the innermost frame. Boxes in it end at the same right edge.
+    framed: usize,
     y: usize,
 }
 
@@ -99,7 +103,9 @@ impl Drawing<'_> {
         }
         self.y += 6;
         let place = self.frames.len();
+        let around = mem::replace(&mut self.framed, depth);
         self.node(process, depth);
+        self.framed = around;
         self.y += 2;
         let (class, dash) =
             if own { ("accent", "") } else { ("quiet", " stroke-dasharray=\"5 4\"") };
@@ -123,7 +129,7 @@ impl Drawing<'_> {
 
     fn node(&mut self, process: &Process, depth: usize) {
         let x = depth * GAP + 12;
-        let width = WIDTH - 2 * depth * GAP - 24;
+        let width = WIDTH - (depth + self.framed) * GAP - 24;
         let top = self.y;
         let outside = self.placeholders.name(&process.pids[0].to_string());
         let Highlights { caller, changed, gone, notes } = self.highlights;
