@@ -22,7 +22,7 @@ pub trait Context<T> {
     fn context(self, call: impl Display) -> Result<T>;
 }
 
-// If a function in std fails, it returns an io::Error. A function in nix returns an
+// If one of our calls to std fails, it returns an io::Error. A call to nix returns an
 // Errno, which `error.into()` converts to an io::Error. The other `into` puts our
 // message into a Box<dyn Error>.
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {

@@ -37,8 +37,8 @@ pub struct Received {
     pub from_terminal: bool,
 }
 
-/// Waits for the next signal and reads it, so that it's no longer pending. Each
-/// call creates its own signalfd. In between, signals stay pending in the process.
+/// Waits for the next signal and reads it, so that it's no longer pending. Each call
+/// can create a new signalfd, because signals stay pending in the process, not in it.
 pub fn next_signal() -> Result<Received> {
     let flags = SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(&signals_to_read(), flags).context("signalfd")?;
