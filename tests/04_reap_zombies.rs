@@ -115,16 +115,20 @@ fn with_zombie(program: &Program) -> Result<(Session, ProcessTree)> {
 /// A zombie runs no code any more, so a signal has no effect on it.
 #[test]
 fn zombie_survives_sigkill() -> Result {
-    for program in programs_03().iter().filter(|program| timeout_stays(program)) {
-        let (mut shell, tree) = with_zombie(program)?;
+    for program in with_tools(&["ps"], programs_03()).filter(timeout_stays) {
+        let (mut shell, tree) = with_zombie(&program)?;
         let zombie = tree.processes().into_iter().find(|process| process.state == 'Z').cloned();
         let zombie = zombie.expect("there is one");
-        let kill = format!("kill -KILL {}", zombie.pids[1]);
+        let [kill, ps] = ["kill -KILL", "ps -o pid,ppid,state,args"];
+        let kill = format!("{kill} {}", zombie.pids[1]);
         assert_eq!(shell.run_with_status(&kill)?, (String::new(), "0".to_owned()));
+        let ps = format!("{ps} {}", zombie.pids[1]);
+        let text = format!("# {kill}\n# {ps}\n{}\n", shell.run(&ps)?);
         let after = shell.tree()?;
         let same = after.processes().into_iter().find(|process| process.pids == zombie.pids);
         assert_eq!(same.map(|process| process.state), Some('Z'), "{}", after.text());
         shell.end()?.0.assert_clean();
+        assert_snapshot!("killed_zombie", text);
     }
     Ok(())
 }
