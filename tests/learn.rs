@@ -133,6 +133,10 @@ fn start_continues_from_own_step() -> Result {
     assert!(!printed.contains("course diff"), "{printed}");
     let source = fs::read_to_string(checkout.root.join("work/02/src/main.rs"));
     assert_eq!(source.expect("a source"), "// Mine.\n");
+    // A starter with the step's own code says that the step has little of the one before.
+    checkout.write("steps/02-two/start.patch", &START.replace("From 01-one", "From 02-two"));
+    let printed = said(&checkout, &["start", "02", "--from-mine", "--again"])?;
+    assert!(!printed.contains("It's your own step 01"), "{printed}");
     Ok(())
 }
 

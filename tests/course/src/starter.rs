@@ -84,13 +84,18 @@ fn write(directory: &Path, name: &str, text: &str) -> Result {
     fs::write(&path, text).context(format!("write {}", relative_path(&path)))
 }
 
-fn write_starter(step: &Step, directory: &Path) -> Result {
+/// Returns the step whose sources a step's starter begins with, and the patch that turns them into the starter.
+fn start_patch(step: &Step) -> Result<(Step, String)> {
     let patch = step.dir()?.join("start.patch");
     let patch = fs::read_to_string(&patch).context(format!("read {}", relative_path(&patch)))?;
     let patch = patch.replace("\r\n", "\n");
     let from = patch.lines().next().and_then(|line| line.strip_prefix("From "));
     let from = from.ok_or_else(|| Error::new("start.patch doesn't begin with `From STEP`"))?;
-    let from: Step = from.trim().parse()?;
+    Ok((from.trim().parse()?, patch))
+}
+
+fn write_starter(step: &Step, directory: &Path) -> Result {
+    let (from, patch) = start_patch(step)?;
     // The patch was made with the lines that mark where the book cuts, so those go after it.
     write_copy(&from.dir()?, directory)?;
     apply(&patch, directory).map_err(|error| match error {
@@ -132,10 +137,11 @@ pub fn previous(step: &Step) -> Result<Step> {
     })
 }
 
-/// Says what `start --from-mine` copies, so that a learner can choose. Returns `None` if there's nothing to copy.
+/// Says what `start --from-mine` copies, so that a learner can choose. Returns `None` if there's nothing to copy, or if
+/// the step doesn't continue the one before.
 pub fn own_without_todos(step: &Step) -> Option<String> {
-    let mine = previous(step).ok()?.label();
-    Some(format!("your own step {mine} as it is, without TODOs"))
+    let (mine, (from, _)) = (previous(step).ok()?.label(), start_patch(step).ok()?);
+    (from != *step).then(|| format!("your own step {mine} as it is, without TODOs"))
 }
 
 /// Lists the steps that the learner can write: those with checks and a starter.
