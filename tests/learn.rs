@@ -680,6 +680,8 @@ fn finished() -> Result<(Checkout, ScratchDir, String)> {
     let step = |name: &str| checkout.root.join("steps").join(name);
     fs::rename(step("01-one"), step("01-exec-vs-command")).expect("rename the step");
     checkout.write("steps/01-exec-vs-command/start.patch", START);
+    let start = START.replace("From 01-one", "From 01-exec-vs-command");
+    checkout.write("steps/02-two/start.patch", &start);
     checkout.write("steps/01-exec-vs-command/Cargo.toml", &manifest("01-exec-vs-command"));
     checkout.write("work/01/Cargo.toml", &(manifest("01-exec-vs-command") + "[workspace]\n"));
     fs::remove_dir_all(checkout.root.join("work/02")).expect("forget a step");
@@ -1083,8 +1085,6 @@ fn watch_goes_on_when_the_tool_is_built_again() -> Result {
 #[test]
 fn next_step_registers_no_handler_again() -> Result {
     let (checkout, _scratch, _) = finished()?;
-    let start = START.replace("From 01-one", "From 01-exec-vs-command");
-    checkout.write("steps/02-two/start.patch", &start);
     let mut terminal = watching(&checkout, "01")?;
     terminal.expect("[n] next step")?;
     // Each signal handler writes to a socket, so a second handler would add one.
