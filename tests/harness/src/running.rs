@@ -184,8 +184,10 @@ impl Running {
     pub(crate) fn connection(&mut self, listener: &UnixListener) -> Result<UnixStream> {
         let begin = Instant::now();
         while wait_readable([listener.as_fd()], Some(Instant::now() + GLANCE))? == [false] {
-            let is_dead = !matches!(self.helper.try_wait(), Ok(None));
-            if is_dead || begin.elapsed() > GRACE {
+            // Looked at first, because it may connect, and exit, at this moment.
+            let is_dead = self.state().is_none_or(|state| state == 'Z');
+            let connects = wait_readable([listener.as_fd()], Some(Instant::now()))? == [true];
+            if !connects && (is_dead || begin.elapsed() > GRACE) {
                 return Err(Error::new("the helper doesn't answer"));
             }
             self.continue_helper();
@@ -206,7 +208,12 @@ impl Running {
     }
 
     fn is_stopped(&self) -> bool {
-        procfs::Stat::of(self.helper.id().cast_signed()).is_some_and(|helper| helper.state == 'T')
+        self.state() == Some('T')
+    }
+
+    /// Returns the helper's state, as /proc names it.
+    fn state(&self) -> Option<char> {
+        procfs::Stat::of(self.helper.id().cast_signed()).map(|helper| helper.state)
     }
 
     /// Continues the helper, and its children: in vfork(2), it waits until its child starts a program.
