@@ -119,10 +119,9 @@ fn zombie_survives_sigkill() -> Result {
         let (mut shell, tree) = with_zombie(&program)?;
         let zombie = tree.processes().into_iter().find(|process| process.state == 'Z').cloned();
         let zombie = zombie.expect("there is one");
-        let [kill, ps] = ["kill -KILL", "ps -o pid,ppid,state,args"];
-        let kill = format!("{kill} {}", zombie.pids[1]);
+        let kill = format!("kill -KILL {}", zombie.pids[1]);
         assert_eq!(shell.run_with_status(&kill)?, (String::new(), "0".to_owned()));
-        let ps = format!("{ps} {}", zombie.pids[1]);
+        let ps = format!("ps -o pid,ppid,state,args {}", zombie.pids[1]);
         let text = format!("# {kill}\n# {ps}\n{}\n", shell.run(&ps)?);
         let after = shell.tree()?;
         let same = after.processes().into_iter().find(|process| process.pids == zombie.pids);

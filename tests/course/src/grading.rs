@@ -297,8 +297,8 @@ pub fn callers(step: &Step) -> Vec<Caller> {
 }
 
 /// Renders grades for a script: `{"step", "passed", "total", "checks": [{"name", "passed", "new", "command",
-/// "expected", "actual"}]}`. The last two are cut after some lines. If most checks fail for one reason, `"cause"` has the last
-/// three for it.
+/// "expected", "actual"}]}`. The last two are cut after some lines. If most checks fail for one reason, `"cause"` has
+/// the last three for it.
 pub fn report(step: &Step, grades: &Grades) -> Value {
     let reason = |failure: &CheckFailure| {
         json!({

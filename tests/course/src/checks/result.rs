@@ -145,7 +145,7 @@ fn in_words(line: &str) -> String {
     let (change, mount) = line.split_at(line.len().min(1));
     let (mount, filesystem) = mount.split_once(" - ").unwrap_or((mount, ""));
     let fields: Vec<_> = mount.split(' ').collect();
-    let [.., _, _, _, _, at, _] = fields[..fields.len().min(6)] else { return line.to_owned() };
+    let Some(at) = fields.get(4) else { return line.to_owned() };
     let tied = fields.iter().skip(6).filter_map(|field| field.split(':').next());
     let tied = tied.map(|kind| if kind == "master" { "slave" } else { kind }).collect::<Vec<_>>();
     let tied = if tied.is_empty() { "private".to_owned() } else { tied.join(", ") };
